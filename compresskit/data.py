@@ -1,0 +1,251 @@
+"""Batches whose every random choice is a function of (seed, sample, epoch).
+
+Nothing here depends on a global generator, on a worker or on what was drawn before, so a run is the same with 0 or 8
+workers and continues anywhere by its position alone: `endless(loader, position, seed)`.
+"""
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from compresskit.errors import DataError
+
+
+class SampleId(int):
+    """The index of a sample that also knows its epoch and the run's seed.
+
+    To a foreign dataset it is just the index. A dataset with random augmentation reads the rest:
+    `rng(index.seed, index, index.epoch)`.
+    """
+
+    epoch: int
+    seed: int
+
+    def __new__(cls, index: int, epoch: int = 0, seed: int = 0) -> "SampleId":
+        sample = super().__new__(cls, index)
+        sample.epoch = epoch
+        sample.seed = seed
+        return sample
+
+
+def rng(seed: int, sample: int, epoch: int) -> np.random.Generator:
+    """The generator for every random choice about one sample in one epoch."""
+    return np.random.default_rng([seed, int(sample), epoch])
+
+
+def rng_state() -> dict[str, Any]:
+    """The state of the Python, NumPy and torch generators, in types that load with `weights_only=True`."""
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    version, internal, gauss = random.getstate()
+    return {
+        "python": (version, list(internal), gauss),
+        "numpy": (str(name), torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, cached),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+    }
+
+
+def restore_rng_state(state: dict[str, Any]) -> None:
+    """Put the generators back to what `rng_state` saw."""
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(state["torch"])
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def seed_all(*seeds: int) -> None:
+    """Seed the Python, NumPy and torch generators from any number of integers."""
+    words = np.random.SeedSequence([int(seed) for seed in seeds]).generate_state(3)
+    random.seed(int(words[0]))
+    np.random.seed(int(words[1]))
+    torch.manual_seed(int(words[2]))
+
+
+@contextmanager
+def own_randomness(*seeds: int) -> Iterator[None]:
+    """Inside, the global generators are seeded by `seeds`; outside they are as if nothing had been drawn."""
+    before = rng_state()
+    seed_all(*seeds)
+    try:
+        yield
+    finally:
+        restore_rng_state(before)
+
+
+class _Stateless(Dataset):
+    """A dataset in which even a draw from a global generator is a function of (seed, sample, epoch)."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, sample: SampleId) -> Any:
+        with own_randomness(sample.seed, sample, sample.epoch):
+            return self.dataset[sample]
+
+
+class SampleLoader:
+    """Shuffled batches of a map-style dataset that can start at any position.
+
+    Args:
+        dataset: Anything with `__len__` and `__getitem__`; it is indexed by `SampleId`.
+        batch_size: Samples a batch; the last batch of an epoch may be smaller.
+        seed: Decides the order and, through `SampleId.seed`, the augmentation.
+        workers: Loader processes. The batches do not depend on it.
+        shuffle: A new order each epoch; otherwise the dataset's own.
+
+    Raises:
+        DataError: The dataset is empty.
+    """
+
+    def __init__(self, dataset: Any, batch_size: int, *, seed: int = 0, workers: int = 0, shuffle: bool = True) -> None:
+        if len(dataset) == 0:
+            raise DataError(f"{type(dataset).__name__} holds no samples: there is nothing to train on")
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.seed = seed
+        self.workers = workers
+        self.shuffle = shuffle
+
+    def __len__(self) -> int:
+        return -(-len(self.dataset) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Any]:
+        """The batches of the first epoch."""
+        return iter(self._load(self._epoch(0)))
+
+    def batches(self, position: int) -> Iterator["Batch"]:
+        """All batches from number `position` on, epoch after epoch, without end."""
+        for number, value in enumerate(self._load(self._samples(position)), start=position):
+            epoch, place = divmod(number, len(self))
+            yield Batch(value, epoch=epoch, last=place == len(self) - 1)
+
+    def _samples(self, position: int) -> Iterator[list[SampleId]]:
+        epoch, place = divmod(position, len(self))
+        while True:
+            yield from self._epoch(epoch)[place:]
+            epoch, place = epoch + 1, 0
+
+    def _epoch(self, epoch: int) -> list[list[SampleId]]:
+        count = len(self.dataset)
+        order = np.random.default_rng([self.seed, epoch]).permutation(count) if self.shuffle else range(count)
+        samples = [SampleId(int(index), epoch, self.seed) for index in order]
+        return [samples[start : start + self.batch_size] for start in range(0, count, self.batch_size)]
+
+    def _load(self, samples: Iterable[list[SampleId]]) -> Iterable[Any]:
+        pinned = torch.cuda.is_available()
+        return DataLoader(
+            _Stateless(self.dataset),
+            batch_sampler=_Once(samples),  # pyright: ignore[reportArgumentType]  (any iterable of lists will do)
+            num_workers=self.workers,
+            pin_memory=pinned,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Once:
+    """What DataLoader accepts as a batch sampler: something to iterate, here without end and without a length."""
+
+    samples: Iterable[list[SampleId]]
+
+    def __iter__(self) -> Iterator[list[SampleId]]:
+        return iter(self.samples)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One batch as the loader gave it, and where in the data it stands."""
+
+    value: Any
+    epoch: int
+    last: bool
+    """Whether the epoch ends with this batch."""
+
+
+def endless(loader: Iterable[Any], position: int, seed: int) -> Iterator[Batch]:
+    """The batches of any loader from number `position` on, epoch after epoch, without end.
+
+    A `SampleLoader` jumps there. A foreign loader (DataLoader, list, …) is replayed: its epoch runs under generators
+    seeded by (seed, epoch), which the caller's random numbers do not touch, and is skipped forward.
+
+    Raises:
+        DataError: The loader yields nothing: it is empty, or an iterator that can be walked only once.
+    """
+    if isinstance(loader, SampleLoader):
+        return loader.batches(position)
+    return _replayed(loader, position, seed)
+
+
+def _replayed(loader: Iterable[Any], position: int, seed: int) -> Iterator[Batch]:
+    epoch, seen = 0, 0
+    if isinstance(loader, Sequence):  # no state at all: whole epochs need not be walked
+        epoch = position // len(loader) if len(loader) else 0
+        seen = epoch * len(loader)
+    while True:
+        count = 0
+        for value, last in _with_last(_isolated(loader, seed, epoch)):
+            count += 1
+            if seen >= position:
+                yield Batch(value, epoch, last)
+            seen += 1
+        if count == 0:
+            what = "is empty" if epoch == 0 else f"yielded nothing in pass {epoch + 1}: it can be walked only once"
+            raise DataError(f"the loader ({type(loader).__name__}) {what}; give a DataLoader or a list of batches")
+        epoch += 1
+
+
+def _isolated(loader: Iterable[Any], seed: int, epoch: int) -> Iterator[Any]:
+    """One pass over a foreign loader, in a random world of its own that goes on between two batches."""
+    sampler = getattr(loader, "sampler", None)
+    owners = [getattr(owner, "generator", None) for owner in (loader, sampler)]
+    generators = [generator for generator in owners if isinstance(generator, torch.Generator)]
+    if set_epoch := getattr(sampler, "set_epoch", None):
+        set_epoch(epoch)
+    iterator, world = None, None
+    while True:
+        outside = _snapshot(generators)
+        try:
+            if world is None:
+                seed_all(seed, epoch)
+                for generator in generators:
+                    generator.manual_seed(int(torch.randint(2**62, ()).item()))
+            else:
+                _restore(generators, world)
+            iterator = iter(loader) if iterator is None else iterator
+            value = next(iterator)
+            world = _snapshot(generators)
+        except StopIteration:
+            return
+        finally:
+            _restore(generators, outside)
+        yield value
+
+
+def _snapshot(generators: list[torch.Generator]) -> tuple[dict[str, Any], list[torch.Tensor]]:
+    return rng_state(), [generator.get_state() for generator in generators]
+
+
+def _restore(generators: list[torch.Generator], snapshot: tuple[dict[str, Any], list[torch.Tensor]]) -> None:
+    restore_rng_state(snapshot[0])
+    for generator, state in zip(generators, snapshot[1], strict=True):
+        generator.set_state(state)
+
+
+def _with_last(values: Iterator[Any]) -> Iterator[tuple[Any, bool]]:
+    """Each value with whether it is the last one: looks one ahead."""
+    try:
+        current = next(values)
+    except StopIteration:
+        return
+    for following in values:
+        yield current, False
+        current = following
+    yield current, True

@@ -1,0 +1,127 @@
+"""Checkpoints: all that a run needs to continue exactly, in files that are whole or not there, and that run no code."""
+
+import hashlib
+import os
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from compresskit.distill.stage import Stage
+from compresskit.errors import CheckpointError
+
+KEPT = 2
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Call `write` with a path beside `path`, and move the result there only once it is on the disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    try:
+        write(part)
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def save_weights(path: Path, model: nn.Module) -> None:
+    """Write a model's state as safetensors; tensors that share memory are written each, so that any loader reads them."""
+    state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
+    write_atomically(path, lambda part: part.write_bytes(save(state)))
+
+
+class Checkpoints:
+    """The checkpoints of one run: a folder of numbered files of which the newest two stay."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def files(self) -> list[Path]:
+        """The checkpoints, oldest first."""
+        return sorted(self.folder.glob("[0-9]*.pt"))
+
+    def save(self, state: Mapping[str, Any]) -> Path:
+        """Write `state` under its `global_step` and stage, and drop what is older than the newest two."""
+        path = self.folder / f"{state['global_step']:08d}-{state['stage']:03d}.pt"
+        write_atomically(path, lambda part: torch.save(dict(state), part))
+        for old in self.files()[:-KEPT]:
+            old.unlink()
+        return path
+
+    def newest(self, device: torch.device, note: Callable[[str], None]) -> dict[str, Any] | None:
+        """The newest readable state, or None where there is no checkpoint; a damaged one is passed over and noted.
+
+        Raises:
+            CheckpointError: There are checkpoints and none can be read.
+        """
+        files = self.files()
+        for path in reversed(files):
+            try:
+                return torch.load(path, map_location=device, weights_only=True)
+            except (RuntimeError, EOFError, BadZipFile, pickle.UnpicklingError, OSError, KeyError) as error:
+                note(f"{path} cannot be read ({str(error).splitlines()[0][:80]}); trying the one before it")
+        if files:
+            raise CheckpointError(f"{self.folder}: none of the {len(files)} checkpoints can be read; start again in another folder")
+        return None
+
+
+def fingerprint(
+    stages: tuple[Stage, ...], student: nn.Module, teachers: Mapping[str, nn.Module], seed: int, precision: str
+) -> dict[str, str]:
+    """What must be the same for a run to be continued, each part as a short hash or value."""
+    return {
+        "stages": _digest([describe(stage) for stage in stages]),
+        "student": _digest([f"{name} {tuple(t.shape)} {t.dtype}" for name, t in student.state_dict().items()]),
+        "teacher": _digest([f"{name} {weights_digest(teacher)}" for name, teacher in teachers.items()]),
+        "seed": str(seed),
+        "precision": precision,
+    }
+
+
+def check_fingerprint(found: Mapping[str, str], expected: Mapping[str, str], folder: Path) -> None:
+    """Refuse the checkpoint of another run.
+
+    Raises:
+        CheckpointError: A part differs; the message names it.
+    """
+    for part, value in expected.items():
+        if found.get(part) != value:
+            raise CheckpointError(
+                f"{folder} holds another run: its {part} differs from this one's.\n"
+                "Continue it with what it was started with, or choose another folder."
+            )
+
+
+def weights_digest(model: nn.Module) -> str:
+    """SHA-256 over a model's parameters and buffers, by name."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def describe(value: Any) -> str:
+    """A text for a value of a stage that is the same in every process: callables by name, modules by structure."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {describe(value[key])}" for key in sorted(value, key=str)) + "}"
+    if isinstance(value, (tuple, list)):
+        return "[" + ", ".join(describe(item) for item in value) + "]"
+    if isinstance(value, nn.Module):
+        return repr(value)
+    if fields := getattr(value, "__dataclass_fields__", None):
+        return f"{type(value).__name__}(" + ", ".join(f"{name}={describe(getattr(value, name))}" for name in fields) + ")"
+    if callable(value):
+        return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+    return repr(value)
+
+
+def _digest(lines: list[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]

@@ -1,0 +1,85 @@
+"""Batches in groups: what one optimizer step consumes, on the right device, and where in the data it stands."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from compresskit.data import Batch, endless
+from compresskit.errors import DataError
+
+Unpack = Callable[[Any], tuple[Any, Any]]
+
+
+def unpack_batch(batch: Any) -> tuple[Any, Any]:
+    """(inputs, targets) of a 2-sequence or of a mapping with these keys.
+
+    Raises:
+        DataError: The batch is neither; the message says what `unpack` is for.
+    """
+    if isinstance(batch, Mapping) and "inputs" in batch:
+        return batch["inputs"], batch.get("targets")
+    if isinstance(batch, (tuple, list)) and len(batch) == 2:
+        return batch[0], batch[1]
+    found = f"keys {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else type(batch).__name__
+    found += f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""
+    raise DataError(
+        f"a batch is (inputs, targets) or a mapping with the keys inputs and targets, got {found}; "
+        "pass fit(..., unpack=function) to say which part is which"
+    )
+
+
+def moved(value: Any, device: torch.device) -> Any:
+    """A nested batch on `device`."""
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, Mapping):
+        return {key: moved(item, device) for key, item in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(moved(item, device) for item in value))
+    if isinstance(value, (tuple, list)):
+        return type(value)(moved(item, device) for item in value)
+    return value
+
+
+class Feed:
+    """The training data from `position` on, without end.
+
+    Args:
+        loader: Anything that can be iterated again and again.
+        position: Batches that were consumed before.
+        seed: For the replay of loaders that draw from global generators.
+        unpack: Makes (inputs, targets) of a batch; None follows the convention.
+        device: Where the tensors go.
+    """
+
+    def __init__(
+        self, loader: Iterable[Any], position: int, seed: int, unpack: Unpack | None, device: torch.device
+    ) -> None:
+        self.position = position
+        self._batches = endless(loader, position, seed)
+        self._unpack = unpack or unpack_batch
+        self._device = device
+        self._ahead: Batch | None = None
+
+    def peek(self) -> tuple[Any, Any]:
+        """The next batch, which stays the next one."""
+        if self._ahead is None:
+            self._ahead = next(self._batches)
+        return self._ready(self._ahead)
+
+    def take(self, count: int) -> list[tuple[Any, Any]]:
+        """The next `count` batches, or fewer where the epoch ends before."""
+        group = []
+        while len(group) < count:
+            batch, self._ahead = self._ahead or next(self._batches), None
+            group.append(self._ready(batch))
+            self.position += 1
+            if batch.last:
+                break
+        return group
+
+    def _ready(self, batch: Batch) -> tuple[Any, Any]:
+        inputs, targets = self._unpack(batch.value)
+        return moved(inputs, self._device), moved(targets, self._device)

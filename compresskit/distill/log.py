@@ -1,0 +1,45 @@
+"""`metrics.jsonl`: one line a step, cut back to the checkpoint when a run continues."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+class MetricsLog:
+    """Appends records to a file; without a path it only remembers them.
+
+    Args:
+        path: The file, or None.
+        size: Bytes that count; what lies behind them was written after the checkpoint and is cut off.
+    """
+
+    def __init__(self, path: Path | None, size: int = 0) -> None:
+        self.records: list[dict[str, Any]] = []
+        self._file = None
+        if path is None:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("a+b")
+        self._file.truncate(min(size, self._file.tell()))
+        self._file.seek(0)
+        self.records = [json.loads(line) for line in self._file]
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Add one record."""
+        self.records.append(record)
+        if self._file is not None:
+            self._file.write(json.dumps(record).encode() + b"\n")
+
+    def flush(self) -> int:
+        """Bring all records to the disk; returns the file's size in bytes."""
+        if self._file is None:
+            return 0
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return self._file.tell()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()

@@ -1,0 +1,83 @@
+"""Progress for people: a bar on a terminal, a plain line now and then elsewhere. Always on standard error."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+SECONDS_BETWEEN_LINES = 20.0
+
+
+class Display(Protocol):
+    """What shows the progress of one stage after the other."""
+
+    def start(self, title: str, done: int, steps: int) -> None:
+        """A stage begins, or goes on after `done` of its `steps`."""
+
+    def advance(self, done: int, loss: float, samples_per_s: float) -> None:
+        """One more optimizer step is done."""
+
+    def note(self, text: str) -> None:
+        """Say something beside the progress."""
+
+
+@contextmanager
+def shown() -> Iterator[Display]:
+    """The display that fits standard error."""
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+        TextColumn("{task.fields[loss]}", style="dim"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        yield _Bars(progress)
+
+
+class _Bars:
+    def __init__(self, progress: Any) -> None:
+        self._progress = progress
+
+    def start(self, title: str, done: int, steps: int) -> None:
+        self._task = self._progress.add_task(title, total=steps, completed=done, rate="", loss="")
+
+    def advance(self, done: int, loss: float, samples_per_s: float) -> None:
+        self._progress.update(self._task, completed=done, rate=f"{samples_per_s:.1f} samples/s", loss=f"loss {loss:.4g}")
+
+    def note(self, text: str) -> None:
+        self._progress.console.print(text, markup=False, highlight=False)
+
+
+class _Lines:
+    def start(self, title: str, done: int, steps: int) -> None:
+        self._title, self._steps = title, steps
+        self._first, self._began = done, time.monotonic()
+        self._said = self._began
+        if done:
+            self.note(f"{title}: going on after step {done} of {steps}")
+
+    def advance(self, done: int, loss: float, samples_per_s: float) -> None:
+        now = time.monotonic()
+        if done < self._steps and now - self._said < SECONDS_BETWEEN_LINES:
+            return
+        self._said = now
+        left = (now - self._began) / (done - self._first) * (self._steps - done)
+        time_left = f"{_clock(left)} left" if done < self._steps else f"took {_clock(now - self._began)}"
+        self.note(f"{self._title}: step {done}/{self._steps}, {samples_per_s:.1f} samples/s, {time_left}, loss {loss:.4g}")
+
+    def note(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)  # noqa: T201  (standard error is where progress belongs)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"

@@ -1,0 +1,99 @@
+"""What trains in a stage: which parameters, and a `with` block in which nothing else of the student can change."""
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from typing import Any
+
+from torch import nn
+
+from compresskit.distill.preserved import preserved
+from compresskit.distill.stage import Stage
+from compresskit.distill.trace import trace
+from compresskit.errors import RecipeError, close_names
+
+
+def declared_parameters(stage: Stage, student: nn.Module, reached: Collection[str], before: Collection[str]) -> set[str]:
+    """Names of the parameters that `stage` trains.
+
+    Args:
+        stage: Whose `train` and `freeze` count.
+        student: The model; a parameter with `requires_grad=False` stays out: what the user froze stays frozen.
+        reached: Names of the parameters that feed the stage's terms.
+        before: Names of the parameters that feed the points of the stage before.
+
+    Raises:
+        RecipeError: A glob matches no parameter, or nothing is left to train.
+    """
+    aliases: dict[nn.Parameter, list[str]] = {}
+    for name, parameter in student.named_parameters(remove_duplicate=False):
+        aliases.setdefault(parameter, []).append(name)
+    names = [name for group in aliases.values() for name in group]
+    for globs, field in ((stage.train, "train"), (stage.freeze, "freeze")):
+        for glob in () if isinstance(globs, str) else globs:
+            if glob != "*" and not any(fnmatchcase(name, glob) for name in names):
+                raise RecipeError(f"stage {stage.name!r}: {field}: {glob!r} matches no parameter{close_names(glob, names)}")
+    wanted = {"upstream": set(reached), "between": set(reached) - set(before)}.get(str(stage.train))
+    chosen = {
+        group[0]
+        for parameter, group in aliases.items()
+        if parameter.requires_grad
+        and any(name in wanted if wanted is not None else _matches(name, stage.train) for name in group)
+        and not any(_matches(name, stage.freeze) for name in group)
+    }
+    if not chosen:
+        frozen = sum(not parameter.requires_grad for parameter in aliases)
+        raise RecipeError(
+            f"stage {stage.name!r}: train={stage.train!r} leaves nothing to train"
+            + (f" ({frozen} of {len(aliases)} parameters have requires_grad=False)" if frozen else "")
+        )
+    return chosen
+
+
+def fed_before(stages: Sequence[Stage], index: int, student: nn.Module, inputs: Any) -> set[str]:
+    """Names of the parameters that feed the points of the stage before, for a stage that trains "between"."""
+    if stages[index].train != "between" or index == 0:
+        return set()
+    points = [match.student for match in stages[index - 1].matches] or [task.student for task in stages[index - 1].tasks]
+    feeds = trace(student, list(dict.fromkeys(points)), inputs, train=True).feeds
+    return {name for names in feeds.values() for name in names}
+
+
+@contextmanager
+def only_training(student: nn.Module, stage: Stage, names: Collection[str]) -> Iterator[None]:
+    """Inside, `names` learn and nothing else of the student changes; modes and flags are put back on the way out.
+
+    A module with running statistics (or other buffers of its own) is in training mode only where the stage trains it:
+    a parameter of its own is in `names`, or, where it has none, a parameter beside it or below it is.
+    """
+    with preserved(student):
+        student.train()
+        for name, parameter in student.named_parameters():
+            parameter.requires_grad_(name in names)
+        for path, module in student.named_modules():
+            if _has_buffers(module) and not _buffers_learn(path, module, stage, names):
+                module.training = False
+        yield
+
+
+def _buffers_learn(path: str, module: nn.Module, stage: Stage, names: Collection[str]) -> bool:
+    own = [name for name, _ in module.named_parameters(recurse=False)]
+    if own:
+        return any(_join(path, name) in names for name in own)
+    if not isinstance(stage.train, str):
+        buffers = [_join(path, name) for name, _ in module.named_buffers(recurse=False)]
+        return any(_matches(name, stage.train) and not _matches(name, stage.freeze) for name in buffers)
+    around = path.rpartition(".")[0]
+    return any(name.startswith(f"{around}." if around else "") for name in names)
+
+
+def _has_buffers(module: nn.Module) -> bool:
+    return any(True for _ in module.named_buffers(recurse=False))
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _matches(name: str, globs: Collection[str]) -> bool:
+    return any(fnmatchcase(name, glob) for glob in globs)
