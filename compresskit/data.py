@@ -4,6 +4,7 @@ Nothing here depends on a global generator, on a worker or on what was drawn bef
 workers and continues anywhere by its position alone: `endless(loader, position, seed)`.
 """
 
+import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ class SampleId(int):
     epoch: int
     seed: int
 
-    def __new__(cls, index: int, epoch: int = 0, seed: int = 0) -> "SampleId":
+    def __new__(cls, index: int, epoch: int = 0, seed: int = 0) -> "SampleId":  # noqa: D102
         sample = super().__new__(cls, index)
         sample.epoch = epoch
         sample.seed = seed
@@ -41,7 +42,7 @@ def rng(seed: int, sample: int, epoch: int) -> np.random.Generator:
 
 def rng_state() -> dict[str, Any]:
     """The state of the Python, NumPy and torch generators, in types that load with `weights_only=True`."""
-    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002  (other people's datasets draw from it)
     version, internal, gauss = random.getstate()
     return {
         "python": (version, list(internal), gauss),
@@ -56,7 +57,7 @@ def restore_rng_state(state: dict[str, Any]) -> None:
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
     torch.set_rng_state(state["torch"])
     if state["cuda"]:
         torch.cuda.set_rng_state_all(state["cuda"])
@@ -66,7 +67,7 @@ def seed_all(*seeds: int) -> None:
     """Seed the Python, NumPy and torch generators from any number of integers."""
     words = np.random.SeedSequence([int(seed) for seed in seeds]).generate_state(3)
     random.seed(int(words[0]))
-    np.random.seed(int(words[1]))
+    np.random.seed(int(words[1]))  # noqa: NPY002
     torch.manual_seed(int(words[2]))
 
 
@@ -116,7 +117,7 @@ class SampleLoader:
         self.shuffle = shuffle
 
     def __len__(self) -> int:
-        return -(-len(self.dataset) // self.batch_size)
+        return math.ceil(len(self.dataset) / self.batch_size)
 
     def __iter__(self) -> Iterator[Any]:
         """The batches of the first epoch."""

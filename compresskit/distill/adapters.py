@@ -1,6 +1,6 @@
-"""Adapters: what makes a student's tensor comparable with a teacher's. They train with the stage and are never exported.
+"""Adapters: what makes a student's tensor comparable with a teacher's. They train along and are never exported.
 
-Built from two traced shapes and from what the loss says must agree: a 1×1 convolution or a linear layer where channels
+Built from two traced shapes and from what the loss says must agree: a 1x1 convolution or a linear layer where channels
 differ, resizing to the teacher's map where height or width differ, nothing where nothing must be done.
 """
 
@@ -19,7 +19,8 @@ def channel_adapter(student: torch.Size, teacher: torch.Size, agree: Collection[
     """A linear map of the student's channels to the teacher's, or None where none is needed.
 
     Args:
-        student: Shape of the student's tensor: (n, c), tokens (n, length, c), maps (n, c, h, w) or volumes (n, c, d, h, w).
+        student: Shape of the student's tensor: (n, c), tokens (n, length, c), maps (n, c, h, w) or volumes
+            (n, c, d, h, w).
         teacher: Shape of the teacher's tensor, of as many dimensions.
         agree: What the loss compares one to one: any of "channels" and "space".
 
@@ -50,9 +51,9 @@ def resize_to(student: Tensor, teacher: Tensor) -> Tensor:
         student: (n, c, h, w) or (n, c, d, h, w); anything else is returned as it is.
         teacher: A tensor of as many dimensions, whose size counts.
     """
-    size = teacher.shape[2:]
-    if student.dim() not in (4, 5) or student.shape[2:] == size:
+    size = list(teacher.shape[2:])
+    if student.dim() not in (4, 5) or list(student.shape[2:]) == size:
         return student
     if all(want <= have for want, have in zip(size, student.shape[2:], strict=True)):
-        return F.adaptive_avg_pool2d(student, size) if student.dim() == 4 else F.adaptive_avg_pool3d(student, size)
+        return F.interpolate(student, size=size, mode="area")
     return F.interpolate(student, size=size, mode="bilinear" if student.dim() == 4 else "trilinear")

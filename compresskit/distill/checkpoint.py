@@ -32,7 +32,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def save_weights(path: Path, model: nn.Module) -> None:
-    """Write a model's state as safetensors; tensors that share memory are written each, so that any loader reads them."""
+    """Write a model's state as safetensors; tensors that share memory are written each, so that any loader can read."""
     state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
     write_atomically(path, lambda part: part.write_bytes(save(state)))
 
@@ -68,7 +68,9 @@ class Checkpoints:
             except (RuntimeError, EOFError, BadZipFile, pickle.UnpicklingError, OSError, KeyError) as error:
                 note(f"{path} cannot be read ({str(error).splitlines()[0][:80]}); trying the one before it")
         if files:
-            raise CheckpointError(f"{self.folder}: none of the {len(files)} checkpoints can be read; start again in another folder")
+            raise CheckpointError(
+                f"{self.folder}: none of the {len(files)} checkpoints can be read; start again in another folder"
+            )
         return None
 
 
@@ -117,7 +119,9 @@ def describe(value: Any) -> str:
     if isinstance(value, nn.Module):
         return repr(value)
     if fields := getattr(value, "__dataclass_fields__", None):
-        return f"{type(value).__name__}(" + ", ".join(f"{name}={describe(getattr(value, name))}" for name in fields) + ")"
+        return (
+            f"{type(value).__name__}(" + ", ".join(f"{name}={describe(getattr(value, name))}" for name in fields) + ")"
+        )
     if callable(value):
         return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
     return repr(value)

@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from compresskit.data import own_randomness
+from compresskit.distill.address import unwrap
 from compresskit.distill.feed import Unpack, moved, unpack_batch
 from compresskit.distill.interrupt import deferred_interrupt
 from compresskit.distill.plan import Plan, plan_stages
 from compresskit.distill.progress import shown
 from compresskit.distill.session import Evaluate, Session, StageResult
 from compresskit.distill.stage import Stage
-from compresskit.distill.taps import unwrap
 from compresskit.errors import RecipeError, close_names
 
 
@@ -89,7 +89,7 @@ class ProgressiveDistiller:
         train_loader: Iterable[Any],
         val_loader: Iterable[Any] | None = None,
         evaluate: Evaluate | None = None,
-        resume: bool | str = "auto",
+        resume: bool | str = "auto",  # noqa: FBT001  (the public signature)
         unpack: Unpack | None = None,
     ) -> Result:
         """Train through all stages.
@@ -128,7 +128,7 @@ class ProgressiveDistiller:
                 interrupt=interrupt,
             )
             stack.callback(session.close)
-            session.restore(resume)
+            session.restore(resume=resume)
             session.run(train_loader, val_loader, evaluate, unpack)
             return Result(self.student, session.log.records, session.results)
 
@@ -139,11 +139,15 @@ class ProgressiveDistiller:
         if not self.stages:
             raise RecipeError("stages: there are none")
         if self.precision not in ("fp32", "bf16"):
-            raise RecipeError(f"precision: unknown {self.precision!r}{close_names(str(self.precision), ('fp32', 'bf16'))}")
+            raise RecipeError(
+                f"precision: unknown {self.precision!r}{close_names(str(self.precision), ('fp32', 'bf16'))}"
+            )
         mine = set(self._bare.parameters())
         for name, teacher in self.teachers.items():
             if mine & set(teacher.parameters()):
-                raise RecipeError(f"teacher {name!r} shares parameters with the student; give it a copy (copy.deepcopy)")
+                raise RecipeError(
+                    f"teacher {name!r} shares parameters with the student; give it a copy (copy.deepcopy)"
+                )
 
 
 def _device(device: str | torch.device) -> torch.device:

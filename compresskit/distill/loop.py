@@ -59,7 +59,9 @@ class StageLoop:
         norm = get_total_norm(gradients)
         if sums is None:
             raise DataError(f"stage {self.stage.name!r}: an update without batches")
-        loss_value, *term_values, norm_value = torch.cat([sums, norm.reshape(1).to(sums)]).tolist()  # the one wait for the device
+        loss_value, *term_values, norm_value = torch.cat(
+            [sums, norm.reshape(1).to(sums)]
+        ).tolist()  # the one wait for the device
         self._check_finite(dict(zip(names, term_values, strict=True)), norm_value)
         if self.stage.clip is not None:
             clip_grads_with_norm_(self.parameters, self.stage.clip, norm)
@@ -96,7 +98,9 @@ class StageLoop:
             if not math.isfinite(value):
                 raise TrainingError(f"{where}: the term {name} is {value}.\n{advice}")
         if not math.isfinite(norm):
-            raise TrainingError(f"{where}: the gradient is {norm} though every term is finite ({', '.join(terms)}).\n{advice}")
+            raise TrainingError(
+                f"{where}: the gradient is {norm} though every term is finite ({', '.join(terms)}).\n{advice}"
+            )
 
 
 def batch_size(inputs: Any) -> int:
@@ -125,9 +129,13 @@ def _scheduler(stage: Stage, optimizer: Optimizer, steps: int) -> LRScheduler | 
     where = f"stage {stage.name!r}: scheduler"
     if stage.scheduler is None:
         return None
-    made = _made(stage.scheduler, optimizer, kind="scheduler", where=where, lengths={"total_steps": steps, "T_max": steps})
+    made = _made(
+        stage.scheduler, optimizer, kind="scheduler", where=where, lengths={"total_steps": steps, "T_max": steps}
+    )
     if not isinstance(made, LRScheduler) or isinstance(made, ReduceLROnPlateau):
-        raise RecipeError(f"{where} must give a torch LRScheduler that steps without a metric, got {type(made).__name__}")
+        raise RecipeError(
+            f"{where} must give a torch LRScheduler that steps without a metric, got {type(made).__name__}"
+        )
     return made
 
 
@@ -139,7 +147,7 @@ def _made(
     where: str,
     lengths: Mapping[str, int] | None = None,
 ) -> Any:
-    """What a node, a dotted name or a callable makes of `argument`; a node is offered the lengths that it does not set."""
+    """What a node, a dotted name or a callable makes of `argument`; a node is offered the lengths it does not set."""
     if callable(factory):
         return factory(argument)
     node = {"_target_": factory} if isinstance(factory, str) else factory

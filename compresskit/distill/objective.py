@@ -66,7 +66,8 @@ class Objective:
         self._teachers = [teachers[name] for name in self.teacher_traces]
         self._taps = Taps(student, self.student_trace.shapes, clone=self.student_trace.overwritten)
         self._teacher_taps = {
-            name: Taps(teachers[name], seen.shapes, clone=seen.overwritten) for name, seen in self.teacher_traces.items()
+            name: Taps(teachers[name], seen.shapes, clone=seen.overwritten)
+            for name, seen in self.teacher_traces.items()
         }
 
     def modules(self) -> list[nn.Module]:
@@ -95,6 +96,7 @@ class Objective:
         self._held.__exit__(*error)
 
     def __call__(self, inputs: Any, targets: Any = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """The stage's loss on one batch, and its unweighted terms."""
         with torch.no_grad():
             for taps in self._teacher_taps.values():
                 taps.forward(inputs)

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from compresskit.data import own_randomness
 from compresskit.distill.objective import Objective
 from compresskit.distill.preserved import preserved
 from compresskit.distill.stage import Match, Stage
 from compresskit.distill.terms import Learned, Term
 from compresskit.distill.trained import declared_parameters, fed_before
-from compresskit.data import own_randomness
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ def _table(terms: Sequence[PlannedTerm]) -> Any:
 
     table = Table("term", "weight", "student", "teacher", "adapter", "value now", box=box.SIMPLE_HEAD, pad_edge=False)
     for term in terms:
-        shapes = ("×".join(map(str, term.student)), "×".join(map(str, term.teacher or ())))
+        shapes = ("x".join(map(str, term.student)), "x".join(map(str, term.teacher or ())))
         table.add_row(term.name.replace("[", r"\["), term.weight, *shapes, term.adapter, f"{term.value:.4g}")
     return table
 

@@ -9,7 +9,7 @@ from torch import nn
 
 @contextmanager
 def preserved(*models: nn.Module, buffers: bool = False) -> Iterator[None]:
-    """Put back each module's mode, each parameter's `requires_grad` and, if asked, each buffer's values on the way out."""
+    """On the way out, put back modes, `requires_grad` flags and, if asked, the values of buffers."""
     modules = [module for model in models for module in model.modules()]
     modes = [(module, module.training) for module in modules]
     flags = [(parameter, parameter.requires_grad) for model in models for parameter in model.parameters()]

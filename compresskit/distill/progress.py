@@ -51,7 +51,9 @@ class _Bars:
         self._task = self._progress.add_task(title, total=steps, completed=done, rate="", loss="")
 
     def advance(self, done: int, loss: float, samples_per_s: float) -> None:
-        self._progress.update(self._task, completed=done, rate=f"{samples_per_s:.1f} samples/s", loss=f"loss {loss:.4g}")
+        self._progress.update(
+            self._task, completed=done, rate=f"{samples_per_s:.1f} samples/s", loss=f"loss {loss:.4g}"
+        )
 
     def note(self, text: str) -> None:
         self._progress.console.print(text, markup=False, highlight=False)
@@ -72,7 +74,9 @@ class _Lines:
         self._said = now
         left = (now - self._began) / (done - self._first) * (self._steps - done)
         time_left = f"{_clock(left)} left" if done < self._steps else f"took {_clock(now - self._began)}"
-        self.note(f"{self._title}: step {done}/{self._steps}, {samples_per_s:.1f} samples/s, {time_left}, loss {loss:.4g}")
+        self.note(
+            f"{self._title}: step {done}/{self._steps}, {samples_per_s:.1f} samples/s, {time_left}, loss {loss:.4g}"
+        )
 
     def note(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)  # noqa: T201  (standard error is where progress belongs)

@@ -91,7 +91,7 @@ class Session:
         """The loop and generators of a checkpoint, until its stage goes on."""
         self._saved_at = time.monotonic()
 
-    def restore(self, resume: bool | str) -> None:
+    def restore(self, *, resume: bool | str) -> None:
         """Take up the run in the folder, or begin one: see `ProgressiveDistiller.fit`."""
         if self.out is None or self._checkpoints is None:
             if resume is True:
@@ -100,7 +100,9 @@ class Session:
         path = self.out / "metrics.jsonl"
         used = bool(self._checkpoints.files()) or path.exists()
         if resume is False and used:
-            raise CheckpointError(f"{self.out} already holds a run.\nContinue it with resume=True, or choose another folder.")
+            raise CheckpointError(
+                f"{self.out} already holds a run.\nContinue it with resume=True, or choose another folder."
+            )
         state = self._checkpoints.newest(self.device, self.display.note)
         if state is None:
             if resume is True:
@@ -161,7 +163,7 @@ class Session:
             try:
                 for step in range(first, steps):
                     self._step(loop, step, feed)
-                    self._after_step(loop, step + 1 == steps)
+                    self._after_step(loop, last=step + 1 == steps)
             finally:
                 loop.optimizer.zero_grad(set_to_none=True)
             validation = {} if val_loader is None else self._validate(objective, val_loader, unpack)
@@ -177,7 +179,7 @@ class Session:
         )
         self.display.advance(step + 1, loss, record["samples_per_s"])
 
-    def _after_step(self, loop: StageLoop, last: bool) -> None:  # noqa: FBT001
+    def _after_step(self, loop: StageLoop, *, last: bool) -> None:
         if self.interrupt.requested:
             where = f"stopped in stage {loop.stage.name!r} after step {self.position.step}"
             if self.out is None:

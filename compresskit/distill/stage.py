@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import nn
 
+from compresskit.distill.address import parse_address
 from compresskit.distill.schedules import check_schedule, is_schedule
-from compresskit.distill.taps import parse_address
 from compresskit.errors import RecipeError, TapError
 from compresskit.losses.catalogue import check_options, resolve_loss
 
@@ -59,7 +59,11 @@ class Match:
     def name(self) -> str:
         """What logs call this term."""
         same = self.teacher == self.student
-        return f"{loss_name(self.loss)}({self.student})" if same else f"{loss_name(self.loss)}({self.student}, {self.teacher})"
+        return (
+            f"{loss_name(self.loss)}({self.student})"
+            if same
+            else f"{loss_name(self.loss)}({self.student}, {self.teacher})"
+        )
 
 
 @dataclass(frozen=True, init=False)
@@ -211,7 +215,11 @@ def _check_factory(value: Any, name: str) -> None:
 
 
 def _sequence(value: Any, kind: type, name: str) -> tuple[Any, ...]:
-    if isinstance(value, (str, Mapping)) or not isinstance(value, Sequence) or not all(isinstance(v, kind) for v in value):
+    if (
+        isinstance(value, (str, Mapping))
+        or not isinstance(value, Sequence)
+        or not all(isinstance(v, kind) for v in value)
+    ):
         raise RecipeError(f"{name} must be a list of {kind.__name__} objects, got {value!r}")
     return tuple(value)
 

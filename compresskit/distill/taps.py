@@ -1,13 +1,10 @@
-"""Taps: the address of a tensor inside any module, and hooks that read it and then vanish.
-
-    PATH[#CALL][@in|@out][SELECTOR…]      layer3 · rnn@out[0] · .@out.logits · block#1 · attention@in.query
+"""Taps: tensors read from inside any module, by hooks that then vanish.
 
 A `Taps` is a mapping from address to tensor. Its hooks exist only inside the `with` block, it stops the forward as
 soon as it holds all it was asked for, and a tap that captured nothing is an error.
 """
 
 import inspect
-import re
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,74 +13,8 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from compresskit.errors import RecipeError, TapError, close_names
-
-_ADDRESS = re.compile(r"(?P<path>[^#@\[\s]+)(#(?P<call>-?\d+))?(@(?P<port>in|out)(?![A-Za-z0-9_]))?(?P<selectors>.*)")
-_SELECTOR = re.compile(r"\.(?P<name>[A-Za-z_]\w*)|\[(?P<index>-?\d+)\]|\[(?P<quote>['\"])(?P<key>.+?)(?P=quote)\]")
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """One parsed address. `str(address)` is what the user wrote."""
-
-    text: str
-    path: str
-    call: int | None = None
-    """Which call of a module that runs several times; negative counts from the end, None expects a single call."""
-    port: str = "out"
-    selectors: tuple[int | str, ...] = ()
-
-    def __str__(self) -> str:
-        return self.text
-
-
-def parse_address(text: str) -> Address:
-    """Read an address.
-
-    Raises:
-        TapError: The text does not follow the grammar.
-    """
-    match = _ADDRESS.fullmatch(text) if isinstance(text, str) else None
-    if match is None:
-        raise TapError(f"{text!r} is no address; write PATH[#CALL][@in|@out][SELECTOR…], as in 'layer3' or 'rnn@out[0]'")
-    selectors, position = [], 0
-    while position < len(match["selectors"]):
-        part = _SELECTOR.match(match["selectors"], position)
-        if part is None:
-            wrong = match["selectors"][position:]
-            raise TapError(f"address {text!r}: cannot read {wrong!r}; selectors are [0], .name or ['key'] after @in or @out")
-        selectors.append(int(part["index"]) if part["index"] else part["name"] or part["key"])
-        position = part.end()
-    call = None if match["call"] is None else int(match["call"])
-    return Address(text, match["path"], call, match["port"] or "out", tuple(selectors))
-
-
-def unwrap(model: nn.Module) -> nn.Module:
-    """The user's own module below `torch.compile`.
-
-    Raises:
-        RecipeError: The model is wrapped for parallel training, whose hooks and gradient exchange would be bypassed.
-    """
-    while isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
-        model = inner
-    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        raise RecipeError(f"the model is wrapped in {type(model).__name__}; give the bare module (model.module)")
-    return model
-
-
-def find_module(model: nn.Module, address: Address) -> nn.Module:
-    """The module that `address` names inside the unwrapped `model`.
-
-    Raises:
-        TapError: There is none; the message names the nearest paths.
-    """
-    if address.path == ".":
-        return model
-    modules = dict(model.named_modules(remove_duplicate=False))
-    if address.path not in modules:
-        paths = [path for path in modules if path]
-        raise TapError(f"{type(model).__name__} has no module {address.path!r}{close_names(address.path, paths)}")
-    return modules[address.path]
+from compresskit.distill.address import Address, find_module, parse_address, select, unwrap
+from compresskit.errors import TapError
 
 
 def call_model(model: nn.Module, inputs: Any) -> Any:
@@ -206,9 +137,9 @@ class Taps(Mapping[str, Tensor]):
             raise TapError(f"{address.path!r} runs more than once in a forward; say which call: {address.path}#0, …#-1")
         if address.call is not None and 0 <= address.call != number:
             return
-        tensor = _select(value, selectors, address)
+        tensor = select(value, selectors, address)
         tensor = tensor.clone() if address.text in self.clone else tensor
-        self._captures[address.text].append(Capture(tensor, tensor._version))  # noqa: SLF001  (torch has no public name)
+        self._captures[address.text].append(Capture(tensor, tensor._version))  # noqa: SLF001  (it has no public name)
         if address.call is None or address.call >= 0:  # a call counted from the end is known only at the end
             self._pending.discard(address.text)
         if self.stop and not self._pending:
@@ -219,7 +150,9 @@ class Taps(Mapping[str, Tensor]):
         if ran == 0:
             raise TapError(f"the tap {address.text!r} captured nothing: its module did not run in this forward")
         if len(self._captures[address.text]) < max(1, -(address.call or 0)):
-            raise TapError(f"the tap {address.text!r} captured nothing: its module ran {ran} times, there is no such call")
+            raise TapError(
+                f"the tap {address.text!r} captured nothing: its module ran {ran} times, there is no such call"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +164,7 @@ class Capture:
 
     @property
     def overwritten(self) -> bool:
+        """Whether the tensor was written into since it was captured."""
         return self.tensor._version != self.version  # noqa: SLF001
 
 
@@ -240,30 +174,3 @@ def _bound_arguments(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str,
         return dict(inspect.signature(module.forward).bind(*args, **kwargs).arguments)
     except (TypeError, ValueError):  # a forward without a readable signature: only what was passed by name has one
         return kwargs
-
-
-def _select(value: Any, selectors: tuple[int | str, ...], address: Address) -> Tensor:
-    for selector in selectors:
-        value = _step(value, selector, address)
-    if not isinstance(value, Tensor):
-        inside = _describe(value)
-        raise TapError(f"{address.text!r} is {inside}, not a tensor; select one, as in {address.text}[0] or …@{address.port}.name")
-    return value
-
-
-def _step(value: Any, selector: int | str, address: Address) -> Any:
-    if isinstance(selector, str) and not isinstance(value, Mapping) and hasattr(value, selector):
-        return getattr(value, selector)
-    try:
-        return value[selector]
-    except (KeyError, IndexError, TypeError):
-        shown = f"[{selector}]" if isinstance(selector, int) else f".{selector}"
-        raise TapError(f"{address.text!r}: there is no {shown} in {_describe(value)}") from None
-
-
-def _describe(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return f"a {type(value).__name__} with keys {', '.join(map(str, list(value)[:8]))}"
-    if isinstance(value, (tuple, list)):
-        return f"a {type(value).__name__} of {len(value)}"
-    return f"a {type(value).__name__}"

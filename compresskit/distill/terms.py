@@ -1,4 +1,4 @@
-"""Terms: matches and tasks bound to losses and adapters, and the keeper of everything that trains beside the student."""
+"""Terms: matches and tasks bound to losses and adapters, and the keeper of what trains beside the student."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -90,7 +90,9 @@ class Term:
         if self.spec.adapter == "auto" and "space" in self.entry.agree:  # pyright: ignore[reportAttributeAccessIssue]
             student = resize_to(student, teacher)
         if len(self.entry.agree) == 2 and student.shape != teacher.shape:
-            raise ShapeError(f"student {tuple(student.shape)} and teacher {tuple(teacher.shape)} do not fit; give an adapter")
+            raise ShapeError(
+                f"student {tuple(student.shape)} and teacher {tuple(teacher.shape)} do not fit; give an adapter"
+            )
         return student
 
 
@@ -142,7 +144,9 @@ def _built_adapter(shapes: tuple[torch.Size, torch.Size], entry: Entry) -> nn.Mo
 
 
 def _given_adapter(adapter: Any, where: str) -> nn.Module:
-    return adapter if isinstance(adapter, nn.Module) else resolve.build(adapter, kind="module", where=f"{where}: adapter")
+    return (
+        adapter if isinstance(adapter, nn.Module) else resolve.build(adapter, kind="module", where=f"{where}: adapter")
+    )
 
 
 def _wide(value: Any) -> Any:

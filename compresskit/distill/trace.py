@@ -51,14 +51,14 @@ def trace(model: nn.Module, addresses: Collection[str], inputs: Any, *, train: b
 def _feeding(model: nn.Module, tensor: Tensor) -> Iterator[str]:
     """Names of the parameters that the autograd graph of `tensor` ends in."""
     names = {parameter: name for name, parameter in model.named_parameters()}
-    if tensor in names:
-        yield names[tensor]  # pyright: ignore[reportArgumentType]
+    if isinstance(tensor, nn.Parameter) and tensor in names:
+        yield names[tensor]
     queue, seen = [tensor.grad_fn], set()
     while queue:
         node = queue.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
-        if (leaf := getattr(node, "variable", None)) in names:
+        if isinstance(leaf := getattr(node, "variable", None), nn.Parameter) and leaf in names:
             yield names[leaf]
         queue.extend(following for following, _ in node.next_functions)

@@ -13,7 +13,9 @@ from compresskit.distill.trace import trace
 from compresskit.errors import RecipeError, close_names
 
 
-def declared_parameters(stage: Stage, student: nn.Module, reached: Collection[str], before: Collection[str]) -> set[str]:
+def declared_parameters(
+    stage: Stage, student: nn.Module, reached: Collection[str], before: Collection[str]
+) -> set[str]:
     """Names of the parameters that `stage` trains.
 
     Args:
@@ -32,7 +34,9 @@ def declared_parameters(stage: Stage, student: nn.Module, reached: Collection[st
     for globs, field in ((stage.train, "train"), (stage.freeze, "freeze")):
         for glob in () if isinstance(globs, str) else globs:
             if glob != "*" and not any(fnmatchcase(name, glob) for name in names):
-                raise RecipeError(f"stage {stage.name!r}: {field}: {glob!r} matches no parameter{close_names(glob, names)}")
+                raise RecipeError(
+                    f"stage {stage.name!r}: {field}: {glob!r} matches no parameter{close_names(glob, names)}"
+                )
     wanted = {"upstream": set(reached), "between": set(reached) - set(before)}.get(str(stage.train))
     chosen = {
         group[0]
@@ -54,7 +58,9 @@ def fed_before(stages: Sequence[Stage], index: int, student: nn.Module, inputs: 
     """Names of the parameters that feed the points of the stage before, for a stage that trains "between"."""
     if stages[index].train != "between" or index == 0:
         return set()
-    points = [match.student for match in stages[index - 1].matches] or [task.student for task in stages[index - 1].tasks]
+    points = [match.student for match in stages[index - 1].matches] or [
+        task.student for task in stages[index - 1].tasks
+    ]
     feeds = trace(student, list(dict.fromkeys(points)), inputs, train=True).feeds
     return {name for names in feeds.values() for name in names}
 

@@ -1,0 +1,113 @@
+"""Addresses: what the text `PATH[#CALL][@in|@out][SELECTOR…]` means in a model.
+
+layer3 · rnn@out[0] · .@out.logits · block#1 · attention@in.query
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from compresskit.errors import RecipeError, TapError, close_names
+
+_ADDRESS = re.compile(r"(?P<path>[^#@\[\s]+)(#(?P<call>-?\d+))?(@(?P<port>in|out)(?![A-Za-z0-9_]))?(?P<selectors>.*)")
+_SELECTOR = re.compile(r"\.(?P<name>[A-Za-z_]\w*)|\[(?P<index>-?\d+)\]|\[(?P<quote>['\"])(?P<key>.+?)(?P=quote)\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One parsed address. `str(address)` is what the user wrote."""
+
+    text: str
+    path: str
+    call: int | None = None
+    """Which call of a module that runs several times; negative counts from the end, None expects a single call."""
+    port: str = "out"
+    selectors: tuple[int | str, ...] = ()
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def parse_address(text: str) -> Address:
+    """Read an address.
+
+    Raises:
+        TapError: The text does not follow the grammar.
+    """
+    match = _ADDRESS.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise TapError(
+            f"{text!r} is no address; write PATH[#CALL][@in|@out][SELECTOR…], as in 'layer3' or 'rnn@out[0]'"
+        )
+    selectors, position = [], 0
+    while position < len(match["selectors"]):
+        part = _SELECTOR.match(match["selectors"], position)
+        if part is None:
+            wrong = match["selectors"][position:]
+            raise TapError(
+                f"address {text!r}: cannot read {wrong!r}; selectors are [0], .name or ['key'] after @in or @out"
+            )
+        selectors.append(int(part["index"]) if part["index"] else part["name"] or part["key"])
+        position = part.end()
+    call = None if match["call"] is None else int(match["call"])
+    return Address(text, match["path"], call, match["port"] or "out", tuple(selectors))
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The user's own module below `torch.compile`.
+
+    Raises:
+        RecipeError: The model is wrapped for parallel training, whose hooks and gradient exchange would be bypassed.
+    """
+    while isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
+        model = inner
+    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        raise RecipeError(f"the model is wrapped in {type(model).__name__}; give the bare module (model.module)")
+    return model
+
+
+def find_module(model: nn.Module, address: Address) -> nn.Module:
+    """The module that `address` names inside the unwrapped `model`.
+
+    Raises:
+        TapError: There is none; the message names the nearest paths.
+    """
+    if address.path == ".":
+        return model
+    modules = dict(model.named_modules(remove_duplicate=False))
+    if address.path not in modules:
+        paths = [path for path in modules if path]
+        raise TapError(f"{type(model).__name__} has no module {address.path!r}{close_names(address.path, paths)}")
+    return modules[address.path]
+
+
+def select(value: Any, selectors: tuple[int | str, ...], address: Address) -> Tensor:
+    for selector in selectors:
+        value = _step(value, selector, address)
+    if not isinstance(value, Tensor):
+        inside = _describe(value)
+        raise TapError(
+            f"{address.text!r} is {inside}, not a tensor; select one, as in {address.text}[0] or …@{address.port}.name"
+        )
+    return value
+
+
+def _step(value: Any, selector: int | str, address: Address) -> Any:
+    if isinstance(selector, str) and not isinstance(value, Mapping) and hasattr(value, selector):
+        return getattr(value, selector)
+    try:
+        return value[selector]
+    except (KeyError, IndexError, TypeError):
+        shown = f"[{selector}]" if isinstance(selector, int) else f".{selector}"
+        raise TapError(f"{address.text!r}: there is no {shown} in {_describe(value)}") from None
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"a {type(value).__name__} with keys {', '.join(map(str, list(value)[:8]))}"
+    if isinstance(value, (tuple, list)):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"a {type(value).__name__}"
