@@ -15,8 +15,8 @@ from compresskit.errors import ShapeError
 _CONVOLUTIONS = {4: nn.Conv2d, 5: nn.Conv3d}
 
 
-def channel_adapter(student: torch.Size, teacher: torch.Size, agree: Collection[str]) -> nn.Module | None:
-    """A linear map of the student's channels to the teacher's, or None where none is needed.
+def needs_channels(student: torch.Size, teacher: torch.Size, agree: Collection[str]) -> bool:
+    """Whether the student's channels have to be mapped to the teacher's.
 
     Args:
         student: Shape of the student's tensor: (n, c), tokens (n, length, c), maps (n, c, h, w) or volumes
@@ -27,14 +27,19 @@ def channel_adapter(student: torch.Size, teacher: torch.Size, agree: Collection[
     Raises:
         ShapeError: The two differ in a way that neither channels nor size explain.
     """
+    if student == teacher or not agree:
+        return False
     if len(student) != len(teacher) or student[0] != teacher[0] or len(student) < 2:
         raise ShapeError(f"no adapter between {tuple(student)} and {tuple(teacher)}: they differ in kind; give one")
-    axis = channel_axis(student)
     if len(student) == 3 and student[1] != teacher[1] and "space" in agree:
         raise ShapeError(f"no adapter between sequences of length {student[1]} and {teacher[1]}; give one")
-    if "channels" not in agree or student[axis] == teacher[axis]:
-        return None
-    if len(student) in (4, 5):
+    return "channels" in agree and student[channel_axis(student)] != teacher[channel_axis(student)]
+
+
+def channel_adapter(student: torch.Size, teacher: torch.Size) -> nn.Module:
+    """A linear map of the student's channels to the teacher's: a 1x1 convolution for maps and volumes."""
+    axis = channel_axis(student)
+    if len(student) in _CONVOLUTIONS:
         return _CONVOLUTIONS[len(student)](student[axis], teacher[axis], kernel_size=1)
     return nn.Linear(student[axis], teacher[axis])
 

@@ -85,6 +85,11 @@ def find_module(model: nn.Module, address: Address) -> nn.Module:
 
 
 def select(value: Any, selectors: tuple[int | str, ...], address: Address) -> Tensor:
+    """The tensor that the selectors lead to inside a module's input or output.
+
+    Raises:
+        TapError: There is no such part, or it is not a tensor.
+    """
     for selector in selectors:
         value = _step(value, selector, address)
     if not isinstance(value, Tensor):

@@ -38,6 +38,8 @@ def progressive(
     """
     if mode not in ("cumulative", "isolated"):
         raise RecipeError(f"mode: unknown {mode!r}{close_names(str(mode), ('cumulative', 'isolated'))}")
+    if not isinstance(steps, (int, Sequence)) or isinstance(steps, str):
+        raise RecipeError(f"steps must be a whole number, or one for each match, got {steps!r}")
     if not matches:
         raise RecipeError("matches: progressive needs at least one")
     counts = [steps] * len(matches) if isinstance(steps, int) else list(steps)

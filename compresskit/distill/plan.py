@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from compresskit.data import own_randomness
+from compresskit.distill.loop import StageLoop
 from compresskit.distill.objective import Objective
 from compresskit.distill.preserved import preserved
 from compresskit.distill.stage import Match, Stage
@@ -88,7 +89,8 @@ def plan_stages(
     for index, stage in enumerate(stages):
         objective = Objective(stage, student, teachers, learned, inputs, stage.steps or 1)
         names = declared_parameters(stage, student, objective.feeds(), fed_before(stages, index, student, inputs))
-        with preserved(student, buffers=True), own_randomness(seed), objective, torch.no_grad():
+        StageLoop(objective, [p for name, p in student.named_parameters() if name in names], None)  # can it be built?
+        with preserved(student, *objective.modules(), buffers=True), own_randomness(seed), objective, torch.no_grad():
             student.eval()
             _, values = objective(inputs, targets)
         planned.append(_planned(stage, objective, student, names, {name: float(v) for name, v in values.items()}))

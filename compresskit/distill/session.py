@@ -16,6 +16,7 @@ from compresskit.distill.interrupt import Interrupt
 from compresskit.distill.log import MetricsLog
 from compresskit.distill.loop import StageLoop, batch_size
 from compresskit.distill.objective import Objective
+from compresskit.distill.plan import plan_stages
 from compresskit.distill.preserved import preserved
 from compresskit.distill.progress import Display
 from compresskit.distill.stage import Stage
@@ -126,6 +127,8 @@ class Session:
         if self.position.stage < len(self.stages):
             feed = Feed(loader, self.position.batches, self.seed, unpack, self.device)
             if self._restored is None:
+                # a mistake in the last stage should not show after hours in the first one
+                plan_stages(self.stages, self.student, self.teachers, self.seed, *feed.peek())
                 self._save()
             for index in range(self.position.stage, len(self.stages)):
                 steps = _steps(self.stages[index], loader)

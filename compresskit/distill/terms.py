@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from compresskit import resolve
 from compresskit.data import own_randomness
-from compresskit.distill.adapters import channel_adapter, resize_to
+from compresskit.distill.adapters import channel_adapter, needs_channels, resize_to
 from compresskit.distill.schedules import value_at
 from compresskit.distill.stage import Match, Task
 from compresskit.errors import RecipeError, ShapeError
@@ -110,8 +110,11 @@ def bind_match(
     key = f"adapter {pair}"
     adapter = None
     if match.adapter == "auto":
-        if shapes[0] != shapes[1] and channel_adapter(*shapes, entry.agree) is not None:
-            adapter = learned.keep(key, lambda: _built_adapter(shapes, entry))
+        try:
+            if needs_channels(*shapes, entry.agree):
+                adapter = learned.keep(key, lambda: channel_adapter(*shapes))
+        except ShapeError as error:
+            raise ShapeError(f"{where}: {error}") from None
     elif match.adapter is not None:
         adapter = learned.keep(key, lambda: _given_adapter(match.adapter, where))
         if isinstance(match.adapter, nn.Module) and adapter is not match.adapter:
@@ -135,12 +138,6 @@ def bind_task(task: Task, learned: Learned, where: str) -> Term:
 def _bound_loss(spec: Match | Task, entry: Entry, learned: Learned, pair: str, where: str) -> Callable[..., Any]:
     loss = make_loss(entry, spec.options, where=where)
     return learned.keep(f"loss {entry.name} {pair}", lambda: loss) if isinstance(loss, nn.Module) else loss
-
-
-def _built_adapter(shapes: tuple[torch.Size, torch.Size], entry: Entry) -> nn.Module:
-    adapter = channel_adapter(*shapes, entry.agree)
-    assert adapter is not None, "asked for only where the channels differ"
-    return adapter
 
 
 def _given_adapter(adapter: Any, where: str) -> nn.Module:

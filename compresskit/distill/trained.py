@@ -51,6 +51,10 @@ def declared_parameters(
             f"stage {stage.name!r}: train={stage.train!r} leaves nothing to train"
             + (f" ({frozen} of {len(aliases)} parameters have requires_grad=False)" if frozen else "")
         )
+    if not chosen & set(reached):
+        raise RecipeError(
+            f"stage {stage.name!r}: no term reaches any of the parameters that train={stage.train!r} names"
+        )
     return chosen
 
 

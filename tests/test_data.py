@@ -1,0 +1,101 @@
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from compresskit.data import SampleLoader, endless, rng
+from compresskit.errors import DataError
+
+
+class Noisy(Dataset):
+    """Draws from every global generator, as foreign datasets do."""
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, index):
+        return torch.tensor([index, torch.rand(()), random.random(), np.random.rand()])  # noqa: NPY002
+
+
+class Stateless(Dataset):
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, sample):
+        return torch.tensor([sample, rng(sample.seed, sample, sample.epoch).random()])
+
+
+def drawn(loader, position, count, seed=0):
+    batches = endless(loader, position, seed)
+    return [next(batches) for _ in range(count)]
+
+
+@pytest.mark.parametrize("dataset", [Noisy(), Stateless()])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_depend_on_the_position_alone_not_on_workers(dataset, workers):
+    expected = drawn(SampleLoader(dataset, 4, seed=3), 0, 8)
+    got = drawn(SampleLoader(dataset, 4, seed=3, workers=workers), 5, 3)
+    for ours, theirs in zip(expected[5:], got, strict=True):
+        assert torch.equal(ours.value, theirs.value)
+        assert (ours.epoch, ours.last) == (theirs.epoch, theirs.last)
+
+
+def test_an_epoch_holds_each_sample_once_and_ends_in_a_smaller_batch():
+    batches = drawn(SampleLoader(Stateless(), 4, seed=1), 0, 6)
+    assert [len(batch.value) for batch in batches] == [4, 4, 2, 4, 4, 2]
+    assert [batch.last for batch in batches] == [False, False, True] * 2
+    for epoch in (batches[:3], batches[3:]):
+        assert sorted(int(v) for batch in epoch for v in batch.value[:, 0]) == list(range(10))
+
+
+def test_each_epoch_augments_anew():
+    first, second = (
+        torch.cat([batch.value for batch in epoch])
+        for epoch in (
+            drawn(SampleLoader(Stateless(), 5, shuffle=False), 0, 2),
+            drawn(SampleLoader(Stateless(), 5, shuffle=False), 2, 2),
+        )
+    )
+    assert torch.equal(first[:, 0], second[:, 0])
+    assert not torch.equal(first[:, 1], second[:, 1])
+
+
+@pytest.mark.parametrize("generator", [None, torch.Generator()])
+def test_a_foreign_loader_is_replayed_from_any_position(generator):
+    def loader():
+        return DataLoader(Noisy(), batch_size=4, shuffle=True, generator=generator)
+
+    expected = drawn(loader(), 0, 7)
+    torch.rand(3)
+    for ours, theirs in zip(expected[4:], drawn(loader(), 4, 3), strict=True):
+        assert torch.equal(ours.value, theirs.value)
+
+
+def test_a_foreign_loader_leaves_the_caller_s_generators_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(4)
+    torch.manual_seed(5)
+    batches = endless(DataLoader(Noisy(), batch_size=4, shuffle=True), 0, 0)
+    got = []
+    for _ in range(4):
+        next(batches)
+        got.append(torch.rand(()))
+    batches.close()
+    assert torch.equal(torch.stack(got), expected)
+
+
+def test_a_list_is_walked_again_and_again():
+    assert [batch.value for batch in drawn([1, 2, 3], 4, 4)] == [2, 3, 1, 2]
+
+
+@pytest.mark.parametrize(("loader", "message"), [([], "is empty"), (iter([1]), "it can be walked only once")])
+def test_a_loader_that_yields_nothing_is_named(loader, message):
+    with pytest.raises(DataError, match=message):
+        drawn(loader, 0, 2)
+
+
+def test_an_empty_dataset_is_refused():
+    with pytest.raises(DataError, match="holds no samples"):
+        SampleLoader(TensorDataset(torch.empty(0, 3)), 4)
