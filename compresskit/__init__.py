@@ -1,12 +1,61 @@
-"""compresskit: compress any PyTorch model by distilling it, stage by stage, into a smaller one."""
+"""compresskit: compress any PyTorch model by distilling it, stage by stage, into a smaller one.
 
-from compresskit.distill import curricula as curricula
-from compresskit.distill.distiller import ProgressiveDistiller as ProgressiveDistiller
-from compresskit.distill.stage import Match as Match
-from compresskit.distill.stage import Stage as Stage
-from compresskit.distill.stage import Task as Task
+The public names, and nothing else. Each is imported when it is first used, so that `import compresskit` and the command
+line's `--help` and tab completion do not wait for torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from compresskit.errors import CompressKitError as CompressKitError
 from compresskit.errors import DataError as DataError
 from compresskit.errors import RecipeError as RecipeError
 from compresskit.errors import ShapeError as ShapeError
 from compresskit.errors import TapError as TapError
+
+if TYPE_CHECKING:
+    from compresskit.distill import curricula as curricula
+    from compresskit.distill.distiller import ProgressiveDistiller as ProgressiveDistiller
+    from compresskit.distill.stage import Match as Match
+    from compresskit.distill.stage import Stage as Stage
+    from compresskit.distill.stage import Task as Task
+    from compresskit.recipe.load import load_recipe as load_recipe
+    from compresskit.recipe.run import run_recipe as run_recipe
+
+_HOMES = {
+    "Match": "compresskit.distill.stage",
+    "ProgressiveDistiller": "compresskit.distill.distiller",
+    "Stage": "compresskit.distill.stage",
+    "Task": "compresskit.distill.stage",
+    "curricula": "compresskit.distill",
+    "load_recipe": "compresskit.recipe.load",
+    "run_recipe": "compresskit.recipe.run",
+}
+
+__all__ = [
+    "CompressKitError",
+    "DataError",
+    "Match",
+    "ProgressiveDistiller",
+    "RecipeError",
+    "ShapeError",
+    "Stage",
+    "TapError",
+    "Task",
+    "curricula",
+    "load_recipe",
+    "run_recipe",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'compresskit' has no attribute {name!r}")
+    home = import_module(_HOMES[name])
+    value = getattr(home, name, None) or import_module(f"{_HOMES[name]}.{name}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,1 +1,1 @@
-"""The engine, in reading order: stage, curricula, taps, adapters, terms, objective, loop, session, distiller."""
+"""The engine, in reading order: stage, curricula, address, taps, adapters, terms, objective, loop, session, distiller."""
