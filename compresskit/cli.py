@@ -1,0 +1,143 @@
+"""The command line: arguments in, exit codes out.
+
+0 done; 2 the user's input was wrong, said in one to three lines; 1 the run failed (a bug and the user's own code keep
+their traceback); 130 Ctrl-C. torch is imported only when a command starts to work.
+"""
+
+import errno
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from compresskit.errors import CompressKitError, TrainingError
+
+if TYPE_CHECKING:
+    from compresskit.recipe.result import RunResult
+
+app = typer.Typer(
+    name="compresskit",
+    help="Compress a PyTorch model by distilling it, stage by stage, into a smaller one.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,  # a traceback should be Python's own
+)
+
+_EXAMPLES = """
+Examples:
+
+  compresskit run pynet_qxq                       a shipped recipe, its quick preset
+
+  compresskit run pynet_qxq --dry-run             show what it would do
+
+  compresskit run my.yaml --set stages.1.steps=50 numbers count from 0, values are YAML
+
+  compresskit run my.yaml --resume                go on with its newest run
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; a bug or the user's own code raises what it raises."""
+    try:
+        app(list(sys.argv[1:] if arguments is None else arguments), prog_name="compresskit")
+    except SystemExit as end:  # typer's way to end a command
+        return end.code if isinstance(end.code, int) else 0
+    return 0
+
+
+@app.callback()
+def _commands() -> None:
+    """Compress a PyTorch model by distilling it, stage by stage, into a smaller one."""
+
+
+def _recipe_names(incomplete: str) -> list[str]:
+    from compresskit.recipe.shipped import shipped_recipes
+
+    files = [str(path) for path in Path().glob(f"{incomplete}*") if path.suffix == ".yaml" or path.is_dir()]
+    return [name for name in shipped_recipes() if name.startswith(incomplete)] + files
+
+
+@app.command(epilog=_EXAMPLES)
+def run(
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE", help="A YAML file, or the name of a shipped recipe.", autocompletion=_recipe_names
+        ),
+    ],
+    *,
+    preset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="One of the recipe's presets; 'quick' where it has one.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PATH=VALUE", help="Change one value, after the preset; as often as you like."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The run's folder.", show_default="runs/NAME, the next free number"),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out, or with the newest one.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Build everything, show the plan, write nothing.")] = False,
+    device: Annotated[
+        str, typer.Option(metavar="DEVICE", help="'auto' takes a GPU where there is one; else 'cpu', 'cuda:1', …")
+    ] = "auto",
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PACKAGE", help="Trust a package that the recipe names; the current folder is searched too."
+        ),
+    ] = None,
+) -> None:
+    """Run a recipe: train, distil, compare, and write a folder with all of it."""
+    with _exit_codes():
+        from compresskit import resolve
+        from compresskit.recipe.run import run_recipe
+
+        with resolve.allow(allow or ()):
+            result = run_recipe(
+                recipe, preset=preset, overrides=changes or (), out=out, resume=resume, device=device, dry_run=dry_run
+            )
+        _show(result)
+
+
+@contextmanager
+def _exit_codes() -> Iterator[None]:
+    """What goes wrong inside becomes a message and an exit code."""
+    try:
+        yield
+    except TrainingError as error:
+        raise _failure(str(error), 1) from error
+    except CompressKitError as error:
+        raise _failure(str(error), 2) from error
+    except KeyboardInterrupt:
+        raise _failure("stopped by Ctrl-C", 130) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise _failure(f"the disk is full: {error}", 1) from error
+
+
+def _failure(message: str, code: int) -> typer.Exit:
+    print(f"compresskit: {message}", file=sys.stderr)
+    return typer.Exit(code)
+
+
+def _show(result: "RunResult") -> None:
+    """Print a result; a reader that has closed the pipe (`| head`) has seen enough."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    with console.capture() as capture:
+        console.print(result, soft_wrap=True)
+    try:
+        sys.stdout.write(f"{capture.get().rstrip()}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at its end

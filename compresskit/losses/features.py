@@ -1,0 +1,61 @@
+"""Losses between feature maps, or any two tensors."""
+
+from jaxtyping import Float, Shaped
+from torch import Tensor
+from torch.nn import functional as F
+
+from compresskit.errors import RecipeError, ShapeError
+from compresskit.losses.compared import comparable, wide
+
+
+def mse(student: Float[Tensor, "*s"], teacher: Shaped[Tensor, "*t"]) -> Float[Tensor, ""]:
+    """Mean squared difference over all elements.
+
+    Raises:
+        ShapeError: The shapes differ.
+    """
+    return F.mse_loss(*comparable(student, teacher, loss="mse"))
+
+
+def l1(student: Float[Tensor, "*s"], teacher: Shaped[Tensor, "*t"]) -> Float[Tensor, ""]:
+    """Mean absolute difference over all elements.
+
+    Raises:
+        ShapeError: The shapes differ.
+    """
+    return F.l1_loss(*comparable(student, teacher, loss="l1"))
+
+
+def attention_transfer(
+    student: Float[Tensor, "bs cs hs ws"], teacher: Float[Tensor, "bt ct ht wt"], *, power: float | int = 2.0
+) -> Float[Tensor, ""]:
+    """Distance between where student and teacher look, whatever their channel counts.
+
+    Args:
+        student: Student feature map.
+        teacher: Teacher feature map of the same batch, height and width; channels may differ.
+        power: Exponent on |activation| before averaging over channels, at least 1. Larger values favour peaks.
+
+    Returns:
+        Mean squared difference of the two unit-norm attention maps. Scalar, >= 0.
+
+    Raises:
+        ShapeError: The two maps differ in batch or spatial size.
+        RecipeError: `power` is below 1, where the gradient at zero has no bound.
+
+    Reference:
+        Zagoruyko & Komodakis, *Paying More Attention to Attention*, ICLR 2017, section 3.1.
+        https://arxiv.org/abs/1612.03928
+    """
+    if power < 1:
+        raise RecipeError(f"attention_transfer: power must be at least 1, got {power}")
+    if student.shape[0] != teacher.shape[0] or student.shape[2:] != teacher.shape[2:]:
+        raise ShapeError(
+            f"attention_transfer: student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must share batch, "
+            "height and width; the adapter 'auto' resizes maps"
+        )
+    return F.mse_loss(_attention(student, power), _attention(teacher, power))
+
+
+def _attention(features: Float[Tensor, "b c h w"], power: float) -> Float[Tensor, "b hw"]:
+    return F.normalize(wide(features).abs().pow(power).mean(dim=1).flatten(1), dim=1)

@@ -1,0 +1,73 @@
+"""Losses between class scores, one vector of classes at each element: a sample, a pixel or a token."""
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+from torch.nn import functional as F
+
+from compresskit.errors import RecipeError, ShapeError
+from compresskit.losses.compared import comparable, wide
+
+
+def kl(
+    student: Float[Tensor, "*s"], teacher: Float[Tensor, "*t"], *, temperature: float | int = 1.0, dim: int = 1
+) -> Float[Tensor, ""]:
+    """Forward KL divergence of the softened class distributions, times the squared temperature.
+
+    The divergence is summed over classes and averaged over everything else, so its size depends neither on the number
+    of classes nor on height and width, and a gradient keeps its size when the temperature changes.
+
+    Args:
+        student: Logits.
+        teacher: Logits of the same shape. A class at minus infinity has no share.
+        temperature: What both logits are divided by, above 0.
+        dim: The dimension of the classes: 1 for (n, c) and (n, c, h, w); -1 for tokens (n, l, c).
+
+    Returns:
+        Mean over samples (and pixels or tokens) of T^2 KL(teacher || student), in nats. Scalar, >= 0.
+
+    Raises:
+        ShapeError: The shapes differ.
+        RecipeError: `temperature` is not above 0.
+
+    Reference:
+        Hinton, Vinyals & Dean, *Distilling the Knowledge in a Neural Network*, 2015. https://arxiv.org/abs/1503.02531
+    """
+    if temperature <= 0:
+        raise RecipeError(f"kl: temperature must be above 0, got {temperature}")
+    student, teacher = comparable(student, teacher, loss="kl")
+    if not -student.ndim <= dim < student.ndim:
+        raise ShapeError(f"kl: no dimension {dim} in logits of shape {tuple(student.shape)}")
+    log_student, log_teacher = ((logits / temperature).log_softmax(dim) for logits in (student, teacher))
+    share = log_teacher.exp()
+    terms = torch.where(share > 0, share * (log_teacher - log_student), 0.0)  # 0 log 0 = 0, not NaN
+    return terms.sum(dim).mean() * temperature**2
+
+
+def cross_entropy(
+    student: Float[Tensor, "*s"], target: Shaped[Tensor, "*t"], *, label_smoothing: float | int = 0.0
+) -> Float[Tensor, ""]:
+    """Mean cross entropy of logits against labels.
+
+    Args:
+        student: Logits with the classes in dimension 1: (n, c), (n, c, h, w).
+        target: Class indices without that dimension, or class probabilities of the same shape as `student`.
+        label_smoothing: The share of each label that is spread evenly over all classes, from 0 to 1.
+
+    Returns:
+        Mean over samples (and pixels), in nats. Scalar, >= 0.
+
+    Raises:
+        ShapeError: The labels fit neither way.
+        RecipeError: `label_smoothing` is outside 0 to 1.
+    """
+    if not 0 <= label_smoothing <= 1:
+        raise RecipeError(f"cross_entropy: label_smoothing must be from 0 to 1, got {label_smoothing}")
+    indices = not target.is_floating_point()
+    if target.shape != (student.shape[:1] + student.shape[2:] if indices else student.shape):
+        raise ShapeError(
+            f"cross_entropy: logits {tuple(student.shape)} and {'labels' if indices else 'probabilities'} "
+            f"{tuple(target.shape)} do not fit; the classes are dimension 1 of the logits"
+        )
+    labels = target.long() if indices else target.to(wide(student).dtype)
+    return F.cross_entropy(wide(student), labels, label_smoothing=label_smoothing)

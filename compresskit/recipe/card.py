@@ -1,0 +1,119 @@
+"""`card.md`: what the distilled student is, how it was made, and what its figures say, in words."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from compresskit.distill.stage import Stage
+from compresskit.recipe import yaml
+from compresskit.recipe.evaluation import Row
+from compresskit.recipe.load import Recipe
+from compresskit.recipe.summary import Difference, amount, figure, signed, words
+
+
+def card(
+    recipe: Recipe, rows: Sequence[Row], found: Sequence[Difference], environment: Mapping[str, Any], inputs: str
+) -> str:
+    """The card as Markdown.
+
+    Args:
+        recipe: What was run.
+        rows: The table's rows.
+        found: The paired differences.
+        environment: The session that finished the run.
+        inputs: The shape that multiply-accumulates were counted for.
+    """
+    packages = environment["packages"]
+    made_with = f"compresskit {packages['compresskit'] or 'from a checkout'}, torch {packages['torch']}"
+    facts = {
+        "student": _target(recipe.student),
+        "teacher": "none" if recipe.teacher is None else _target(recipe.teacher),
+        "recipe": recipe.name,
+        "preset": recipe.preset or "none",
+        "commit": environment["commit"] or "not run from a checkout",
+        "seed": recipe.seed,
+        "made with": f"{made_with}, on {environment['device']}, {environment['started']}",
+    }
+    parts = [
+        f"# {recipe.name}",
+        "\n".join(f"- **{name}**: {value}" for name, value in facts.items()),
+        "## Figures",
+        _table(rows),
+        f"MACs are multiply-accumulates of one forward on an input of {inputs}.",
+        *_says(rows, found),
+        "## Data",
+        f"```yaml\n{yaml.dump({'data': dict(recipe.data)})}```",
+        "## Training",
+        *_training(recipe),
+        "`recipe.yaml` beside this card is the whole recipe, every default written out: run it to make this again.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(rows: Sequence[Row]) -> str:
+    metrics = list(rows[0].metrics)
+    titles = ["", *(metric.upper().replace("_", "-") for metric in metrics), "parameters", "MACs"]
+    lines = [titles, ["---", *["---:"] * (len(titles) - 1)]]
+    for row in rows:
+        figures = [figure(metric, row.metrics[metric]) for metric in metrics]
+        lines.append([row.name, *figures, f"{row.parameters:,}", amount(row.macs)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _says(rows: Sequence[Row], found: Sequence[Difference]) -> list[str]:
+    """What the differences mean, and whether the teacher was worth it."""
+    if not found:
+        return []
+    said = ["## What the figures say", "\n".join(f"- {difference}." for difference in found)]
+    for difference in found:
+        if difference.role == "alone":
+            said.append(_of_the_teacher(difference))
+        elif difference.mean <= 0:
+            said.append(f"The student does not reach the best conventional baseline, {difference.than}.")
+    teacher = next((row for row in rows if row.role == "teacher"), None)
+    distilled = next(row for row in rows if row.role == "distilled")
+    metric = found[0].metric
+    if teacher is not None and teacher.metrics[metric] <= distilled.metrics[metric]:
+        gap = signed(metric, distilled.metrics[metric] - teacher.metrics[metric])
+        said.append(f"The teacher itself is no better than its student ({gap} for the student).")
+    return said
+
+
+def _of_the_teacher(difference: Difference) -> str:
+    """What the teacher added to what the student learns alone, and on which samples nothing."""
+    worse = [number for number, value in enumerate(difference.each, start=1) if value <= 0]
+    gain = signed(difference.metric, difference.mean)
+    if difference.mean <= 0:
+        but = f"; it helps on {difference.better} of {len(difference.each)} samples" if difference.better else ""
+        return f"**The teacher adds nothing**: alone, the same student is as good or better ({gain} on average{but})."
+    if not worse:
+        everywhere = f", and on each of the {len(difference.each)} samples" if difference.each else ""
+        return f"The teacher adds {gain} on average{everywhere}."
+    where = f"sample{'s' if len(worse) > 1 else ''} {words(worse)} of {len(difference.each)}"
+    return f"The teacher adds {gain} on average, and nothing on {where}."
+
+
+def _training(recipe: Recipe) -> list[str]:
+    parts = []
+    if recipe.pretrain:
+        parts.append(f"The teacher, on its own:\n\n{_stages(recipe.pretrain)}")
+    parts.append(f"The student{', from the teacher' if recipe.teacher else ''}:\n\n{_stages(recipe.stages)}")
+    if recipe.control:
+        parts.append(
+            "The student alone: the same student from the same initial weights, over the same stages, steps and "
+            "batches, on the supervised terms only. Where a stage of the distilled student trains only what its "
+            "matches reach, the student alone trains everything."
+        )
+    return parts
+
+
+def _stages(stages: Sequence[Stage]) -> str:
+    lines = []
+    for number, stage in enumerate(stages, start=1):
+        length = f"{stage.steps} steps" if stage.steps is not None else f"{stage.epochs} epochs"
+        lines.append(f"{number}. {stage.name}: {length}, {words([f'`{term}`' for term in stage.terms])}")
+    return "\n".join(lines)
+
+
+def _target(node: Mapping[str, Any]) -> str:
+    options = {key: value for key, value in node.items() if not key.startswith("_")}
+    return f"`{node['_target_']}`" + (f" with {yaml.dump_line(options)}" if options else "")

@@ -1,0 +1,209 @@
+"""A recipe: a YAML file, a preset and `--set` changes, checked and made the objects that Python users write."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from compresskit import resolve
+from compresskit.distill.stage import Stage
+from compresskit.errors import RecipeError, close_names
+from compresskit.recipe import overrides as changes_by_path
+from compresskit.recipe import yaml
+from compresskit.recipe.places import Places
+from compresskit.recipe.shipped import find_recipe
+from compresskit.recipe.stages import describe_stages, parse_stages
+
+DEFAULT_PRESET = "quick"
+
+_DEFAULTS: dict[str, Any] = {
+    "name": None,
+    "seed": 0,
+    "precision": "fp32",
+    "teacher": None,
+    "student": None,
+    "data": None,
+    "pretrain": None,
+    "stages": None,
+    "control": False,
+    "evaluate": None,
+    "presets": None,
+}
+_DATA_DEFAULTS: dict[str, Any] = {"train": None, "val": None, "test": None, "batch_size": 16, "workers": 0}
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What a run needs to know. Models, data and evaluation are nodes still; stages are the engine's own objects."""
+
+    name: str
+    seed: int
+    precision: str
+    teacher: Mapping[str, Any] | None
+    """A node, and `weights` where they are loaded."""
+    student: Mapping[str, Any]
+    data: Mapping[str, Any]
+    """Nodes `train`, `val` and `test`, numbers `batch_size` and `workers`."""
+    pretrain: tuple[Stage, ...]
+    """The teacher's own stages."""
+    stages: tuple[Stage, ...]
+    control: bool
+    """Whether an equal student is trained on the supervised terms alone, to compare with."""
+    evaluate: Mapping[str, Any] | None
+    preset: str | None = None
+    presets: tuple[str, ...] = ()
+    """All that the file has."""
+    places: Places = field(default_factory=Places, repr=False, compare=False)
+    """Where each part was written, for messages."""
+
+    def resolved(self) -> dict[str, Any]:
+        """The recipe as plain data, with all defaults, curricula and presets written out; a recipe again."""
+        return {
+            "name": self.name,
+            "seed": self.seed,
+            "precision": self.precision,
+            "teacher": None if self.teacher is None else dict(self.teacher),
+            "student": dict(self.student),
+            "data": dict(self.data),
+            "pretrain": describe_stages(self.pretrain) or None,
+            "stages": describe_stages(self.stages),
+            "control": self.control,
+            "evaluate": None if self.evaluate is None else dict(self.evaluate),
+        }
+
+
+def load_recipe(
+    recipe: str | Path, preset: str | None = None, overrides: Iterable[str] | Mapping[str, Any] = ()
+) -> Recipe:
+    """Read a recipe and check all of it that can be checked without building anything.
+
+    Args:
+        recipe: A file, or the name of a shipped recipe.
+        preset: A name from its `presets`; None takes `quick` where there is one.
+        overrides: Changes on top of the preset: `"stages.1.steps=50"` as on the command line, or `{path: value}`.
+
+    Raises:
+        RecipeError: The recipe cannot be understood; the message tells the file, the line, what was found and the
+            nearest right answer.
+    """
+    path = find_recipe(recipe)
+    document = yaml.read(path)
+    if not isinstance(document.data, dict) or not document.data:
+        raise RecipeError(f"{path}: a recipe is a mapping with the keys student, data and stages; this file is not")
+    places = Places.of(document)
+    with places.located(always=True):
+        for key in document.data:
+            if key not in _DEFAULTS:
+                raise RecipeError(f"{key}: unknown key{close_names(key, _DEFAULTS)}")
+        preset, changes = _preset_changes(document, preset)
+    if isinstance(overrides, Mapping):
+        changes += [(f"override {path}", path, value) for path, value in overrides.items()]
+    else:
+        changes += [(f"--set {text}", *changes_by_path.parse(text)) for text in overrides]
+    tree = changes_by_path.apply(document.data, changes, _DEFAULTS)
+    for source, changed, value in changes:
+        places.move(changed, value, source)
+    with places.located(always=True):
+        parsed = _recipe(tree, path.stem, places)
+    return replace(parsed, preset=preset, presets=tuple(document.data.get("presets") or ()))
+
+
+def _preset_changes(document: yaml.Document, preset: str | None) -> tuple[str | None, list[tuple[str, str, Any]]]:
+    """The preset that is meant, and its changes with where each is written."""
+    presets = document.data.get("presets")
+    presets = {} if presets is None else presets
+    if not isinstance(presets, dict) or not all(isinstance(changes, dict | None) for changes in presets.values()):
+        raise RecipeError(
+            "presets must be a mapping of names to mappings of paths, such as {quick: {stages.0.steps: 50}}"
+        )
+    if preset is None:
+        preset = DEFAULT_PRESET if DEFAULT_PRESET in presets else None
+    elif preset not in presets:
+        raise RecipeError(f"presets: no preset {preset!r}{close_names(preset, presets)}")
+    changes = presets[preset] or {} if preset is not None else {}
+    line = {path: document.lines[f"presets.{preset}.{path}"] for path in changes}
+    return preset, [(f"{document.source}, line {line[path]}", path, value) for path, value in changes.items()]
+
+
+def _recipe(tree: dict[str, Any], stem: str, places: Places) -> Recipe:
+    values = {**_DEFAULTS, **tree}
+    recipe = Recipe(
+        name=_name(values["name"] if values["name"] is not None else stem),
+        seed=_whole(values["seed"], "seed", 0),
+        precision=_choice(values["precision"], "precision", ("fp32", "bf16")),
+        teacher=_model(values["teacher"], "teacher") if values["teacher"] is not None else None,
+        student=_model(values["student"], "student"),
+        data=_data(values["data"]),
+        pretrain=parse_stages(values["pretrain"], "pretrain") if values["pretrain"] else (),
+        stages=parse_stages(values["stages"], "stages"),
+        control=_choice(values["control"], "control", (True, False)),
+        evaluate=values["evaluate"],
+        places=places,
+    )
+    if recipe.evaluate is not None:
+        resolve.check(recipe.evaluate, kind="evaluation", where="evaluate", dataset=None)
+    _check_teachers(recipe)
+    return recipe
+
+
+def _check_teachers(recipe: Recipe) -> None:
+    """Matches need a teacher, the teacher's own stages have none, and a control needs something to learn from."""
+    for where, stages, why in (
+        ("pretrain", recipe.pretrain, "here the teacher itself learns"),
+        ("stages", () if recipe.teacher else recipe.stages, "this recipe has none"),
+    ):
+        for index, stage in enumerate(stages):
+            if stage.matches:
+                raise RecipeError(f"{where}[{index}]: matches need a teacher, and {why}; use tasks")
+    if recipe.pretrain and recipe.teacher is None:
+        raise RecipeError("pretrain: these are the teacher's own stages, and this recipe has no teacher")
+    if recipe.control and not any(stage.tasks for stage in recipe.stages):
+        raise RecipeError("control: no stage has tasks, so a student alone would have nothing to learn from")
+    if recipe.control and recipe.teacher is None:
+        raise RecipeError("control: this recipe has no teacher, so its student is alone already")
+
+
+def _model(node: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(node, Mapping):
+        raise RecipeError(f"{where} must be a node such as {{_target_: package.module.Name}}, got {node!r}")
+    if not isinstance(node.get("weights"), str | None):
+        raise RecipeError(f"{where}: weights must be a path, got {node['weights']!r}")
+    resolve.check({key: value for key, value in node.items() if key != "weights"}, kind="module", where=where)
+    return node
+
+
+def _data(data: Any) -> Mapping[str, Any]:
+    if not isinstance(data, Mapping):
+        raise RecipeError(f"data must be a mapping with a node under 'train', got {data!r}")
+    for key in data:
+        if key not in _DATA_DEFAULTS:
+            raise RecipeError(f"data: unknown key {key!r}{close_names(key, _DATA_DEFAULTS)}")
+    if "train" not in data:
+        raise RecipeError("data needs the key 'train'")
+    values = {**_DATA_DEFAULTS, **data}
+    _whole(values["batch_size"], "data: batch_size", 1)
+    _whole(values["workers"], "data: workers", 0)
+    for split in ("train", "val", "test"):
+        if split == "train" or values[split] is not None:
+            resolve.check(values[split], kind="dataset", where=f"data.{split}")
+    return values
+
+
+def _name(name: Any) -> str:
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name):
+        raise RecipeError(f"name: it names the run's folder, so letters, digits, '-', '_' and '.', got {name!r}")
+    return name
+
+
+def _whole(value: Any, where: str, least: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise RecipeError(f"{where} must be a whole number of at least {least}, got {value!r}")
+    return value
+
+
+def _choice(value: Any, where: str, choices: tuple[Any, ...]) -> Any:
+    if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
+        words = " or ".join(str(choice).lower() for choice in choices)
+        raise RecipeError(f"{where} must be {words}, got {value!r}")
+    return value

@@ -1,0 +1,227 @@
+"""A whole run: the teacher, the student, the student alone, and what they come to. Each part resumes by itself."""
+
+import copy
+import errno
+import os
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from compresskit import resolve
+from compresskit.distill.distiller import ProgressiveDistiller
+from compresskit.distill.plan import Plan
+from compresskit.distill.stage import Stage
+from compresskit.recipe import yaml
+from compresskit.recipe.card import card
+from compresskit.recipe.environment import environment
+from compresskit.recipe.evaluation import Contender, illustrate, kept_rows, measure, shapes
+from compresskit.recipe.folder import (
+    RECIPE_FILE,
+    choose_folder,
+    has_checkpoint,
+    read_json,
+    say,
+    write_json,
+    write_recipe,
+    write_text,
+)
+from compresskit.recipe.load import Recipe, load_recipe
+from compresskit.recipe.parts import build_parts, control_stages, fit_to_data, restore_fitted, save_fitted
+from compresskit.recipe.result import RunResult, plans_text
+from compresskit.recipe.summary import differences
+
+FITTED_FILE = "fitted.safetensors"
+ENVIRONMENT_FILE = "environment.json"
+SUMMARY_FILE = "summary.json"
+"""Written last: where it is, the run is finished."""
+
+
+def run_recipe(
+    recipe: str | Path,
+    *,
+    preset: str | None = None,
+    overrides: Iterable[str] | Mapping[str, Any] = (),
+    out: str | Path | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    dry_run: bool = False,
+) -> RunResult:
+    """Run a recipe from its data to the table at its end.
+
+    Args:
+        recipe: A file, or the name of a shipped recipe.
+        preset: A name from its `presets`; None takes `quick` where there is one.
+        overrides: Changes on top of the preset: `"stages.1.steps=50"` as on the command line, or `{path: value}`.
+        out: The run's folder; None is `runs/NAME`, with the next free number behind the name.
+        resume: Go on with the run in `out`, or in the newest default folder that holds this recipe. The result has the
+            same numbers as that of a run that nothing stopped.
+        device: "auto" takes CUDA where there is a device; else a torch device name.
+        dry_run: Build everything, trace one batch through every stage, and write nothing.
+
+    Raises:
+        CompressKitError: The recipe, the data, weights or the folder cannot be used; nothing is lost.
+        KeyboardInterrupt: Ctrl-C; standard error says how to go on.
+    """
+    overrides = overrides if isinstance(overrides, Mapping) else list(overrides)
+    loaded = load_recipe(recipe, preset, overrides)
+    if preset is None and "full" in loaded.presets and loaded.preset != "full" and torch.cuda.is_available():
+        say("There is a GPU here: --preset full runs the whole recipe on it.")
+    with loaded.places.located():
+        if dry_run:
+            run = _Run(loaded, None, device)
+            run.solve()
+            return RunResult(None, plans=run.plans())
+        folder = choose_folder(loaded, out, resume=resume)
+        if resume and (folder / SUMMARY_FILE).exists():
+            say(f"{folder} is finished already")
+            return _result(folder)
+        call = [str(recipe), *_options(loaded.preset, overrides, device)]
+        with _says_how_to_go_on(folder, call):
+            run = _Run(loaded, folder, device)
+            begun = _begin(run, folder, f"compresskit run {shlex.join(call)}")
+            _train(run)
+            return _finish(run, folder, begun)
+
+
+class _Run:
+    """A recipe and its parts, as one session of the run has them."""
+
+    def __init__(self, recipe: Recipe, folder: Path | None, device: str) -> None:
+        self.recipe, self.folder = recipe, folder
+        self.parts = parts = build_parts(recipe)
+        self.distillers: dict[str, ProgressiveDistiller] = {}
+        if recipe.pretrain and parts.teacher is not None:
+            self._add("teacher", None, parts.teacher, recipe.pretrain, device)
+        self._add("student", parts.teacher, parts.student, recipe.stages, device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the models are trained."""
+        return self.distillers["student"].device
+
+    def solve(self) -> dict[str, Tensor]:
+        """Solve what is solved in closed form, or take up the solution that the run's folder keeps.
+
+        Returns what is to be kept. Afterwards the initial weights are final, and the control gets its copy of them.
+        """
+        kept = None if self.folder is None else self.folder / FITTED_FILE
+        solved = {}
+        if kept is not None and kept.exists():
+            restore_fitted(self.parts, kept, self.recipe.seed)
+        else:
+            solved = fit_to_data(self.parts, self.recipe.seed)
+        if self.recipe.control:
+            alone = copy.deepcopy(self.parts.student)
+            self._add("alone", None, alone, control_stages(self.recipe.stages), str(self.device))
+        return solved
+
+    def plans(self) -> dict[str, Plan]:
+        """What each training part would do, traced on the first batch."""
+        batch = next(iter(self.parts.loader(self.recipe, "train", workers=0)))
+        return {self.title(part): distiller.plan(batch) for part, distiller in self.distillers.items()}
+
+    def title(self, part: str) -> str:
+        """What happens in a part."""
+        if part == "teacher":
+            return "the teacher learns on its own"
+        if part == "alone":
+            return "the same student learns alone, on the supervised terms only"
+        return "the student learns" + ("" if self.parts.teacher is None else " from the teacher")
+
+    def contenders(self) -> list[Contender]:
+        """Everything that the table at the end compares."""
+        found = [Contender(name, "baseline", model) for name, model in self.parts.baselines.items()]
+        if self.parts.teacher is None:
+            return [*found, Contender("student", "alone", self.parts.student)]
+        found.append(Contender("teacher", "teacher", self.parts.teacher))
+        if self.recipe.control:
+            found.append(Contender("student alone", "alone", self.distillers["alone"].student))
+        return [*found, Contender("student distilled", "distilled", self.parts.student)]
+
+    def _add(
+        self, part: str, teacher: nn.Module | None, student: nn.Module, stages: Sequence[Stage], device: str
+    ) -> None:
+        recipe, folder = self.recipe, self.folder
+        out = None if folder is None else folder if part == "student" else folder / part
+        self.distillers[part] = ProgressiveDistiller(
+            teacher, student, stages, seed=recipe.seed, device=device, precision=recipe.precision, out=out
+        )
+
+
+def _begin(run: _Run, folder: Path, heading: str) -> dict[str, Any]:
+    """Take the folder once everything is known to fit, or take it up again; returns this session's environment."""
+    begun = environment(run.device)
+    solved = run.solve()
+    if (folder / RECIPE_FILE).exists():
+        say(f"going on in {folder}" if has_checkpoint(folder) else f"{folder} has no checkpoint yet: starting again")
+    else:
+        plans = plans_text(run.plans())
+        write_recipe(folder, run.recipe, heading, f"The plan, traced on one batch before the run:\n\n{plans}")
+        say(f"running in {folder}")
+    sessions = read_json(folder / ENVIRONMENT_FILE) or []
+    write_json(folder / ENVIRONMENT_FILE, [*sessions, begun])
+    if solved:
+        save_fitted(folder / FITTED_FILE, solved)
+    return begun
+
+
+def _train(run: _Run) -> None:
+    """Train each part to its end; a part that has come to it is only loaded."""
+    for number, (part, distiller) in enumerate(run.distillers.items(), start=1):
+        say(f"part {number} of {len(run.distillers)}: {run.title(part)}")
+        validation = None if run.parts.val is None else run.parts.loader(run.recipe, "val")
+        distiller.fit(run.parts.loader(run.recipe, "train"), validation, resume="auto")
+
+
+def _finish(run: _Run, folder: Path, begun: Mapping[str, Any]) -> RunResult:
+    """Measure every contender, draw the pictures, and write what it all came to."""
+    contenders, evaluation, seed = run.contenders(), run.parts.evaluation, run.recipe.seed
+    inputs = run.parts.sample()
+    rows = measure(contenders, evaluation, inputs, folder, seed)
+    illustrate(contenders, evaluation, folder / "images", seed)
+    write_text(folder / "card.md", card(run.recipe, rows, differences(rows), begun, shapes(inputs)))
+    write_json(folder / SUMMARY_FILE, [row.summary() for row in rows])
+    return _result(folder)
+
+
+def _result(folder: Path) -> RunResult:
+    rows = kept_rows(folder)
+    return RunResult(folder, rows, differences(rows))
+
+
+@contextmanager
+def _says_how_to_go_on(folder: Path, arguments: Sequence[str]) -> Iterator[None]:
+    """Inside, Ctrl-C and a full disk are answered with the command that goes on, once the folder is there."""
+    try:
+        yield
+    except (KeyboardInterrupt, OSError, RuntimeError) as error:
+        full = isinstance(error, RuntimeError) and _could_not_write(error)
+        if (full or not isinstance(error, RuntimeError)) and (folder / RECIPE_FILE).exists():
+            say(f"To go on: {shlex.join(['compresskit', 'run', *arguments, '--out', str(folder), '--resume'])}")
+        if full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+        raise
+
+
+def _could_not_write(error: RuntimeError) -> bool:
+    """Whether this is how torch says that a checkpoint did not fit on the disk: a write was cut short."""
+    text = str(error)
+    return "PytorchStreamWriter failed writing" in text or ("inline_container" in text and "unexpected pos" in text)
+
+
+def _options(preset: str | None, overrides: Mapping[str, Any] | Sequence[str], device: str) -> list[str]:
+    """The options of the command that this call amounts to."""
+    changes = overrides
+    if isinstance(overrides, Mapping):
+        changes = [f"{path}={yaml.dump_line(value)}" for path, value in overrides.items()]
+    return [
+        *(() if preset is None else ("--preset", preset)),
+        *(part for change in changes for part in ("--set", change)),
+        *(() if device == "auto" else ("--device", device)),
+        *(part for package in resolve.allowed() for part in ("--allow", package)),
+    ]

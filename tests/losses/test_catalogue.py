@@ -1,0 +1,96 @@
+import inspect
+
+import pytest
+import torch
+from torch import nn
+
+from compresskit.errors import RecipeError
+from compresskit.losses import CATALOGUE, Entry, check_options, make_loss, mse, resolve_loss
+
+
+def _tilted(student, teacher, tilt=1.0):
+    return (student - tilt * teacher).mean()
+
+
+def _scaled(student, teacher, *, scale):
+    return scale * (student - teacher).mean()
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_every_loss_takes_the_student_first_and_its_options_by_keyword(name):
+    first, second, *options = inspect.signature(CATALOGUE[name].function).parameters.values()
+    assert (first.name, second.name) in {("student", "teacher"), ("student", "target")}
+    assert all(option.kind is option.KEYWORD_ONLY for option in options)
+
+
+def test_a_name_a_dotted_name_and_the_function_itself_are_the_same_loss():
+    assert resolve_loss("mse") is resolve_loss("compresskit.losses.mse") is resolve_loss(mse)
+
+
+def test_a_foreign_loss_needs_everything_to_agree():
+    assert resolve_loss(_tilted) == Entry(_tilted, frozenset({"channels", "space"}), built=False, name="_tilted")
+    assert resolve_loss("attention_transfer").agree == {"space"}
+
+
+def test_a_class_is_built_once_with_its_options_and_a_function_gets_them_each_call():
+    entry = resolve_loss("torch.nn.HuberLoss")
+    loss = make_loss(entry, {"delta": 0.5}, where="loss")
+    assert entry.built
+    torch.testing.assert_close(loss(torch.tensor([2.0]), torch.tensor([0.0])), torch.tensor(0.5 * (2 - 0.25)))
+    assert make_loss(resolve_loss("torch.nn.functional.huber_loss"), {}, where="loss") is nn.functional.huber_loss
+
+
+def test_a_factory_is_recognised_by_taking_no_two_tensors():
+    def factory(tilt):
+        return lambda student, teacher: _tilted(student, teacher, tilt)
+
+    entry = resolve_loss(factory)
+    assert entry.built
+    assert make_loss(entry, {"tilt": 2.0}, where="loss")(torch.ones(1), torch.ones(1)) == -1
+
+
+def test_a_module_is_a_loss_as_it_is():
+    module = nn.L1Loss()
+    entry = resolve_loss(module)
+    assert not entry.built
+    assert entry.name == "L1Loss"
+    assert make_loss(entry, {}, where="loss") is module
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        ("mes", "loss: no loss 'mes'; did you mean 'mse'?"),
+        ("torch.nn.functional.mes_loss", "loss: torch.nn.functional has no 'mes_loss'; did you mean 'mse_loss'"),
+        ("os.system", "loss: a recipe may not use os.system here"),
+    ],
+)
+def test_an_unknown_loss_is_answered_with_the_nearest(loss, message):
+    with pytest.raises(RecipeError) as caught:
+        resolve_loss(loss)
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("loss", "options", "message"),
+    [
+        ("kl", {"temprature": 2.0}, "match: kl has no option 'temprature'; did you mean 'temperature'?"),
+        ("kl", {"temperature": "hot"}, "match: temperature must be a number, got 'hot'"),
+        ("kl", {"student": 1}, "match: kl has no option 'student'; known: temperature, dim"),
+        ("torch.nn.HuberLoss", {"detla": 1.0}, "match: HuberLoss has no option 'detla'; did you mean 'delta'?"),
+        (_scaled, {}, "match: _scaled needs the option 'scale'"),
+    ],
+)
+def test_options_are_held_against_the_signature(loss, options, message):
+    with pytest.raises(RecipeError) as caught:
+        check_options(loss, options, where="match")
+    assert str(caught.value) == message
+
+
+def test_a_schedule_passes_as_any_options_value():
+    check_options("kl", {"temperature": {"schedule": "linear", "start": 4.0, "end": 1.0}}, where="match")
+
+
+def test_a_class_that_refuses_its_options_is_said_to():
+    with pytest.raises(RecipeError, match="loss: HuberLoss refuses these options"):
+        make_loss(Entry(nn.HuberLoss, built=True, name="HuberLoss"), {"nonsense": 1}, where="loss")

@@ -1,0 +1,60 @@
+import pytest
+import torch
+
+from compresskit.errors import RecipeError, ShapeError
+from compresskit.losses import attention_transfer, l1, mse
+
+
+def test_mse_and_l1_by_hand():
+    student, teacher = torch.tensor([1.0, 2.0]), torch.tensor([4.0, 1.0])
+    assert mse(student, teacher) == 5.0  # (9 + 1) / 2
+    assert l1(student, teacher) == 2.0  # (3 + 1) / 2
+
+
+@pytest.mark.parametrize("loss", [mse, l1])
+def test_a_pointwise_loss_never_broadcasts(loss):
+    with pytest.raises(
+        ShapeError, match=rf"{loss.__name__}: shapes must be equal, got \(2, 1, 4, 4\) and \(2, 8, 4, 4\)"
+    ):
+        loss(torch.zeros(2, 1, 4, 4), torch.zeros(2, 8, 4, 4))
+
+
+@pytest.mark.parametrize("loss", [mse, l1])
+def test_a_pointwise_loss_of_half_precision_does_not_overflow(loss):
+    far = torch.full((4,), 60000.0, dtype=torch.float16)
+    value = loss(-far, far)
+    assert value.dtype == torch.float32
+    assert value.isfinite()
+
+
+def test_mse_takes_integer_targets():
+    assert mse(torch.tensor([0.5]), torch.tensor([1])) == 0.25
+
+
+def test_attention_transfer_matches_the_paper_on_a_hand_case():
+    student = torch.tensor([[[[3.0, 4.0]]]])  # attention (9, 16) -> / sqrt(337)
+    teacher = torch.tensor([[[[1.0, 0.0]]]])  # attention (1, 0)
+    norm = 337**0.5
+    expected = ((9 / norm - 1) ** 2 + (16 / norm) ** 2) / 2
+    torch.testing.assert_close(attention_transfer(student, teacher), torch.tensor(expected))
+
+
+def test_attention_transfer_compares_where_not_how_much_nor_in_how_many_channels():
+    features = torch.randn(2, 3, 5, 4)
+    louder = 7 * features.repeat(1, 2, 1, 1)
+    assert attention_transfer(features, louder) < 1e-12
+    assert attention_transfer(features, torch.randn(2, 6, 5, 4)) > 1e-4
+
+
+def test_attention_transfer_of_dead_maps_has_finite_gradients():
+    student = torch.zeros(1, 2, 3, 3, requires_grad=True)
+    attention_transfer(student, torch.randn(1, 4, 3, 3)).backward()
+    assert student.grad is not None
+    assert student.grad.isfinite().all()
+
+
+def test_attention_transfer_says_what_must_agree():
+    with pytest.raises(ShapeError, match=r"student \(1, 4, 8, 8\) and teacher \(1, 4, 4, 4\) must share batch, height"):
+        attention_transfer(torch.zeros(1, 4, 8, 8), torch.zeros(1, 4, 4, 4))
+    with pytest.raises(RecipeError, match=r"power must be at least 1, got 0\.5"):
+        attention_transfer(torch.zeros(1, 4, 8, 8), torch.zeros(1, 4, 8, 8), power=0.5)

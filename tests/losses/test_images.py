@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import structural_similarity
+
+from compresskit.errors import RecipeError, ShapeError
+from compresskit.losses import charbonnier, ssim
+
+
+def test_charbonnier_by_hand():
+    student, target = torch.tensor([3.0, 0.0]), torch.tensor([0.0, 0.0])
+    torch.testing.assert_close(charbonnier(student, target, epsilon=4.0), torch.tensor((5.0 + 4.0) / 2))
+
+
+def test_charbonnier_is_l1_far_from_zero_and_smooth_at_it():
+    student = torch.zeros(3, requires_grad=True)
+    charbonnier(student, torch.zeros(3)).backward()
+    assert student.grad is not None
+    assert (student.grad == 0).all()
+    torch.testing.assert_close(charbonnier(torch.ones(4), torch.zeros(4)), torch.tensor(1.0), atol=1e-6, rtol=0)
+
+
+def test_charbonnier_refuses_what_it_cannot_compare():
+    with pytest.raises(ShapeError, match="charbonnier: shapes must be equal"):
+        charbonnier(torch.zeros(2, 1, 4, 4), torch.zeros(2, 3, 4, 4))
+    with pytest.raises(RecipeError, match="epsilon must be above 0, got 0"):
+        charbonnier(torch.zeros(2), torch.zeros(2), epsilon=0)
+
+
+def test_ssim_of_equal_images_is_zero():
+    image = torch.rand(2, 3, 16, 20)
+    assert ssim(image, image).abs() < 1e-6
+
+
+def test_ssim_of_flat_images_is_its_luminance_term():
+    dark, bright = torch.full((1, 1, 12, 12), 0.2), torch.full((1, 1, 12, 12), 0.6)
+    expected = 1 - (2 * 0.2 * 0.6 + 1e-4) / (0.2**2 + 0.6**2 + 1e-4)
+    torch.testing.assert_close(ssim(dark, bright), torch.tensor(expected), atol=1e-5, rtol=0)
+
+
+def test_ssim_agrees_with_scikit_image():
+    student, target = torch.rand(2, 3, 24, 31)
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    theirs = np.asarray(structural_similarity(student.numpy(), target.numpy(), data_range=1, channel_axis=0, **options))
+    torch.testing.assert_close(1 - ssim(student[None], target[None]).item(), theirs.item(), atol=1e-5, rtol=0)
+
+
+def test_ssim_depends_on_contrast_only_through_the_data_range():
+    student, target = torch.rand(2, 1, 1, 16, 16)
+    torch.testing.assert_close(ssim(255 * student, 255 * target, data_range=255.0), ssim(student, target))
+
+
+def test_ssim_keeps_single_precision_under_autocast_and_has_a_gradient():
+    student, target = torch.rand(2, 1, 3, 16, 16)
+    expected = ssim(student, target)
+    student.requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = ssim(student, target)
+    loss.backward()
+    torch.testing.assert_close(loss.detach(), expected)
+    assert student.grad is not None
+    assert student.grad.abs().sum() > 0
+
+
+def test_ssim_says_what_it_cannot_compare():
+    with pytest.raises(ShapeError, match=r"at least 11 x 11 pixels, got \(1, 3, 10, 20\)"):
+        ssim(torch.zeros(1, 3, 10, 20), torch.zeros(1, 3, 10, 20))
+    with pytest.raises(ShapeError, match="ssim: shapes must be equal"):
+        ssim(torch.zeros(1, 1, 12, 12), torch.zeros(1, 3, 12, 12))
+    with pytest.raises(RecipeError, match="data_range must be above 0, got 0"):
+        ssim(torch.zeros(1, 1, 12, 12), torch.zeros(1, 1, 12, 12), data_range=0)

@@ -1,0 +1,102 @@
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from compresskit.errors import RecipeError, ShapeError
+from compresskit.losses import cross_entropy, kl
+
+
+def test_kl_is_forward_kl_times_the_squared_temperature_by_hand():
+    teacher = torch.tensor([[math.log(3.0), 0.0]]) * 2  # at T = 2: 3/4, 1/4
+    student = torch.tensor([[0.0, 0.0]])  # 1/2, 1/2
+    expected = 4 * (0.75 * math.log(1.5) + 0.25 * math.log(0.5))
+    torch.testing.assert_close(kl(student, teacher, temperature=2.0), torch.tensor(expected))
+
+
+def test_kl_is_zero_for_equal_logits_and_positive_for_others():
+    logits = torch.randn(5, 7)
+    assert kl(logits, logits).abs() < 1e-7
+    assert kl(logits, logits + 3).abs() < 1e-6  # a shift is the same distribution
+    assert kl(logits, torch.randn(5, 7)) > 0.01
+
+
+def test_kl_averages_over_pixels_whatever_their_number_or_the_number_of_classes():
+    student, teacher = torch.randn(2, 2, 5)
+    one = kl(student, teacher)
+    maps = kl(student[..., None, None].expand(2, 5, 6, 3), teacher[..., None, None].expand(2, 5, 6, 3))
+    torch.testing.assert_close(maps, one)
+    absent = torch.full((2, 95), -100.0)  # classes without a share change nothing
+    torch.testing.assert_close(kl(torch.cat([student, absent], 1), torch.cat([teacher, absent], 1)), one)
+
+
+def test_kl_of_tokens_takes_the_last_dimension():
+    student, teacher = torch.randn(2, 3, 4, 9)
+    torch.testing.assert_close(kl(student, teacher, dim=-1), kl(student.mT, teacher.mT))
+
+
+def test_kl_of_a_masked_class_is_no_nan_and_has_finite_gradients():
+    student = torch.tensor([[1.0, 2.0, -torch.inf]], requires_grad=True)
+    teacher = torch.tensor([[0.5, 0.0, -torch.inf]])
+    loss = kl(student, teacher)
+    loss.backward()
+    torch.testing.assert_close(loss.detach(), kl(student.detach()[:, :2], teacher[:, :2]))
+    assert student.grad is not None
+    assert student.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+def test_kl_in_half_precision_is_computed_in_single(half):
+    student, teacher = (20 * torch.randn(2, 8, 1000)).to(half)
+    loss = kl(student, teacher, temperature=0.1)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, kl(student.float(), teacher.float(), temperature=0.1))
+
+
+def test_kl_of_double_stays_double():
+    student, teacher = torch.randn(2, 3, 4, dtype=torch.float64)
+    assert kl(student, teacher).dtype == torch.float64
+    assert torch.autograd.gradcheck(lambda s: kl(s, teacher, temperature=3.0), student.requires_grad_())
+
+
+def test_kl_does_not_change_when_a_batch_is_split():
+    student, teacher = torch.randn(2, 8, 10)
+    halves = [kl(student[part], teacher[part]) for part in (slice(0, 4), slice(4, 8))]
+    torch.testing.assert_close(torch.stack(halves).mean(), kl(student, teacher))
+
+
+def test_kl_refuses_shapes_that_would_broadcast():
+    with pytest.raises(ShapeError, match=r"kl: shapes must be equal, got \(2, 5\) and \(1, 5\)"):
+        kl(torch.zeros(2, 5), torch.zeros(1, 5))
+    with pytest.raises(ShapeError, match="no dimension 1"):
+        kl(torch.zeros(5), torch.zeros(5))
+
+
+def test_kl_refuses_a_temperature_of_zero():
+    with pytest.raises(RecipeError, match="temperature must be above 0, got 0"):
+        kl(torch.zeros(2, 5), torch.zeros(2, 5), temperature=0)
+
+
+def test_cross_entropy_by_hand():
+    logits = torch.tensor([[math.log(3.0), 0.0]])
+    torch.testing.assert_close(cross_entropy(logits, torch.tensor([0])), torch.tensor(math.log(4 / 3)))
+    torch.testing.assert_close(cross_entropy(logits, torch.tensor([1], dtype=torch.uint8)), torch.tensor(math.log(4)))
+
+
+def test_cross_entropy_takes_maps_and_probabilities():
+    logits, labels = torch.randn(2, 5, 4, 3), torch.randint(0, 5, (2, 4, 3))
+    shares = F.one_hot(labels, 5).permute(0, 3, 1, 2).half()
+    torch.testing.assert_close(cross_entropy(logits, labels), cross_entropy(logits, shares))
+    torch.testing.assert_close(
+        cross_entropy(logits, labels, label_smoothing=0.1), cross_entropy(logits, 0.9 * shares.float() + 0.02)
+    )
+
+
+def test_cross_entropy_says_which_shapes_do_not_fit():
+    with pytest.raises(ShapeError, match=r"logits \(2, 5\) and labels \(3,\) do not fit"):
+        cross_entropy(torch.zeros(2, 5), torch.zeros(3, dtype=torch.long))
+    with pytest.raises(ShapeError, match=r"probabilities \(2, 4\)"):
+        cross_entropy(torch.zeros(2, 5), torch.zeros(2, 4))
+    with pytest.raises(RecipeError, match="label_smoothing must be from 0 to 1, got 2"):
+        cross_entropy(torch.zeros(2, 5), torch.zeros(2, dtype=torch.long), label_smoothing=2)

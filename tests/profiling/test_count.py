@@ -1,0 +1,48 @@
+import torch
+from torch import nn
+
+from compresskit.profiling import count_macs
+
+
+def test_a_convolution_is_counted_by_hand():
+    # 5 output channels of 6 x 6, each from 3 channels under a 3 x 3 kernel
+    assert count_macs(nn.Conv2d(3, 5, 3), [torch.zeros(1, 3, 8, 8)]) == 5 * 6 * 6 * 3 * 9
+
+
+def test_a_batch_costs_its_samples_and_activations_are_free():
+    model = nn.Sequential(nn.Linear(4, 7), nn.ReLU(), nn.Linear(7, 2))
+    assert count_macs(model, [torch.zeros(3, 4)]) == 3 * (4 * 7 + 7 * 2)
+
+
+def test_the_model_stays_as_it_is():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    count_macs(model, [torch.rand(2, 1, 5, 5)])
+    assert model.training
+    assert all(module._forward_hooks == {} for module in model.modules())
+    assert model.state_dict().keys() == before.keys()
+    assert all(value.equal(before[name]) for name, value in model.state_dict().items())
+
+
+class _Stubborn(nn.Module):
+    """Makes a tensor on the CPU, wherever it is itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 4, bias=False)
+
+    def forward(self, points):
+        return self.layer(points + torch.ones(4, device="cpu"))
+
+
+def test_a_model_that_insists_on_a_device_is_counted_on_it():
+    assert count_macs(_Stubborn(), [torch.zeros(1, 4)]) == 16
+
+
+class _Named(nn.Module):
+    def forward(self, *, left, right):
+        return left @ right
+
+
+def test_inputs_may_have_names():
+    assert count_macs(_Named(), kwargs={"left": torch.zeros(2, 3), "right": torch.zeros(3, 5)}) == 30

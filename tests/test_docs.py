@@ -1,0 +1,47 @@
+"""What the README and the documentation show is true: examples run, excerpts are excerpts, links lead somewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from compresskit.losses import CATALOGUE
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+
+
+def _blocks(page, language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def _pages_with(language):
+    return [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES if _blocks(page, language)]
+
+
+@pytest.mark.parametrize("page", _pages_with("python"))
+def test_python_examples_run_one_after_the_other(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "example"}
+    for number, code in enumerate(_blocks(page, "python"), start=1):
+        exec(compile(code, f"{page.name}, example {number}", "exec"), names)
+
+
+@pytest.mark.parametrize("page", _pages_with("yaml"))
+def test_yaml_is_an_excerpt_of_a_shipped_recipe(page):
+    shipped = [recipe.read_text(encoding="utf-8") for recipe in RECIPES]
+    for block in _blocks(page, "yaml"):
+        assert any(block in recipe for recipe in shipped), block
+
+
+@pytest.mark.parametrize("page", [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES])
+def test_links_to_files_lead_to_files(page):
+    targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8"))
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_the_table_of_losses_lists_the_catalogue():
+    page = (ROOT / "docs" / "concepts" / "matches.md").read_text(encoding="utf-8")
+    table = page.partition("| loss | compares |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == set(CATALOGUE)

@@ -1,0 +1,79 @@
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import torch
+from torch import Tensor
+
+from compresskit.errors import RecipeError
+from compresskit.signature import check_arguments, option_names, takes
+
+
+def _configured(
+    first,
+    *,
+    count: int = 1,
+    rate: float = 1.0,
+    mode: Literal["fast", "slow"] = "fast",
+    folder: Path | None = None,
+    widths: Sequence[int] = (),
+    scale: float | Tensor = 1.0,
+    anything=None,
+):
+    """Every kind of annotation that a recipe's values meet."""
+    return first, count, rate, mode, folder, widths, scale, anything
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {"count": 3, "rate": 2, "mode": "slow", "folder": "photos", "widths": [1, 2], "scale": 0.5, "anything": {}},
+        {"folder": None, "scale": torch.ones(1), "anything": "text"},
+        {"count": object()},  # no plain value: code may know better than its annotation
+    ],
+)
+def test_what_fits_passes(keywords):
+    check_arguments(_configured, keywords, positional=1, where="here", name="configured")
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"coutn": 1}, "here: configured has no option 'coutn'; did you mean 'count'?"),
+        ({"first": 1}, "here: configured has no option 'first'"),
+        ({"count": 1.5}, "here: count must be a whole number, got 1.5"),
+        ({"count": True}, "here: count must be a whole number, got True"),
+        ({"rate": "fast"}, "here: rate must be a number, got 'fast'"),
+        ({"mode": "medium"}, "here: mode must be one of 'fast', 'slow', got 'medium'"),
+        ({"folder": 3}, "here: folder must be a path or null, got 3"),
+        ({"widths": 3}, "here: widths must be a list, got 3"),
+        ({"scale": "big"}, "here: scale must be a number, got 'big'"),
+    ],
+)
+def test_what_does_not_fit_is_named_with_the_nearest_right_answer(keywords, message):
+    with pytest.raises(RecipeError) as caught:
+        check_arguments(_configured, keywords, positional=1, where="here", name="configured")
+    assert str(caught.value).startswith(message)
+
+
+def test_a_missing_argument_is_named():
+    with pytest.raises(RecipeError, match="here: configured needs the key 'first'"):
+        check_arguments(_configured, {}, where="here", name="configured", noun="key")
+
+
+def test_a_function_that_takes_any_keyword_is_asked_for_none():
+    def anything(student, teacher, **options):
+        return student, teacher, options
+
+    check_arguments(anything, {"whatever": 1}, positional=2, where="here", name="anything")
+    assert option_names(anything) is None
+    assert option_names(_configured, positional=1) == ["count", "rate", "mode", "folder", "widths", "scale", "anything"]
+
+
+def test_whether_two_tensors_can_be_passed_tells_a_loss_from_a_factory():
+    assert takes(torch.nn.functional.mse_loss, positional=2)
+    assert takes(lambda *both: both, positional=2)
+    assert takes(torch.dist, positional=2)  # a builtin does not tell its parameters
+    assert not takes(lambda: None, positional=2)
+    assert not takes(_configured, positional=2)

@@ -1,0 +1,93 @@
+"""The pieces PyNET and PyNET-QxQ are made of. Attribute names are those of the released checkpoints."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SLOPE = 0.2
+"""Negative slope of every leaky ReLU."""
+
+
+class Convolution(nn.Module):
+    """A convolution over reflected borders, then optionally instance norm, then optionally a leaky ReLU."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int = 3, *, instance_norm: bool = False, activation: bool = True
+    ) -> None:
+        super().__init__()
+        self.conv2d = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, padding_mode="reflect")
+        self.instance = nn.InstanceNorm2d(outputs, affine=True) if instance_norm else None
+        self.activation = activation
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Same height and width, `outputs` channels."""
+        features = self.conv2d(features)
+        if self.instance is not None:
+            features = self.instance(features)
+        return F.leaky_relu(features, SLOPE) if self.activation else features
+
+
+class MultiBlock(nn.Module):
+    """Parallel pairs of convolutions, one pair for each odd kernel 3, 5, … `largest`, their outputs concatenated.
+
+    It puts out `width` channels per pair: kernels up to 7 make `3 * width`.
+    """
+
+    def __init__(self, inputs: int, width: int, largest: int, *, instance_norm: bool = False) -> None:
+        super().__init__()
+        self.kernels = tuple(range(3, largest + 1, 2))
+        for kernel in self.kernels:
+            first = Convolution(inputs, width, kernel, instance_norm=instance_norm)
+            second = Convolution(width, width, kernel, instance_norm=instance_norm)
+            self.add_module(f"conv_{kernel}a", first)
+            self.add_module(f"conv_{kernel}b", second)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Same height and width, `width` channels for each kernel, the smallest kernel first."""
+        pairs = ((getattr(self, f"conv_{kernel}a"), getattr(self, f"conv_{kernel}b")) for kernel in self.kernels)
+        return torch.cat([second(first(features)) for first, second in pairs], dim=1)
+
+
+class UpLayer(nn.Module):
+    """Twice the height and width, bilinearly, then a 3x3 convolution and a leaky ReLU."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv2d = nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="reflect")
+
+    def forward(self, features: Tensor) -> Tensor:
+        """From (n, inputs, h, w) to (n, outputs, 2h, 2w)."""
+        features = F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=True)
+        return F.leaky_relu(self.conv2d(features), SLOPE)
+
+
+class ShuffleUp(nn.Module):
+    """Twice the height and width by a convolution to four times the channels and a pixel shuffle; no activation."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.upchannel = nn.Conv2d(width, 4 * width, 3, padding=1, padding_mode="reflect")
+
+    def forward(self, features: Tensor) -> Tensor:
+        """From (n, width, h, w) to (n, width, 2h, 2w)."""
+        return F.pixel_shuffle(self.upchannel(features), 2)
+
+
+class Head(nn.Module):
+    """A convolution from features to a picture.
+
+    Alone it ends in a sigmoid. Given a picture it corrects that one: the convolution's output is added, unbounded, and
+    starts at zero, so that an untrained network is exactly the skip it corrects.
+    """
+
+    def __init__(self, inputs: int, *, corrects: bool = False) -> None:
+        super().__init__()
+        self.conv2d = nn.Conv2d(inputs, 3, 3, padding=1, padding_mode="reflect")
+        if corrects:
+            nn.init.zeros_(self.conv2d.weight)
+            nn.init.zeros_(self.conv2d.bias)
+
+    def forward(self, features: Tensor, picture: Tensor | None = None) -> Tensor:
+        """From (n, inputs, h, w) to an RGB picture of the same size; `picture` is the one to correct."""
+        output = self.conv2d(features)
+        return torch.sigmoid(output) if picture is None else picture + output

@@ -1,0 +1,52 @@
+"""PyNET-QxQ: levels 1 and 0 of PyNET at half its width, for a mosaic of four by four blocks."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from zoo.pynet.blocks import Head, MultiBlock, ShuffleUp
+from zoo.pynet.correction import PACKED, SEEN, seen
+from zoo.raw.cfa import CFA
+
+
+class PyNETQxQ(nn.Module):
+    """The student."""
+
+    def __init__(
+        self,
+        width: int = 16,
+        *,
+        instance_norm_level_1: bool = True,
+        cfa: CFA | str = "qxq",
+        skip: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        norm = instance_norm_level_1
+        self.cfa = CFA.of(cfa)
+        self.skip = skip
+        self.conv_l1_d1 = MultiBlock(PACKED if skip is None else SEEN, width, 3)
+        self.conv_l1_d3 = MultiBlock(width, width, 5)
+        self.conv_l1_d5 = MultiBlock(3 * width, width, 7, instance_norm=norm)
+        self.conv_l1_d6 = MultiBlock(3 * width, width, 9, instance_norm=norm)
+        self.conv_l1_d7 = MultiBlock(4 * width, width, 9, instance_norm=norm)
+        self.conv_l1_d8 = MultiBlock(4 * width, width, 9, instance_norm=norm)
+        self.conv_l1_d9 = MultiBlock(4 * width, width, 9, instance_norm=norm)
+        self.conv_l1_d10 = MultiBlock(4 * width, width, 7, instance_norm=norm)
+        self.conv_l1_d12 = MultiBlock(4 * width, width, 5, instance_norm=norm)
+        self.conv_l1_d14 = MultiBlock(3 * width, width, 3)
+        self.conv_t0 = ShuffleUp(width)
+        self.conv_l0_d1 = Head(width + 1, corrects=skip is not None)
+
+    def forward(self, packed: Float[Tensor, "n 4 h w"]) -> Float[Tensor, "n 3 h2 w2"]:
+        """From packed planes [B, Gr, R, Gb] in [0, 1] to a picture of twice the height and width."""
+        picture = None if self.skip is None else self.skip(packed)
+        d1 = self.conv_l1_d1(packed if picture is None else seen(packed, picture, self.cfa))
+        d4 = torch.cat([self.conv_l1_d3(d1), d1], dim=1)
+        d6 = self.conv_l1_d6(self.conv_l1_d5(d4))
+        d7 = self.conv_l1_d7(d6) + d6
+        d8 = self.conv_l1_d8(d7) + d7
+        d9 = self.conv_l1_d9(d8) + d8
+        d11 = torch.cat([self.conv_l1_d10(d9), d1], dim=1)
+        d13 = torch.cat([self.conv_l1_d12(d11), d1], dim=1)
+        t0 = self.conv_t0(self.conv_l1_d14(d13))
+        return self.conv_l0_d1(torch.cat([t0, self.cfa.unpack(packed)], dim=1), picture)

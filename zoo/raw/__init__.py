@@ -1,0 +1,18 @@
+"""The camera: colour filter arrays, photographs as training data, the sensor, and what networks are measured against.
+
+In reading order: `cfa` (which colour a pixel sees), `sensor` (noise and levels), `reading` and `photographs` (files),
+`dataset` (mosaics with their truth), `targets` (what a supervised term compares), `baselines` and `lmmse` (demosaicing
+without a network), `metrics`, and `evaluation` with its `pictures`.
+"""
+
+from zoo.raw.baselines import BinBicubic as BinBicubic
+from zoo.raw.baselines import Malvar as Malvar
+from zoo.raw.baselines import NormalisedConvolution as NormalisedConvolution
+from zoo.raw.cfa import CFA as CFA
+from zoo.raw.dataset import PhotographCrops as PhotographCrops
+from zoo.raw.dataset import PhotographFrames as PhotographFrames
+from zoo.raw.evaluation import DemosaicEvaluation as DemosaicEvaluation
+from zoo.raw.lmmse import LMMSEPhase as LMMSEPhase
+from zoo.raw.photographs import Photographs as Photographs
+from zoo.raw.sensor import Sensor as Sensor
+from zoo.raw.targets import Reduced as Reduced

@@ -1,0 +1,82 @@
+"""How close a picture is to the truth: PSNR, SSIM and MS-SSIM.
+
+Each takes an estimate and its truth (n, 3, h, w), the truth from 0 to 1, and returns a figure for each of the n
+pictures. The estimate is clipped to that range, and `border` pixels are left out on all sides: there, methods differ by
+how they guess at what lies outside. The figure of a set of pictures is the mean of theirs.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from compresskit.errors import ShapeError
+
+MS_SSIM_SIDE = 161
+"""Least side in pixels that MS-SSIM can measure: an 11-pixel window at a sixteenth of the size."""
+
+
+def psnr(
+    estimate: Float[Tensor, "n c h w"], truth: Float[Tensor, "n2 c2 h2 w2"], *, border: int = 0
+) -> Float[Tensor, " n"]:
+    """Peak signal-to-noise ratio in dB, of the mean squared error over pixels and colours together (CPSNR).
+
+    Infinite where the two are equal.
+
+    Raises:
+        ShapeError: The shapes differ, or the border leaves nothing.
+    """
+    estimate, truth = _compared(estimate, truth, border)
+    return -10 * torch.log10(((estimate.double() - truth.double()) ** 2).mean(dim=(1, 2, 3)))
+
+
+def ssim(
+    estimate: Float[Tensor, "n c h w"], truth: Float[Tensor, "n2 c2 h2 w2"], *, border: int = 0
+) -> Float[Tensor, " n"]:
+    """Structural similarity, mean over pixels and colours, in a Gaussian window (sigma 1.5, 11 pixels). At most 1.
+
+    Raises:
+        ShapeError: The shapes differ, or what the border leaves is smaller than the window.
+
+    Reference:
+        Wang, Bovik, Sheikh & Simoncelli, *Image quality assessment: from error visibility to structural similarity*,
+        IEEE Transactions on Image Processing, 2004.
+    """
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    estimate, truth = _compared(estimate, truth, border, least=11)
+    figures = structural_similarity_index_measure(estimate, truth, data_range=1.0, reduction="none")
+    return torch.as_tensor(figures).reshape(-1)
+
+
+def ms_ssim(
+    estimate: Float[Tensor, "n c h w"], truth: Float[Tensor, "n2 c2 h2 w2"], *, border: int = 0
+) -> Float[Tensor, " n"]:
+    """Structural similarity over five scales, each half the size of the one before. At most 1.
+
+    Raises:
+        ShapeError: The shapes differ, or what the border leaves is less than 161 pixels high or wide.
+
+    Reference:
+        Wang, Simoncelli & Bovik, *Multiscale structural similarity for image quality assessment*, Asilomar 2003.
+    """
+    from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
+
+    estimate, truth = _compared(estimate, truth, border, least=MS_SSIM_SIDE)
+    figures = multiscale_structural_similarity_index_measure(
+        estimate, truth, data_range=1.0, reduction="none", normalize="relu"
+    )
+    return figures.reshape(-1)
+
+
+def _compared(estimate: Tensor, truth: Tensor, border: int, least: int = 1) -> tuple[Tensor, Tensor]:
+    if estimate.shape != truth.shape or estimate.ndim != 4:
+        raise ShapeError(
+            f"estimate {tuple(estimate.shape)} and truth {tuple(truth.shape)} must be the same (n, c, h, w)"
+        )
+    height, width = (side - 2 * border for side in truth.shape[2:])
+    if min(height, width) < least:
+        raise ShapeError(
+            f"a border of {border} leaves {height}x{width} of a picture; at least {least}x{least} are needed"
+        )
+    inside = (..., slice(border, border + height), slice(border, border + width))
+    return estimate[inside].clamp(0, 1), truth[inside]
