@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from compresskit.losses import CATALOGUE
+from zoo.raw.photographs import BUNDLED
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -45,3 +46,12 @@ def test_the_table_of_losses_lists_the_catalogue():
     page = (ROOT / "docs" / "concepts" / "matches.md").read_text(encoding="utf-8")
     table = page.partition("| loss | compares |")[2].partition("\n\n")[0]
     assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == set(CATALOGUE)
+
+
+@pytest.mark.parametrize("side", BUNDLED)
+def test_the_table_of_bundled_photographs_names_them_all(side):
+    page = (ROOT / "docs" / "pynet-qxq.md").read_text(encoding="utf-8")
+    listed = re.search(rf"^\| `{side}` \| (.*) \|$", page, re.MULTILINE)[1]
+    assert set(re.findall(r"(\w+)(?: \([^)]*\))?(?:, |$)", listed)) == {
+        Path(file).stem.partition("_")[0] for file in BUNDLED[side]
+    }

@@ -1,6 +1,7 @@
 """Checkpoints: all that a run needs to continue exactly, in files that are whole or not there, and that run no code."""
 
 import hashlib
+import io
 import os
 import pickle
 from collections.abc import Callable, Mapping
@@ -50,7 +51,9 @@ class Checkpoints:
     def save(self, state: Mapping[str, Any]) -> Path:
         """Write `state` under its `global_step` and stage, and drop what is older than the newest two."""
         path = self.folder / f"{state['global_step']:08d}-{state['stage']:03d}.pt"
-        write_atomically(path, lambda part: torch.save(dict(state), part))
+        content = io.BytesIO()  # torch.save hides what a full disk says; a plain write does not
+        torch.save(dict(state), content)
+        write_atomically(path, lambda part: part.write_bytes(content.getbuffer()))
         for old in self.files()[:-KEPT]:
             old.unlink()
         return path
@@ -66,7 +69,8 @@ class Checkpoints:
             try:
                 return torch.load(path, map_location=device, weights_only=True)
             except (RuntimeError, EOFError, BadZipFile, pickle.UnpicklingError, OSError, KeyError) as error:
-                note(f"{path} cannot be read ({str(error).splitlines()[0][:80]}); trying the one before it")
+                why = str(error).partition("\n")[0][:80] or type(error).__name__
+                note(f"{path} cannot be read ({why}); trying the one before it")
         if files:
             raise CheckpointError(
                 f"{self.folder}: none of the {len(files)} checkpoints can be read; start again in another folder"

@@ -11,7 +11,13 @@ from compresskit.recipe.summary import Difference, amount, figure, signed, words
 
 
 def card(
-    recipe: Recipe, rows: Sequence[Row], found: Sequence[Difference], environment: Mapping[str, Any], inputs: str
+    recipe: Recipe,
+    rows: Sequence[Row],
+    found: Sequence[Difference],
+    environment: Mapping[str, Any],
+    *,
+    inputs: str,
+    samples: Sequence[str] = (),
 ) -> str:
     """The card as Markdown.
 
@@ -21,6 +27,7 @@ def card(
         found: The paired differences.
         environment: The session that finished the run.
         inputs: The shape that multiply-accumulates were counted for.
+        samples: What the test samples are called, where they have names.
     """
     packages = environment["packages"]
     made_with = f"compresskit {packages['compresskit'] or 'from a checkout'}, torch {packages['torch']}"
@@ -39,7 +46,7 @@ def card(
         "## Figures",
         _table(rows),
         f"MACs are multiply-accumulates of one forward on an input of {inputs}.",
-        *_says(rows, found),
+        *_says(rows, found, samples),
         "## Data",
         f"```yaml\n{yaml.dump({'data': dict(recipe.data)})}```",
         "## Training",
@@ -59,14 +66,14 @@ def _table(rows: Sequence[Row]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _says(rows: Sequence[Row], found: Sequence[Difference]) -> list[str]:
+def _says(rows: Sequence[Row], found: Sequence[Difference], samples: Sequence[str]) -> list[str]:
     """What the differences mean, and whether the teacher was worth it."""
     if not found:
         return []
     said = ["## What the figures say", "\n".join(f"- {difference}." for difference in found)]
     for difference in found:
         if difference.role == "alone":
-            said.append(_of_the_teacher(difference))
+            said.append(_of_the_teacher(difference, samples))
         elif difference.mean <= 0:
             said.append(f"The student does not reach the best conventional baseline, {difference.than}.")
     teacher = next((row for row in rows if row.role == "teacher"), None)
@@ -78,18 +85,18 @@ def _says(rows: Sequence[Row], found: Sequence[Difference]) -> list[str]:
     return said
 
 
-def _of_the_teacher(difference: Difference) -> str:
+def _of_the_teacher(difference: Difference, samples: Sequence[str]) -> str:
     """What the teacher added to what the student learns alone, and on which samples nothing."""
-    worse = [number for number, value in enumerate(difference.each, start=1) if value <= 0]
+    count = len(difference.each)
+    names = samples if len(samples) == count else [f"sample {number}" for number in range(1, count + 1)]
+    worse = [name for name, value in zip(names, difference.each, strict=True) if value <= 0]
     gain = signed(difference.metric, difference.mean)
     if difference.mean <= 0:
-        but = f"; it helps on {difference.better} of {len(difference.each)} samples" if difference.better else ""
+        but = f"; it helps on {difference.better} of {count} samples" if difference.better else ""
         return f"**The teacher adds nothing**: alone, the same student is as good or better ({gain} on average{but})."
-    if not worse:
-        everywhere = f", and on each of the {len(difference.each)} samples" if difference.each else ""
-        return f"The teacher adds {gain} on average{everywhere}."
-    where = f"sample{'s' if len(worse) > 1 else ''} {words(worse)} of {len(difference.each)}"
-    return f"The teacher adds {gain} on average, and nothing on {where}."
+    if worse:
+        return f"The teacher adds {gain} on average, and nothing on {len(worse)} of {count}: {words(worse)}."
+    return f"The teacher adds {gain} on average{f', and on each of the {count} samples' if count else ''}."
 
 
 def _training(recipe: Recipe) -> list[str]:

@@ -31,8 +31,9 @@ from compresskit.recipe.folder import (
     write_text,
 )
 from compresskit.recipe.load import Recipe, load_recipe
-from compresskit.recipe.parts import build_parts, control_stages, fit_to_data, restore_fitted, save_fitted
+from compresskit.recipe.parts import build_parts, control_stages
 from compresskit.recipe.result import RunResult, plans_text
+from compresskit.recipe.solved import fit_to_data, restore_fitted, save_fitted
 from compresskit.recipe.summary import differences
 
 FITTED_FILE = "fitted.safetensors"
@@ -184,7 +185,9 @@ def _finish(run: _Run, folder: Path, begun: Mapping[str, Any]) -> RunResult:
     inputs = run.parts.sample()
     rows = measure(contenders, evaluation, inputs, folder, seed)
     illustrate(contenders, evaluation, folder / "images", seed)
-    write_text(folder / "card.md", card(run.recipe, rows, differences(rows), begun, shapes(inputs)))
+    names = getattr(run.parts.test, "names", ())
+    text = card(run.recipe, rows, differences(rows), begun, inputs=shapes(inputs), samples=names)
+    write_text(folder / "card.md", text)
     write_json(folder / SUMMARY_FILE, [row.summary() for row in rows])
     return _result(folder)
 

@@ -1,5 +1,6 @@
 """Small photographs, made up but colourful and of different sizes."""
 
+import jaxtyping
 import numpy as np
 import pytest
 from PIL import Image
@@ -26,3 +27,9 @@ def folder(tmp_path):
     for seed, (name, size) in enumerate({"a": (96, 120), "b": (128, 128), "c": (104, 150)}.items()):
         Image.fromarray(_paint(*size, seed)).save(tmp_path / f"{name}.png")
     return tmp_path
+
+
+@pytest.fixture
+def unchecked_shapes(monkeypatch):
+    """Without the shape checks that tests add: they would turn up in a trace."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)

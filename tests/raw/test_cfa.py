@@ -1,4 +1,5 @@
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -112,10 +113,11 @@ class RoundTrip(nn.Module):
         return self.cfa.separate(self.cfa.unpack(2 * self.cfa.pack(self.cfa.mosaic(picture))))
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_a_trace_is_right_for_other_inputs_and_sizes():
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*torch.jit.trace.* is deprecated", category=FutureWarning)
-        traced = torch.jit.trace(RoundTrip(), torch.rand(1, 3, 16, 24))
+        traced: Any = torch.jit.trace(RoundTrip(), torch.rand(1, 3, 16, 24))
     picture = torch.rand(2, 3, 32, 8)
     assert torch.equal(traced(picture), RoundTrip()(picture))
 

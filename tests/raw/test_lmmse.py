@@ -1,5 +1,6 @@
 import copy
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -110,19 +111,20 @@ def test_a_saved_fit_is_loaded(folder):
 
 
 @pytest.mark.parametrize("cfa", ["bayer", "quad", "nona-rggb", "qxq"])
-def test_one_tile_is_enough_of_a_mosaic(cfa, folder):
+def test_one_tile_is_enough_of_a_mosaic(cfa):
     model = LMMSEPhase(cfa, samples=2000)
     model.fit([torch.rand(3, 64, 64)])
     side = model.cfa.period
     assert model(torch.rand(1, 4, side // 2, side // 2)).shape == (1, 3, side, side)
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_a_trace_and_an_export_are_right_for_other_inputs_and_sizes(folder):
     model = small()
     model.fit_to(PhotographCrops(folder, size=48, cfa="quad"))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*torch.jit.trace.* is deprecated", category=FutureWarning)
-        traced = torch.jit.trace(model, torch.rand(2, 4, 16, 24))
+        traced: Any = torch.jit.trace(model, torch.rand(2, 4, 16, 24))
     sizes = {0: torch.export.Dim.AUTO, 2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
     exported = torch.export.export(model, (torch.rand(2, 4, 16, 24),), dynamic_shapes=(sizes,)).module()
     packed = torch.rand(3, 4, 32, 8)

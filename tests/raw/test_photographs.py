@@ -56,12 +56,19 @@ def test_16_bit_values_are_kept_to_the_last_bit(tmp_path):
     write_png_16(tmp_path / "a.png", picture)
     tifffile.imwrite(tmp_path / "b.tif", picture, photometric="rgb")
     tifffile.imwrite(tmp_path / "c.tif", picture, photometric="rgb", compression="zlib")
-    tifffile.imwrite(tmp_path / "d.tif", picture.transpose(2, 0, 1), photometric="rgb", planarconfig="separate")
+    tifffile.imwrite(tmp_path / "d.tif", picture, photometric="rgb", byteorder=">", tile=(16, 16))
     expected = torch.from_numpy(picture.astype(np.float32)).permute(2, 0, 1) / 65535
     photographs = Photographs(tmp_path)
     assert len(photographs) == 4
     for found in photographs:
         assert torch.equal(found, expected)
+
+
+def test_16_bit_planes_that_would_be_read_wrongly_are_refused(tmp_path):
+    planes = np.zeros((3, 20, 30), dtype=np.uint16)
+    tifffile.imwrite(tmp_path / "p.tif", planes, photometric="rgb", planarconfig="separate")
+    with pytest.raises(DataError, match=r"p\.tif is a TIFF of separate planes of 16 bits; save it with interleaved"):
+        Photographs(tmp_path)
 
 
 def test_an_alpha_channel_is_left_out(tmp_path, paint):
@@ -85,7 +92,7 @@ def test_a_crop_is_a_part_of_the_picture(folder):
 
 
 def test_what_memory_does_not_hold_is_decoded_when_asked_for(folder):
-    kept, not_kept = Photographs(folder), Photographs(folder, memory=0)
+    kept, not_kept = Photographs(folder), Photographs(folder, memory=0.0)
     for one, other in zip(kept, not_kept, strict=True):
         assert torch.equal(one, other)
 
@@ -139,8 +146,8 @@ def test_an_unusable_photograph_is_named(spoil, message, folder, paint):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("spoil", "message"), SPOILT)
-def test_an_unusable_photograph_can_be_skipped_with_a_warning(spoil, message, folder, paint):
+@pytest.mark.parametrize("spoil", [spoil for spoil, _ in SPOILT])
+def test_an_unusable_photograph_can_be_skipped_with_a_warning(spoil, folder, paint):
     spoil(folder / "b.png", paint)
     with pytest.warns(UserWarning, match="left out: .*b.png"):
         photographs = Photographs(folder, smallest=96, unusable="skip")
@@ -158,7 +165,7 @@ def test_a_jpeg_cut_short_is_refused_too(tmp_path, paint):
 def test_a_damaged_photograph_beyond_memory_is_named_when_it_is_met(folder, tmp_path, paint):
     Image.fromarray(paint(128, 128)).save(tmp_path / "d.jpg")
     cut(tmp_path / "d.jpg")
-    photographs = Photographs(folder, memory=0)
+    photographs = Photographs(folder, memory=0.0)
     with pytest.raises(DataError, match=r"d\.jpg cannot be decoded"):
         photographs[photographs.names.index("d")]
 
@@ -187,7 +194,7 @@ def test_a_source_that_does_not_exist_is_named(source, error, message):
 
 def test_an_empty_folder_and_a_file_are_no_source(folder):
     (folder / "empty").mkdir()
-    with pytest.raises(DataError, match="there are no photographs in .*empty"):
+    with pytest.raises(DataError, match=r"there are no photographs in .*empty"):
         Photographs(folder / "empty")
     with pytest.raises(DataError, match=r"a\.png' is a file"):
         Photographs(folder / "a.png")

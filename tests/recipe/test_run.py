@@ -11,8 +11,9 @@ from compresskit.errors import CheckpointError, DataError, RecipeError, TapError
 from compresskit.recipe import run as running
 from compresskit.recipe.folder import choose_folder
 from compresskit.recipe.load import load_recipe
-from compresskit.recipe.parts import build_parts, control_stages, fit_to_data
+from compresskit.recipe.parts import build_parts, control_stages
 from compresskit.recipe.run import run_recipe
+from compresskit.recipe.solved import fit_to_data
 
 
 def _files(folder):
@@ -116,6 +117,13 @@ def test_what_is_solved_in_closed_form_is_solved_once_on_the_training_data(toy):
     expected = torch.stack([parts.train[index][0] for index in range(len(parts.train))]).mean(0)
     assert state.keys() == {"teacher.0.mean", "student.0.mean"}
     assert state["student.0.mean"].equal(expected)
+    assert [model.get_submodule("0").shown for model in (parts.teacher, parts.student) if model] == [1, 0]
+
+
+def test_what_differs_in_any_respect_is_solved_by_itself(toy):
+    parts = build_parts(load_recipe(toy))
+    parts.student.get_submodule("0").hint = torch.ones(2)
+    fit_to_data(parts, seed=0)
     assert [model.get_submodule("0").shown for model in (parts.teacher, parts.student) if model] == [1, 1]
 
 
@@ -314,7 +322,9 @@ def test_a_recipe_without_an_evaluation_still_counts_what_models_cost(toy):
 
 def test_weights_are_loaded_before_the_stages(toy):
     run_recipe(toy, out="first", overrides=["control=false"])
-    parts = build_parts(load_recipe(toy, overrides=["teacher.weights=first/teacher/student.safetensors"]))
+    changes = ["teacher.weights=first/teacher/student.safetensors", "data.train.seed=5"]
+    parts = build_parts(load_recipe(toy, overrides=changes))
+    assert fit_to_data(parts, seed=0).keys() == {"student.0.mean"}  # the teacher's was among its weights
     assert parts.teacher is not None
     assert _equal(parts.teacher.state_dict(), _weights("first", "teacher"))
 

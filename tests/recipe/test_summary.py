@@ -30,8 +30,8 @@ ENVIRONMENT = {
 }
 
 
-def _card(toy, rows):
-    return card(load_recipe(toy), rows, differences(rows), ENVIRONMENT, "4 x 8 x 8")
+def _card(toy, rows, samples=()):
+    return card(load_recipe(toy), rows, differences(rows), ENVIRONMENT, inputs="4 x 8 x 8", samples=samples)
 
 
 def test_differences_are_paired_with_the_best_baseline_and_with_the_student_alone():
@@ -72,7 +72,8 @@ def test_work_is_told_in_three_figures(count, text):
 
 
 def test_the_card_says_on_which_samples_the_teacher_adds_nothing(toy):
-    assert "The teacher adds +0.250 dB on average, and nothing on sample 1 of 3." in _card(toy, ROWS)
+    assert "The teacher adds +0.250 dB on average, and nothing on 1 of 3: sample 1." in _card(toy, ROWS)
+    assert "nothing on 1 of 3: cat." in _card(toy, ROWS, ["cat", "cup", "temple"])
 
 
 def test_the_card_says_when_the_teacher_adds_nothing_at_all(toy):

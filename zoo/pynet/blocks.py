@@ -76,8 +76,8 @@ class ShuffleUp(nn.Module):
 class Head(nn.Module):
     """A convolution from features to a picture.
 
-    Alone it ends in a sigmoid. Given a picture it corrects that one: the convolution's output is added, unbounded, and
-    starts at zero, so that an untrained network is exactly the skip it corrects.
+    Alone it ends in a sigmoid. Where a network corrects a skip, its output is unbounded, counts in units of local
+    contrast, and starts at zero.
     """
 
     def __init__(self, inputs: int, *, corrects: bool = False) -> None:
@@ -87,7 +87,15 @@ class Head(nn.Module):
             nn.init.zeros_(self.conv2d.weight)
             nn.init.zeros_(self.conv2d.bias)
 
-    def forward(self, features: Tensor, picture: Tensor | None = None) -> Tensor:
-        """From (n, inputs, h, w) to an RGB picture of the same size; `picture` is the one to correct."""
+    def forward(self, features: Tensor, picture: Tensor | None = None, contrast: Tensor | None = None) -> Tensor:
+        """From (n, inputs, h, w) to an RGB picture of the same size.
+
+        Args:
+            features: What the network knows.
+            picture: The one to correct, if there is one.
+            contrast: The unit of the output, where there is a skip; a head with neither ends in a sigmoid.
+        """
         output = self.conv2d(features)
-        return torch.sigmoid(output) if picture is None else picture + output
+        if contrast is None:
+            return torch.sigmoid(output)
+        return contrast * output if picture is None else picture + contrast * output

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from zoo.pynet.blocks import Head, MultiBlock, ShuffleUp
-from zoo.pynet.correction import PACKED, SEEN, seen
+from zoo.pynet.correction import PACKED, SEEN, Start, start_with_unit_variance
 from zoo.raw.cfa import CFA
 
 
@@ -36,11 +36,13 @@ class PyNETQxQ(nn.Module):
         self.conv_l1_d14 = MultiBlock(3 * width, width, 3)
         self.conv_t0 = ShuffleUp(width)
         self.conv_l0_d1 = Head(width + 1, corrects=skip is not None)
+        if skip is not None:
+            start_with_unit_variance(self, residual=("conv_l1_d7", "conv_l1_d8", "conv_l1_d9"))
 
     def forward(self, packed: Float[Tensor, "n 4 h w"]) -> Float[Tensor, "n 3 h2 w2"]:
         """From packed planes [B, Gr, R, Gb] in [0, 1] to a picture of twice the height and width."""
-        picture = None if self.skip is None else self.skip(packed)
-        d1 = self.conv_l1_d1(packed if picture is None else seen(packed, picture, self.cfa))
+        start = None if self.skip is None else Start.of(self.skip, packed, self.cfa)
+        d1 = self.conv_l1_d1(packed if start is None else start.planes())
         d4 = torch.cat([self.conv_l1_d3(d1), d1], dim=1)
         d6 = self.conv_l1_d6(self.conv_l1_d5(d4))
         d7 = self.conv_l1_d7(d6) + d6
@@ -49,4 +51,7 @@ class PyNETQxQ(nn.Module):
         d11 = torch.cat([self.conv_l1_d10(d9), d1], dim=1)
         d13 = torch.cat([self.conv_l1_d12(d11), d1], dim=1)
         t0 = self.conv_t0(self.conv_l1_d14(d13))
-        return self.conv_l0_d1(torch.cat([t0, self.cfa.unpack(packed)], dim=1), picture)
+        if start is None:
+            return self.conv_l0_d1(torch.cat([t0, self.cfa.unpack(packed)], dim=1))
+        proposal = self.conv_l0_d1(torch.cat([t0, start.relative_mosaic()], dim=1), contrast=start.contrast)
+        return start.complete(proposal)

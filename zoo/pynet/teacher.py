@@ -6,8 +6,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from zoo.pynet.blocks import Head, MultiBlock, UpLayer
-from zoo.pynet.correction import PACKED, SEEN, seen
+from zoo.pynet.correction import PACKED, SEEN, Start, start_with_unit_variance
 from zoo.raw.cfa import CFA
+
+
+RESIDUAL = (
+    *("conv_l4_d4", "conv_l4_d5"),
+    *("conv_l3_d3", "conv_l3_d4", "conv_l3_d5"),
+    *("conv_l2_d5", "conv_l2_d6", "conv_l2_d7"),
+    *("conv_l1_d7", "conv_l1_d8", "conv_l1_d9"),
+)
+"""Blocks that add their input to their output."""
 
 
 class PyNET(nn.Module):
@@ -34,6 +43,8 @@ class PyNET(nn.Module):
         self._build_level_1(width, norm=instance_norm_level_1, corrects=corrects)
         self.conv_t0 = UpLayer(width, width // 2)
         self.conv_l0_d1 = Head(width // 2, corrects=corrects)
+        if corrects:
+            start_with_unit_variance(self, residual=RESIDUAL)
 
     def _build_encoder(self, width: int, inputs: int, *, norm: bool) -> None:
         self.conv_l1_d1 = MultiBlock(inputs, width, 3)
@@ -96,26 +107,29 @@ class PyNET(nn.Module):
 
     def forward(self, packed: Float[Tensor, "n 4 h w"]) -> Float[Tensor, "n 3 h2 w2"]:
         """From packed planes [B, Gr, R, Gb] in [0, 1] to a picture of twice the height and width."""
-        picture = None if self.skip is None else self.skip(packed)
+        start = None if self.skip is None else Start.of(self.skip, packed, self.cfa)
 
-        def reduced(factor: int) -> Tensor | None:
-            return None if picture is None else F.avg_pool2d(picture, factor)
+        def below(factor: int) -> tuple[Tensor, Tensor] | tuple[()]:
+            return () if start is None else start.reduced(factor)
 
-        l1 = self.conv_l1_d1(packed if picture is None else seen(packed, picture, self.cfa))
+        l1 = self.conv_l1_d1(packed if start is None else start.planes())
         l2 = self.conv_l2_d1(F.max_pool2d(l1, 2))
         l3 = self.conv_l3_d1(F.max_pool2d(l2, 2))
         l4 = self.conv_l4_d1(F.max_pool2d(l3, 2))
         d5 = self._level_5(l4)
-        self.conv_l5_out(d5, reduced(32))
+        self.conv_l5_out(d5, *below(32))
         d4 = self._level_4(l4, d5)
-        self.conv_l4_out(d4, reduced(16))
+        self.conv_l4_out(d4, *below(16))
         d3 = self._level_3(l3, d4)
-        self.conv_l3_out(d3, reduced(8))
+        self.conv_l3_out(d3, *below(8))
         d2 = self._level_2(l2, d3)
-        self.conv_l2_out(d2, reduced(4))
+        self.conv_l2_out(d2, *below(4))
         d1 = self._level_1(l1, d2)
-        self.conv_l1_out(d1, reduced(2))
-        return self.conv_l0_d1(self.conv_t0(d1), picture)
+        self.conv_l1_out(d1, *below(2))
+        t0 = self.conv_t0(d1)
+        if start is None:
+            return self.conv_l0_d1(t0)
+        return start.complete(self.conv_l0_d1(t0, contrast=start.contrast))
 
     def _level_5(self, l4: Tensor) -> Tensor:
         d1 = self.conv_l5_d1(F.max_pool2d(l4, 2))

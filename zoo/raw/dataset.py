@@ -2,7 +2,6 @@
 
 import math
 from pathlib import Path
-from typing import Literal
 
 from jaxtyping import Float
 from numpy.random import Generator
@@ -55,7 +54,7 @@ class PhotographCrops(Dataset[Pair]):
         candidates: int = 1,
         sensor: Sensor | None = None,
         variants: int | None = None,
-        unusable: Literal["refuse", "skip"] = "refuse",
+        unusable: str = "refuse",
         memory: float = 1.0,
     ) -> None:
         counts = {"crops_per_photograph": crops_per_photograph, "candidates": candidates, "variants": variants}
@@ -113,7 +112,7 @@ class PhotographFrames(Dataset[Pair]):
         *,
         cfa: CFA | str = "qxq",
         sensor: Sensor | None = None,
-        unusable: Literal["refuse", "skip"] = "refuse",
+        unusable: str = "refuse",
         memory: float = 1.0,
     ) -> None:
         self.cfa = CFA.of(cfa)

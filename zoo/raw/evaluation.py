@@ -1,7 +1,7 @@
 """Demosaicing measured on whole photographs, baselines beside networks."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean
@@ -81,7 +81,7 @@ class DemosaicEvaluation:
             picture = model(extended.to(place.device))
         return picture[0, :, :height, :width].float().cpu()
 
-    def illustrate(self, models: dict[str, nn.Module], folder: Path) -> None:
+    def illustrate(self, models: Mapping[str, nn.Module], folder: Path) -> None:
         """One PNG a photograph, its models side by side where they differ most; see `zoo.raw.pictures.compare`."""
         from zoo.raw.pictures import Panel, compare
 

@@ -171,8 +171,9 @@ class LMMSEPhase(nn.Module):
         self.fitted = True
 
     def _kernels(self) -> Float[Tensor, "outputs 1 side side"]:
-        side = self.cfa.period + 2 * self.radius
-        empty = self.coefficients.new_zeros(len(self.coefficients), side**2)
+        period = self.cfa.period
+        side = period + 2 * self.radius
+        empty = self.coefficients.new_zeros(3 * period**2, side**2)
         return empty.scatter(1, self.place.repeat(3, 1), self.coefficients).unflatten(1, (1, side, side))
 
     def extra_repr(self) -> str:

@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from compresskit.errors import ShapeError
+from compresskit.losses import images
 
-MS_SSIM_SIDE = 161
+MS_SSIM_SIDE = 176
 """Least side in pixels that MS-SSIM can measure: an 11-pixel window at a sixteenth of the size."""
 
 
@@ -32,7 +33,7 @@ def psnr(
 def ssim(
     estimate: Float[Tensor, "n c h w"], truth: Float[Tensor, "n2 c2 h2 w2"], *, border: int = 0
 ) -> Float[Tensor, " n"]:
-    """Structural similarity, mean over pixels and colours, in a Gaussian window (sigma 1.5, 11 pixels). At most 1.
+    """Structural similarity, mean over colours and all places of an 11-pixel Gaussian window (sigma 1.5). At most 1.
 
     Raises:
         ShapeError: The shapes differ, or what the border leaves is smaller than the window.
@@ -41,20 +42,18 @@ def ssim(
         Wang, Bovik, Sheikh & Simoncelli, *Image quality assessment: from error visibility to structural similarity*,
         IEEE Transactions on Image Processing, 2004.
     """
-    from torchmetrics.functional.image import structural_similarity_index_measure
-
+    # torchmetrics' mean has the mirrored border in it, which is not the paper's
     estimate, truth = _compared(estimate, truth, border, least=11)
-    figures = structural_similarity_index_measure(estimate, truth, data_range=1.0, reduction="none")
-    return torch.as_tensor(figures).reshape(-1)
+    return torch.stack([1 - images.ssim(one[None], other[None]) for one, other in zip(estimate, truth, strict=True)])
 
 
 def ms_ssim(
     estimate: Float[Tensor, "n c h w"], truth: Float[Tensor, "n2 c2 h2 w2"], *, border: int = 0
 ) -> Float[Tensor, " n"]:
-    """Structural similarity over five scales, each half the size of the one before. At most 1.
+    """Structural similarity over five scales, each half the size of the one before, as torchmetrics has it. At most 1.
 
     Raises:
-        ShapeError: The shapes differ, or what the border leaves is less than 161 pixels high or wide.
+        ShapeError: The shapes differ, or what the border leaves is less than 176 pixels high or wide.
 
     Reference:
         Wang, Simoncelli & Bovik, *Multiscale structural similarity for image quality assessment*, Asilomar 2003.

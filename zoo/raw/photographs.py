@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -64,7 +64,7 @@ class Photographs(Sequence[Tensor]):
         source: str | Path,
         *,
         smallest: int = 1,
-        unusable: Literal["refuse", "skip"] = "refuse",
+        unusable: str = "refuse",
         memory: float = 1.0,
     ) -> None:
         if unusable not in ("refuse", "skip"):
