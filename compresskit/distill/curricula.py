@@ -38,19 +38,15 @@ def progressive(
     """
     if mode not in ("cumulative", "isolated"):
         raise RecipeError(f"mode: unknown {mode!r}{close_names(str(mode), ('cumulative', 'isolated'))}")
-    if not isinstance(steps, (int, Sequence)) or isinstance(steps, str):
-        raise RecipeError(f"steps must be a whole number, or one for each match, got {steps!r}")
     if not matches:
         raise RecipeError("matches: progressive needs at least one")
-    counts = [steps] * len(matches) if isinstance(steps, int) else list(steps)
-    if len(counts) != len(matches):
-        raise RecipeError(f"steps: {len(counts)} numbers for {len(matches)} matches; give one number, or one for each")
+    counts = _counts(steps, len(matches), "matches")
     stages = []
     for k, (match, count) in enumerate(zip(matches, counts, strict=True)):
         last = k == len(matches) - 1
         stages.append(
             Stage(
-                name=f"{k + 1}-{'output' if match.student == '.' else match.student}",
+                name=_name(k, match.student),
                 matches=tuple(matches[: k + 1]) if mode == "cumulative" else (match,),
                 tasks=tuple(tasks) if last else (),
                 train=("*",) if last else "upstream" if mode == "cumulative" else "between",
@@ -59,3 +55,41 @@ def progressive(
             )
         )
     return tuple(stages)
+
+
+def in_turn(tasks: Sequence[Task], *, steps: int | Sequence[int], **stage_options: Any) -> tuple[Stage, ...]:
+    """Stages without a teacher: one task after the other, each training all that feeds it.
+
+    So a coarse-to-fine network learns level by level, each level on top of those below.
+
+    Args:
+        tasks: In the order in which they are learned.
+        steps: Optimizer steps of each stage: one number for all, or one for each task.
+        stage_options: What each stage shares: `optimizer`, `scheduler`, `clip`, `accumulate`, `freeze`.
+
+    Returns:
+        As many stages as tasks, named by the student's tap.
+
+    Raises:
+        RecipeError: There are no tasks, or the steps do not fit them.
+    """
+    if not tasks:
+        raise RecipeError("tasks: in_turn needs at least one")
+    return tuple(
+        Stage(name=_name(k, task.student), tasks=(task,), train="upstream", steps=count, **stage_options)
+        for k, (task, count) in enumerate(zip(tasks, _counts(steps, len(tasks), "tasks"), strict=True))
+    )
+
+
+def _counts(steps: Any, length: int, what: str) -> list[int]:
+    if isinstance(steps, int):
+        return [steps] * length
+    if isinstance(steps, str) or not isinstance(steps, Sequence):
+        raise RecipeError(f"steps must be a whole number, or one for each of the {what}, got {steps!r}")
+    if len(steps) != length:
+        raise RecipeError(f"steps: {len(steps)} numbers for {length} {what}; give one number, or one for each")
+    return list(steps)
+
+
+def _name(number: int, address: str) -> str:
+    return f"{number + 1}-{'output' if address == '.' else address}"

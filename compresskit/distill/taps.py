@@ -27,7 +27,13 @@ def call_model(model: nn.Module, inputs: Any) -> Any:
 
 
 class _Complete(BaseException):
-    """All taps are filled, so the rest of the forward is not needed. Not an Exception: models may catch those."""
+    """All taps are filled, so the rest of the forward is not needed. Not an Exception: models may catch those.
+
+    Raised anew each time: an exception that is kept keeps its traceback, and that all activations of the forward.
+    """
+
+    def __init__(self, taps: "Taps") -> None:
+        self.taps = taps
 
 
 @dataclass(eq=False)
@@ -59,7 +65,6 @@ class Taps(Mapping[str, Tensor]):
         self._handles: list[Any] = []
         self._captures: dict[str, deque[Capture]] = {}
         self._pending: set[str] = set()
-        self._complete = _Complete()
 
     def __enter__(self) -> Self:
         for text, address in self._addresses.items():
@@ -91,7 +96,7 @@ class Taps(Mapping[str, Tensor]):
         try:
             call_model(self.model, inputs)
         except _Complete as complete:
-            if complete is not self._complete:  # the business of another engine around this one
+            if complete.taps is not self:  # the business of another engine around this one
                 raise
         for address in self._addresses.values():
             self._check_captured(address)
@@ -143,7 +148,7 @@ class Taps(Mapping[str, Tensor]):
         if address.call is None or address.call >= 0:  # a call counted from the end is known only at the end
             self._pending.discard(address.text)
         if self.stop and not self._pending:
-            raise self._complete
+            raise _Complete(self)
 
     def _check_captured(self, address: Address) -> None:
         ran = self.calls[address.text]

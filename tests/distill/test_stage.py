@@ -55,6 +55,14 @@ def test_progressive_cumulative_keeps_earlier_points_and_trains_what_feeds_them(
     assert [s.steps for s in stages] == [1, 2, 3]
 
 
+def test_in_turn_learns_one_task_after_the_other_and_all_that_feeds_it():
+    stages = curricula.in_turn([Task("mse", "a"), Task("l1")], steps=[3, 4], clip=1.0)
+    assert [(s.name, s.tasks[0].loss, s.train, s.steps, s.clip) for s in stages] == [
+        ("1-a", "mse", "upstream", 3, 1.0),
+        ("2-output", "l1", "upstream", 4, 1.0),
+    ]
+
+
 def test_progressive_isolated_has_one_point_at_a_time_and_trains_what_lies_between():
     stages = curricula.progressive([Match("a"), Match("b"), Match(".")], steps=4, mode="isolated", clip=1.0)
     assert [[m.student for m in s.matches] for s in stages] == [["a"], ["b"], ["."]]

@@ -95,7 +95,7 @@ def test_the_enlarged_part_lies_where_the_better_models_differ():
     wrong, poor = truth.clone(), torch.rand(3, 300, 400)
     wrong[:, 120:208, 200:288] += 0.2
     panels = [Panel("right", truth, 50.0), Panel("wrong", wrong, 49.0), Panel("poor", poor, 10.0)]
-    assert where_models_differ(truth, panels, border=8) == (120, 200)
+    assert where_models_differ(truth, panels, border=8) == (120, 200, CROP)
 
 
 def test_errors_are_shown_below_their_pictures_on_one_scale():
@@ -106,4 +106,9 @@ def test_errors_are_shown_below_their_pictures_on_one_scale():
     row = np.asarray(image)[-CELL // 2]
     assert row[-2 * CELL].sum() < 30
     assert row[-CELL // 2].sum() > 600
-    assert CROP < 120
+
+
+def test_a_photograph_smaller_than_the_enlarged_part_is_drawn_too(folder, tmp_path):
+    evaluation = DemosaicEvaluation(PhotographFrames(folder))  # 96 pixels high, 64 without the border
+    evaluation.illustrate({"one": NormalisedConvolution("qxq")}, tmp_path / "images")
+    assert len(list((tmp_path / "images").iterdir())) == 3

@@ -87,15 +87,15 @@ class Head(nn.Module):
             nn.init.zeros_(self.conv2d.weight)
             nn.init.zeros_(self.conv2d.bias)
 
-    def forward(self, features: Tensor, picture: Tensor | None = None, contrast: Tensor | None = None) -> Tensor:
+    def forward(self, features: Tensor, picture: Tensor | None = None, unit: Tensor | None = None) -> Tensor:
         """From (n, inputs, h, w) to an RGB picture of the same size.
 
         Args:
             features: What the network knows.
             picture: The one to correct, if there is one.
-            contrast: The unit of the output, where there is a skip; a head with neither ends in a sigmoid.
+            unit: What an output of 1 means, where there is a skip; a head without it ends in a sigmoid.
         """
         output = self.conv2d(features)
-        if contrast is None:
+        if unit is None:
             return torch.sigmoid(output)
-        return contrast * output if picture is None else picture + contrast * output
+        return unit * output if picture is None else picture + unit * output

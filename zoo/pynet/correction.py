@@ -34,6 +34,8 @@ RADIUS = 4
 """Of the window whose mean, twice over, is the local mean; in pixels."""
 FLOOR = 0.01
 """Contrast of a surface without any, on the scale of pictures in [0, 1]."""
+SHARE = 0.3
+"""Of the contrast that makes a head's unit: about what LMMSE-phase misses of it. Larger, and the first steps overshoot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +71,14 @@ class Start:
         """The mosaic less the local mean, in units of local contrast."""
         return (self.cfa.unpack(self.packed) - self.mean.mean(dim=1, keepdim=True)) / self.contrast
 
+    @property
+    def unit(self) -> Float[Tensor, "n 1 h w"]:
+        """What a head's output of 1 means at each pixel."""
+        return SHARE * self.contrast
+
     def reduced(self, factor: int) -> tuple[Tensor, Tensor]:
-        """The picture and its contrast for the head of a coarser level."""
-        return F.avg_pool2d(self.picture, factor), F.avg_pool2d(self.contrast, factor)
+        """The picture and the unit for the head of a coarser level."""
+        return F.avg_pool2d(self.picture, factor), F.avg_pool2d(self.unit, factor)
 
     def complete(self, proposal: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
         """The proposal, and what the skip makes of the mosaic that it leaves unexplained."""
@@ -80,10 +87,11 @@ class Start:
 
 
 @torch.no_grad()
-def start_with_unit_variance(network: nn.Module, *, residual: tuple[str, ...]) -> None:
+def start_with_unit_variance(network: nn.Module, *, residual: tuple[str, ...], last: float) -> None:
     """Initial values with which signals neither fade nor grow on their way through a network that corrects a skip.
 
-    He's initialisation for leaky ReLU throughout, and half of it in the `residual` blocks, which add their input.
+    He's initialisation for leaky ReLU throughout, and half of it in the `residual` blocks, which add their input. The
+    up-sampling before the last head counts `last`, measured to leave that head inputs of about unit variance.
 
     Source: He et al., *Delving Deep into Rectifiers*, ICCV 2015, equation 15.
     """
@@ -93,6 +101,8 @@ def start_with_unit_variance(network: nn.Module, *, residual: tuple[str, ...]) -
             nn.init.zeros_(module.bias)
             if any(name.startswith(f"{block}.") and name.endswith("b.conv2d") for block in residual):
                 module.weight.mul_(0.5)
+            if name.startswith("conv_t0."):
+                module.weight.mul_(last)
 
 
 def _orientation(picture: Float[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n 1 h w"], Float[Tensor, "n 1 h w"]]:

@@ -37,7 +37,7 @@ class PyNETQxQ(nn.Module):
         self.conv_t0 = ShuffleUp(width)
         self.conv_l0_d1 = Head(width + 1, corrects=skip is not None)
         if skip is not None:
-            start_with_unit_variance(self, residual=("conv_l1_d7", "conv_l1_d8", "conv_l1_d9"))
+            start_with_unit_variance(self, residual=("conv_l1_d7", "conv_l1_d8", "conv_l1_d9"), last=0.4)
 
     def forward(self, packed: Float[Tensor, "n 4 h w"]) -> Float[Tensor, "n 3 h2 w2"]:
         """From packed planes [B, Gr, R, Gb] in [0, 1] to a picture of twice the height and width."""
@@ -53,5 +53,5 @@ class PyNETQxQ(nn.Module):
         t0 = self.conv_t0(self.conv_l1_d14(d13))
         if start is None:
             return self.conv_l0_d1(torch.cat([t0, self.cfa.unpack(packed)], dim=1))
-        proposal = self.conv_l0_d1(torch.cat([t0, start.relative_mosaic()], dim=1), contrast=start.contrast)
+        proposal = self.conv_l0_d1(torch.cat([t0, start.relative_mosaic()], dim=1), unit=start.unit)
         return start.complete(proposal)

@@ -44,7 +44,7 @@ class PyNET(nn.Module):
         self.conv_t0 = UpLayer(width, width // 2)
         self.conv_l0_d1 = Head(width // 2, corrects=corrects)
         if corrects:
-            start_with_unit_variance(self, residual=RESIDUAL)
+            start_with_unit_variance(self, residual=RESIDUAL, last=3.0)
 
     def _build_encoder(self, width: int, inputs: int, *, norm: bool) -> None:
         self.conv_l1_d1 = MultiBlock(inputs, width, 3)
@@ -129,7 +129,7 @@ class PyNET(nn.Module):
         t0 = self.conv_t0(d1)
         if start is None:
             return self.conv_l0_d1(t0)
-        return start.complete(self.conv_l0_d1(t0, contrast=start.contrast))
+        return start.complete(self.conv_l0_d1(t0, unit=start.unit))
 
     def _level_5(self, l4: Tensor) -> Tensor:
         d1 = self.conv_l5_d1(F.max_pool2d(l4, 2))

@@ -21,7 +21,8 @@ COMMON_PERIOD = math.lcm(*(2 * block for block in BLOCKS.values()))
 class PhotographCrops(Dataset[Pair]):
     """Random square crops of photographs: (packed mosaic (4, size/2, size/2), picture (3, size, size)), float32.
 
-    What a sample shows depends on the run's seed, its index and its epoch alone. A crop may lie anywhere in its
+    What a sample shows depends on the run's seed, its index and its epoch alone; `compresskit.data.SampleId` carries
+    them. To a plain index, which a plain `DataLoader` gives, every epoch is the first. A crop may lie anywhere in its
     photograph, and is flipped or turned before the mosaic is made of it, so every mosaic has the phase of the CFA.
 
     Args:

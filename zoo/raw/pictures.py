@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 CROP, ZOOM = 88, 3
-"""Side in pixels of the part, and how many times it is enlarged."""
+"""Side in pixels of the part, where the photograph is large enough, and how many times it is enlarged."""
 CELL, GAP, MARGIN = CROP * ZOOM, 10, 24
 LINE, TEXT = 22, 17
 PAPER, INK, FAINT, BEST, MARK = "#ffffff", "#1c1e22", "#70747c", "#0a7d38", "#ffd000"
@@ -52,8 +52,8 @@ def compare(
         panels: The models' results, in the order to be drawn.
         border: Pixels at the photograph's edge where the part is not to lie.
     """
-    top, left = where_models_differ(truth, panels, border=border)
-    part = (..., slice(top, top + CROP), slice(left, left + CROP))
+    top, left, side = where_models_differ(truth, panels, border=border)
+    part = (..., slice(top, top + side), slice(left, left + side))
     errors = [((panel.picture - truth) ** 2).mean(0).sqrt()[part] for panel in panels]
     # the median model sets the scale: one poor baseline would make the others' errors black
     highest = _rounded_up(float(torch.stack(errors).flatten(1).quantile(0.99, dim=1).median()))
@@ -62,7 +62,7 @@ def compare(
     image = Image.new("RGB", (columns[-1] + CELL + MARGIN, rows[1] + CELL + MARGIN), PAPER)
     draw = ImageDraw.Draw(image)
 
-    _overview(image, (columns[0], rows[0]), truth, (top, left))
+    _overview(image, (columns[0], rows[0]), truth, (top, left, side))
     _label(draw, columns[0], title, f"{truth.shape[2]} x {truth.shape[1]} pixels")
     _legend(image, (columns[0], rows[1]), highest)
     image.paste(_enlarged(truth[part]), (columns[1], rows[0]))
@@ -78,24 +78,27 @@ def compare(
     return image
 
 
-def where_models_differ(truth: Float[Tensor, "3 h w"], panels: Sequence[Panel], *, border: int = 0) -> tuple[int, int]:
-    """Top and left of the part in which the errors of the better models, up to 3 dB below the best, differ most."""
+def where_models_differ(
+    truth: Float[Tensor, "3 h w"], panels: Sequence[Panel], *, border: int = 0
+) -> tuple[int, int, int]:
+    """Top, left and side of the part where the errors of the better models, up to 3 dB below the best, differ most."""
     best = max(panel.psnr for panel in panels)
     errors = [((panel.picture - truth) ** 2).mean(0) for panel in panels if panel.psnr >= best - CLOSE]
     errors = errors if len(errors) > 1 else [((panel.picture - truth) ** 2).mean(0) for panel in panels]
     inside = torch.stack(errors)[:, border : truth.shape[1] - border, border : truth.shape[2] - border]
-    local = F.avg_pool2d(inside[:, None], CROP, stride=8)[:, 0].sqrt()
+    side = min(CROP, *inside.shape[1:])
+    local = F.avg_pool2d(inside[:, None], side, stride=8)[:, 0].sqrt()
     spread = local.amax(0) - local.amin(0)
     row, column = divmod(int(spread.argmax()), spread.shape[1])
-    return border + 8 * row, border + 8 * column
+    return border + 8 * row, border + 8 * column, side
 
 
-def _overview(image: Image.Image, corner: tuple[int, int], truth: Tensor, part: tuple[int, int]) -> None:
+def _overview(image: Image.Image, corner: tuple[int, int], truth: Tensor, part: tuple[int, int, int]) -> None:
     height, width = truth.shape[1:]
     scale = CELL / max(height, width)
     small = _as_image(truth).resize((round(width * scale), round(height * scale)), Image.Resampling.LANCZOS)
-    top, left = (round(place * scale) for place in part)
-    frame = (left, top, left + round(CROP * scale), top + round(CROP * scale))
+    top, left, side = (round(length * scale) for length in part)
+    frame = (left, top, left + side, top + side)
     ImageDraw.Draw(small).rectangle(frame, outline=MARK, width=3)
     image.paste(small, corner)
 
