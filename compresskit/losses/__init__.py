@@ -4,7 +4,7 @@ Each takes the student's side first, computes in float32 or better and returns a
 """
 
 from compresskit.losses.catalogue import CATALOGUE, Entry, check_options, make_loss, resolve_loss
-from compresskit.losses.features import attention_transfer, l1, mse
+from compresskit.losses.features import attention_transfer, l1, mse, relative_mse
 from compresskit.losses.images import charbonnier, ssim
 from compresskit.losses.logits import cross_entropy, kl
 
@@ -19,6 +19,7 @@ __all__ = [
     "l1",
     "make_loss",
     "mse",
+    "relative_mse",
     "resolve_loss",
     "ssim",
 ]

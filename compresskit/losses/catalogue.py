@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from compresskit.errors import RecipeError, close_names
-from compresskit.losses.features import attention_transfer, l1, mse
+from compresskit.losses.features import attention_transfer, l1, mse, relative_mse
 from compresskit.losses.images import charbonnier, ssim
 from compresskit.losses.logits import cross_entropy, kl
 from compresskit.resolve import find
@@ -32,6 +32,7 @@ class Entry:
 CATALOGUE: Mapping[str, Entry] = MappingProxyType(
     {
         "mse": Entry(mse, name="mse"),
+        "relative_mse": Entry(relative_mse, name="relative_mse"),
         "l1": Entry(l1, name="l1"),
         "charbonnier": Entry(charbonnier, name="charbonnier"),
         "ssim": Entry(ssim, name="ssim"),

@@ -1,5 +1,6 @@
 """Losses between feature maps, or any two tensors."""
 
+import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn import functional as F
@@ -15,6 +16,19 @@ def mse(student: Float[Tensor, "*s"], teacher: Shaped[Tensor, "*t"]) -> Float[Te
         ShapeError: The shapes differ.
     """
     return F.mse_loss(*comparable(student, teacher, loss="mse"))
+
+
+def relative_mse(student: Float[Tensor, "*s"], teacher: Shaped[Tensor, "*t"]) -> Float[Tensor, ""]:
+    """Mean squared difference over the teacher's mean square: 1 for a student of zeros, at any scale of the teacher.
+
+    Without a norm between them, the activations of one layer may be a hundred times those of another; this weighs
+    them alike.
+
+    Raises:
+        ShapeError: The shapes differ.
+    """
+    student, teacher = comparable(student, teacher, loss="relative_mse")
+    return F.mse_loss(student, teacher) / teacher.square().mean().clamp_min(torch.finfo(torch.float32).tiny)
 
 
 def l1(student: Float[Tensor, "*s"], teacher: Shaped[Tensor, "*t"]) -> Float[Tensor, ""]:

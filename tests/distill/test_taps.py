@@ -1,3 +1,5 @@
+import weakref
+
 import pytest
 import torch
 from torch import nn
@@ -108,6 +110,23 @@ def test_the_forward_stops_after_the_last_tap():
     with Taps(model, ["0", "1"]) as taps:
         taps.forward(torch.ones(1))
     assert ran == [0, 1]
+
+
+def test_a_stopped_forward_keeps_no_activation_alive():
+    kept = []
+
+    class Remembers(nn.Module):
+        def forward(self, x):
+            y = x + 1
+            kept.append(weakref.ref(y))
+            return self.last(y)
+
+    model = Remembers()
+    model.last = nn.Identity()
+    with Taps(model, ["last"]) as taps:
+        taps.forward(torch.ones(1))
+        taps.clear()
+        assert kept[0]() is None
 
 
 def test_a_model_that_catches_exceptions_is_still_stopped():

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from compresskit.errors import ShapeError
+
 SLOPE = 0.2
 """Negative slope of every leaky ReLU."""
 
@@ -84,8 +86,8 @@ class Head(nn.Module):
         super().__init__()
         self.conv2d = nn.Conv2d(inputs, 3, 3, padding=1, padding_mode="reflect")
         if corrects:
-            nn.init.zeros_(self.conv2d.weight)
-            nn.init.zeros_(self.conv2d.bias)
+            for parameter in self.conv2d.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, features: Tensor, picture: Tensor | None = None, unit: Tensor | None = None) -> Tensor:
         """From (n, inputs, h, w) to an RGB picture of the same size.
@@ -99,3 +101,32 @@ class Head(nn.Module):
         if unit is None:
             return torch.sigmoid(output)
         return unit * output if picture is None else picture + unit * output
+
+
+def check_packed(packed: Tensor, *, network: str, multiple: int, smallest: int) -> None:
+    """Refuse packed planes of a size that a network cannot take.
+
+    Args:
+        packed: The network's input.
+        network: Its name, for the message.
+        multiple: What the planes' height and width must be multiples of.
+        smallest: The least height and width.
+
+    Raises:
+        ShapeError: The input is not (n, 4, h, w), or h or w does not fit. The message gives the nearest sizes that do.
+    """
+    # a trace would warn that it keeps the answer, an export would ask for it as a constraint on the size
+    tracing = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+    if tracing or torch.compiler.is_compiling():
+        return
+    if packed.ndim != 4 or packed.shape[1] != 4:
+        raise ShapeError(f"{network} takes packed planes (n, 4, height, width), got {tuple(packed.shape)}")
+    height, width = packed.shape[2:]
+    least = -(-smallest // multiple) * multiple
+    if min(height, width) >= least and height % multiple == 0 and width % multiple == 0:
+        return
+    near = [max(least, -(-side // multiple) * multiple) for side in (height, width)]
+    raise ShapeError(
+        f"{network}: packed planes must be multiples of {multiple} and at least {least} high and wide, "
+        f"got {height}x{width}; the next that fit are {near[0]}x{near[1]} (a mosaic of {2 * near[0]}x{2 * near[1]})"
+    )

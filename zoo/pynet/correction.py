@@ -35,7 +35,7 @@ RADIUS = 4
 FLOOR = 0.01
 """Contrast of a surface without any, on the scale of pictures in [0, 1]."""
 SHARE = 0.3
-"""Of the contrast that makes a head's unit: about what LMMSE-phase misses of it. Larger, and the first steps overshoot."""
+"""Of the contrast, a head's unit: about what LMMSE-phase misses of it. Larger, and the first steps overshoot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Start:
         return cls(skip, cfa, packed, picture, mean, torch.sqrt(_smooth(power) + FLOOR**2))
 
     def planes(self) -> Float[Tensor, "n 48 h2 w2"]:
-        """What the network sees: relative detail, plain and steered, and the masks, at the packed planes' resolution."""
+        """What the network sees: relative detail, plain and steered, and masks, at the packed planes' resolution."""
         detail = (self.picture - self.mean) / self.contrast
         cosine, sine = _orientation(self.picture)
         masks = self.cfa.separate(self.cfa.unpack(torch.ones_like(self.packed)))

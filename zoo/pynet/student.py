@@ -4,13 +4,29 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from zoo.pynet.blocks import Head, MultiBlock, ShuffleUp
+from zoo.pynet.blocks import Head, MultiBlock, ShuffleUp, check_packed
 from zoo.pynet.correction import PACKED, SEEN, Start, start_with_unit_variance
 from zoo.raw.cfa import CFA
 
+SMALLEST = 5
+"""Least side of the packed planes: the 9x9 kernels reflect four pixels past each border."""
+
 
 class PyNETQxQ(nn.Module):
-    """The student."""
+    """A student for PyNET: at width 16, 1,074,126 parameters, 2.26 % of PyNET's at width 32.
+
+    All but the last convolution runs at half the mosaic's height and width; that one sees the mosaic as well. Module
+    names are those of the released checkpoints, and a block has the name of PyNET's block that it may learn from: at
+    half the teacher's width it puts out half the channels, so an adapter is one 1x1 convolution.
+
+    Args:
+        width: Channels of each branch of a multi-block.
+        instance_norm_level_1: Whether blocks d5 to d12 normalise each channel over the picture. With it, what a pixel
+            becomes depends on all others, and a picture made tile by tile differs from one made whole.
+        cfa: The colour filter array, or its name: how packed planes make a mosaic.
+        skip: A module from packed planes to a picture, for the network to correct; see `zoo.pynet.correction`. None
+            makes the network as it was released.
+    """
 
     def __init__(
         self,
@@ -40,7 +56,12 @@ class PyNETQxQ(nn.Module):
             start_with_unit_variance(self, residual=("conv_l1_d7", "conv_l1_d8", "conv_l1_d9"), last=0.4)
 
     def forward(self, packed: Float[Tensor, "n 4 h w"]) -> Float[Tensor, "n 3 h2 w2"]:
-        """From packed planes [B, Gr, R, Gb] in [0, 1] to a picture of twice the height and width."""
+        """From packed planes [B, Gr, R, Gb] in [0, 1] to a picture of twice the height and width.
+
+        Raises:
+            ShapeError: The planes' sides are no multiples of the CFA's block, or below 5.
+        """
+        check_packed(packed, network="PyNETQxQ", multiple=self.cfa.block, smallest=SMALLEST)
         start = None if self.skip is None else Start.of(self.skip, packed, self.cfa)
         d1 = self.conv_l1_d1(packed if start is None else start.planes())
         d4 = torch.cat([self.conv_l1_d3(d1), d1], dim=1)

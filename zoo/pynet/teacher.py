@@ -1,14 +1,15 @@
 """PyNET: a demosaicing network over five scales, the teacher."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from zoo.pynet.blocks import Head, MultiBlock, UpLayer
+from zoo.pynet.blocks import Head, MultiBlock, UpLayer, check_packed
 from zoo.pynet.correction import PACKED, SEEN, Start, start_with_unit_variance
 from zoo.raw.cfa import CFA
-
 
 RESIDUAL = (
     *("conv_l4_d4", "conv_l4_d5"),
@@ -17,10 +18,28 @@ RESIDUAL = (
     *("conv_l1_d7", "conv_l1_d8", "conv_l1_d9"),
 )
 """Blocks that add their input to their output."""
+SCALE = 16
+"""How many times smaller level 5 is than the packed planes."""
+SMALLEST = 2 * SCALE
+"""Least side of the packed planes: level 5 reflects and normalises, for which one pixel is too few."""
 
 
 class PyNET(nn.Module):
-    """The teacher."""
+    """A demosaicing network over five scales: 47,554,738 parameters at width 32.
+
+    Level 1 works at the packed planes' resolution and level 5 at a sixteenth of it; each level passes what it knows to
+    the one above. `forward` returns level 0, the whole picture, and runs the side heads as well, so that they can be
+    tapped: `conv_l5_out` to `conv_l1_out`, where `conv_l{k}_out` gives the picture reduced by 2 ** k. Module names are
+    those of the released checkpoints.
+
+    Args:
+        width: Channels of each branch of a multi-block in level 1; each deeper level has twice as many.
+        instance_norm: Whether levels 2 to 5 normalise each channel over the picture.
+        instance_norm_level_1: Whether blocks d5 to d12 of level 1 do so.
+        cfa: The colour filter array, or its name. It only matters with a `skip`.
+        skip: A module from packed planes to a picture, for the network to correct; see `zoo.pynet.correction`. None
+            makes the network as it was released.
+    """
 
     def __init__(
         self,
@@ -106,7 +125,13 @@ class PyNET(nn.Module):
         self.conv_l1_out = Head(width, corrects=corrects)
 
     def forward(self, packed: Float[Tensor, "n 4 h w"]) -> Float[Tensor, "n 3 h2 w2"]:
-        """From packed planes [B, Gr, R, Gb] in [0, 1] to a picture of twice the height and width."""
+        """From packed planes [B, Gr, R, Gb] in [0, 1] to a picture of twice the height and width.
+
+        Raises:
+            ShapeError: The planes' sides are no multiples of 16 (with a skip, of the CFA's block too), or below 32.
+        """
+        multiple = SCALE if self.skip is None else math.lcm(SCALE, self.cfa.block)
+        check_packed(packed, network="PyNET", multiple=multiple, smallest=SMALLEST)
         start = None if self.skip is None else Start.of(self.skip, packed, self.cfa)
 
         def below(factor: int) -> tuple[Tensor, Tensor] | tuple[()]:
