@@ -27,7 +27,7 @@ def test_a_trace_is_right_for_another_input(network, skip, corrects):
         warnings.filterwarnings("ignore", message="Converting a tensor", module=r"torch\.nn")  # instance norm's
         traced = torch.jit.trace(made, torch.rand(1, 4, 32, 32))
     other = torch.rand(1, 4, 32, 32)
-    torch.testing.assert_close(traced(other)  # pyright: ignore, made(other))
+    torch.testing.assert_close(traced(other), made(other))  # pyright: ignore[reportCallIssue]
 
 
 @GRAPHS

@@ -87,18 +87,20 @@ def test_a_picture_has_twice_the_packed_sides_and_values_from_0_to_1(network):
     assert picture.max() <= 1
 
 
+def channels(network):
+    """How many channels each block of level 1 puts out."""
+    found: dict[str, int] = {}
+    for name, part in network.named_children():
+        if name.startswith("conv_l1_d"):
+            part.register_forward_hook(lambda _m, _i, out, name=name: found.update({name: out.shape[1]}))
+    network(torch.rand(1, 4, 32, 32))
+    return found
+
+
 def test_a_block_of_the_student_puts_out_half_of_its_teachers_channels():
-    channels = {}
-    for role, network in (("teacher", PyNET(width=4)), ("student", PyNETQxQ(width=2))):
-        found = channels[role] = {}
-        for name, part in network.named_children():
-            if name.startswith("conv_l1_d"):
-                part.register_forward_hook(
-                    lambda _m, _i, out, name=name, found=found: found.update({name: out.shape[1]})
-                )
-        network(torch.rand(1, 4, 32, 32))
-    assert len(channels["student"]) == 10
-    assert all(2 * width == channels["teacher"][name] for name, width in channels["student"].items())
+    student, teacher = channels(PyNETQxQ(width=2)), channels(PyNET(width=4))
+    assert len(student) == 10
+    assert {name: 2 * count for name, count in student.items()} == teacher
 
 
 def test_side_heads_give_the_picture_reduced_by_powers_of_two():
