@@ -1,1 +1,4 @@
-"""The engine, in reading order: stage, curricula, address, taps, adapters, terms, objective, loop, session, distiller."""
+"""The engine.
+
+In reading order: stage, curricula, address, taps, trace, adapters, terms, objective, trained, loop, session, distiller.
+"""

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from zoo.pynet.blocks import SLOPE
 from zoo.raw.cfa import CFA
 
 PACKED = 4
@@ -96,9 +97,10 @@ def start_with_unit_variance(network: nn.Module, *, residual: tuple[str, ...], l
     Source: He et al., *Delving Deep into Rectifiers*, ICCV 2015, equation 15.
     """
     for name, module in network.named_modules():
-        if isinstance(module, nn.Conv2d) and not name.startswith("skip") and module.weight.any():
-            nn.init.kaiming_normal_(module.weight, a=0.2)
-            nn.init.zeros_(module.bias)
+        if isinstance(module, nn.Conv2d) and not name.startswith("skip") and module.weight.any():  # heads stay at zero
+            nn.init.kaiming_normal_(module.weight, a=SLOPE)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
             if any(name.startswith(f"{block}.") and name.endswith("b.conv2d") for block in residual):
                 module.weight.mul_(0.5)
             if name.startswith("conv_t0."):
