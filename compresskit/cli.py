@@ -43,10 +43,19 @@ Examples:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; a bug or the user's own code raises what it raises."""
     try:
-        app(list(sys.argv[1:] if arguments is None else arguments), prog_name="compresskit")
+        code = app(
+            list(sys.argv[1:] if arguments is None else arguments), prog_name="compresskit", standalone_mode=False
+        )
     except SystemExit as end:  # typer's way to end a command
-        return end.code if isinstance(end.code, int) else 0
-    return 0
+        code = end.code
+    except Exception as error:
+        message = getattr(error, "format_message", None)  # typer's word on wrong arguments; it would take five lines
+        if message is None:
+            raise
+        if text := message():  # without any arguments the help was printed, and there is nothing to add
+            sys.stderr.write(f"compresskit: {text}\nSee compresskit --help.\n")
+        code = 2
+    return code if isinstance(code, int) else 0
 
 
 @app.callback()

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from compresskit.errors import DataError
+from compresskit.errors import CompressKitError, DataError
 
 
 class SampleId(int):
@@ -125,9 +125,16 @@ class SampleLoader:
 
     def batches(self, position: int) -> Iterator["Batch"]:
         """All batches from number `position` on, epoch after epoch, without end."""
-        for number, value in enumerate(self._load(self._samples(position)), start=position):
+        batches = iter(self._load(self._samples(position)))
+        number = position
+        while True:
+            try:
+                value = next(batches)
+            except CompressKitError as error:  # a worker wraps it in a traceback, of which the last line is ours
+                raise type(error)(str(error).rpartition(f"{type(error).__name__}: ")[2].strip()) from None
             epoch, place = divmod(number, len(self))
             yield Batch(value, epoch=epoch, last=place == len(self) - 1)
+            number += 1
 
     def _samples(self, position: int) -> Iterator[list[SampleId]]:
         epoch, place = divmod(position, len(self))

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
+from compresskit.distill.describe import describe
 from compresskit.distill.stage import Stage
 from compresskit.errors import CheckpointError
 
@@ -34,7 +35,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 def save_weights(path: Path, model: nn.Module) -> None:
     """Write a model's state as safetensors; tensors that share memory are written each, so that any loader can read."""
-    state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
+    state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in _tensors(model).items()}
     write_atomically(path, lambda part: part.write_bytes(save(state)))
 
 
@@ -84,7 +85,7 @@ def fingerprint(
     """What must be the same for a run to be continued, each part as a short hash or value."""
     return {
         "stages": _digest([describe(stage) for stage in stages]),
-        "student": _digest([f"{name} {tuple(t.shape)} {t.dtype}" for name, t in student.state_dict().items()]),
+        "student": _digest([f"{name} {tuple(t.shape)} {t.dtype}" for name, t in _tensors(student).items()]),
         "teacher": _digest([f"{name} {weights_digest(teacher)}" for name, teacher in teachers.items()]),
         "seed": str(seed),
         "precision": precision,
@@ -108,27 +109,15 @@ def check_fingerprint(found: Mapping[str, str], expected: Mapping[str, str], fol
 def weights_digest(model: nn.Module) -> str:
     """SHA-256 over a model's parameters and buffers, by name."""
     digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
+    for name, tensor in _tensors(model).items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
-def describe(value: Any) -> str:
-    """A text for a value of a stage that is the same in every process: callables by name, modules by structure."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {describe(value[key])}" for key in sorted(value, key=str)) + "}"
-    if isinstance(value, (tuple, list)):
-        return "[" + ", ".join(describe(item) for item in value) + "]"
-    if isinstance(value, nn.Module):
-        return repr(value)
-    if fields := getattr(value, "__dataclass_fields__", None):
-        return (
-            f"{type(value).__name__}(" + ", ".join(f"{name}={describe(getattr(value, name))}" for name in fields) + ")"
-        )
-    if callable(value):
-        return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
-    return repr(value)
+def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    """A model's parameters and buffers by name; what it keeps beside them in its state is its own business."""
+    return {name: value for name, value in model.state_dict().items() if isinstance(value, torch.Tensor)}
 
 
 def _digest(lines: list[str]) -> str:

@@ -30,6 +30,7 @@ class MetricsLog:
         self.records.append(record)
         if self._file is not None:
             self._file.write(json.dumps(record).encode() + b"\n")
+            self._file.flush()  # so that `tail -f` shows it
 
     def flush(self) -> int:
         """Bring all records to the disk; returns the file's size in bytes."""

@@ -93,7 +93,7 @@ class StageLoop:
 
     def _check_finite(self, terms: Mapping[str, float], norm: float) -> None:
         where = f"stage {self.stage.name!r}, step {self.objective.step}"
-        advice = "Nothing was changed by this step. A lower learning rate, warm-up or clip usually helps."
+        advice = "No parameter was changed by this step. A lower learning rate, warm-up or clip usually helps."
         for name, value in terms.items():
             if not math.isfinite(value):
                 raise TrainingError(f"{where}: the term {name} is {value}.\n{advice}")

@@ -84,7 +84,7 @@ class Objective:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            stack.enter_context(preserved(*self._teachers))
+            stack.enter_context(preserved(*self._teachers, buffers=True))
             for teacher in self._teachers:
                 teacher.eval().requires_grad_(requires_grad=False)
             for taps in (self._taps, *self._teacher_taps.values()):

@@ -1,10 +1,12 @@
 """The user's model, handed back as it was."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+HeldBuffer = tuple[nn.Module, str, Tensor, Tensor]
 
 
 @contextmanager
@@ -13,7 +15,7 @@ def preserved(*models: nn.Module, buffers: bool = False) -> Iterator[None]:
     modules = [module for model in models for module in model.modules()]
     modes = [(module, module.training) for module in modules]
     flags = [(parameter, parameter.requires_grad) for model in models for parameter in model.parameters()]
-    values = [(b, b.detach().clone()) for model in models for b in model.buffers()] if buffers else []
+    held = held_buffers(modules if buffers else [])
     try:
         yield
     finally:
@@ -21,6 +23,21 @@ def preserved(*models: nn.Module, buffers: bool = False) -> Iterator[None]:
             module.training = mode
         for parameter, flag in flags:
             parameter.requires_grad_(flag)
-        with torch.no_grad():
-            for buffer, value in values:
-                buffer.copy_(value)
+        put_back(held)
+
+
+def held_buffers(modules: Iterable[nn.Module]) -> list[HeldBuffer]:
+    """The own buffers of `modules`, as they are now, for `put_back`."""
+    return [
+        (module, name, buffer, buffer.detach().clone())
+        for module in modules
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
+
+
+@torch.no_grad()
+def put_back(held: Iterable[HeldBuffer]) -> None:
+    """Give modules back the very buffers that they had, with the values that these had."""
+    for module, name, buffer, value in held:
+        buffer.copy_(value)
+        module._buffers[name] = buffer  # noqa: SLF001  (a forward may have put another tensor in its place)

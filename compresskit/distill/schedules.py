@@ -9,13 +9,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from compresskit.errors import RecipeError, close_names
+from compresskit.losses.catalogue import is_schedule
 
 SHAPES = ("linear", "cosine", "constant")
-
-
-def is_schedule(value: Any) -> bool:
-    """Whether `value` is written as a schedule: `{"schedule": "linear", "start": 1.0, "end": 0.0}`."""
-    return isinstance(value, Mapping) and "schedule" in value
 
 
 def check_schedule(value: Mapping[str, Any], name: str) -> None:
@@ -28,7 +24,7 @@ def check_schedule(value: Mapping[str, Any], name: str) -> None:
         if key not in ("schedule", "start", "end"):
             raise RecipeError(f"{name}: a schedule has no key {key!r}{close_names(str(key), wanted)}")
     for key in wanted[1:]:
-        if not _is_number(value.get(key)):
+        if not is_number(value.get(key)):
             raise RecipeError(f"{name}: a {shape} schedule needs a number as {key!r}, got {value.get(key)!r}")
 
 
@@ -80,5 +76,6 @@ class WarmupCosine(LRScheduler):
         return self.final + (1 - self.final) * (1 + math.cos(math.pi * progress)) / 2
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether `value` is a finite number; true and false are none."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

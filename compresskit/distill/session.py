@@ -22,7 +22,7 @@ from compresskit.distill.progress import Display
 from compresskit.distill.stage import Stage
 from compresskit.distill.terms import Learned
 from compresskit.distill.trained import declared_parameters, fed_before, only_training
-from compresskit.errors import CheckpointError, RecipeError
+from compresskit.errors import CheckpointError, DataError, RecipeError
 
 CHECKPOINT_SECONDS = 60.0
 """Training time after which a checkpoint is due, besides those at each stage's end."""
@@ -138,6 +138,7 @@ class Session:
                 self.results.append(result)
                 self.position = replace(self.position, stage=index + 1, step=0)
                 self._save()
+                self._stop_if_asked(f"after stage {self.stages[index].name!r}")
         if self.out is not None:
             save_weights(self.out / "student.safetensors", self.student)
 
@@ -183,16 +184,18 @@ class Session:
         self.display.advance(step + 1, loss, record["samples_per_s"])
 
     def _after_step(self, loop: StageLoop, *, last: bool) -> None:
-        if self.interrupt.requested:
-            where = f"stopped in stage {loop.stage.name!r} after step {self.position.step}"
-            if self.out is None:
-                self.display.note(f"{where}; nothing was saved (no out=)")
-            else:
-                self._save(loop)
-                self.display.note(f"{where}; saved in {self.out}: the run continues from there with resume")
-            raise KeyboardInterrupt
-        if not last and time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
+        due = time.monotonic() - self._saved_at > CHECKPOINT_SECONDS
+        if self.interrupt.requested or (due and not last):
             self._save(loop)
+        self._stop_if_asked(f"in stage {loop.stage.name!r} after step {self.position.step}")
+
+    def _stop_if_asked(self, where: str) -> None:
+        """End the run on Ctrl-C, once it is saved."""
+        if not self.interrupt.requested:
+            return
+        saved = "nothing was saved (no out=)" if self.out is None else f"saved in {self.out}, to continue with resume"
+        self.display.note(f"stopped {where}; {saved}")
+        raise KeyboardInterrupt
 
     def _save(self, loop: StageLoop | None = None) -> None:
         if self._checkpoints is None:
@@ -218,15 +221,22 @@ class Session:
     def _validate(self, objective: Objective, loader: Iterable[Any], unpack: Unpack | None) -> dict[str, float]:
         totals: dict[str, float] = {}
         count = 0
-        with preserved(self.student), own_randomness(self.seed), torch.no_grad():
-            self.student.eval()
+        models = self.student, *objective.modules()
+        with preserved(*models), own_randomness(self.seed), torch.no_grad():
+            for model in models:
+                model.eval()
             for batch in loader:
                 inputs, targets = (moved(part, self.device) for part in (unpack or unpack_batch)(batch))
                 size = batch_size(inputs)
-                _, terms = objective(inputs, targets)
+                with torch.autocast(self.device.type, dtype=self.half, enabled=self.half is not None):
+                    _, terms = objective(inputs, targets)
                 count += size
                 for name, value in terms.items():
                     totals[name] = totals.get(name, 0.0) + float(value) * size
+        if not count:
+            raise DataError(
+                "val_loader yielded nothing: it is empty, or can be walked only once; give a list or a DataLoader"
+            )
         return {name: total / count for name, total in totals.items()}
 
 

@@ -1,6 +1,5 @@
 """Match, Task and Stage: what is imitated, what is supervised, and one step of a curriculum. Data, and nothing else."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,9 +7,9 @@ from typing import Any
 from torch import nn
 
 from compresskit.distill.address import parse_address
-from compresskit.distill.schedules import check_schedule, is_schedule
+from compresskit.distill.schedules import check_schedule, is_number
 from compresskit.errors import RecipeError, TapError
-from compresskit.losses.catalogue import check_options, resolve_loss
+from compresskit.losses.catalogue import check_options, is_schedule, resolve_loss
 
 
 @dataclass(frozen=True, init=False)
@@ -158,7 +157,7 @@ class Stage:
         _check_count(self.steps, "steps")
         _check_count(self.epochs, "epochs")
         _check_count(self.accumulate, "accumulate")
-        if self.clip is not None and not (_is_number(self.clip) and self.clip > 0):
+        if self.clip is not None and not (is_number(self.clip) and self.clip > 0):
             raise RecipeError(f"clip must be a number above 0, got {self.clip!r}")
         _check_factory(self.optimizer, "optimizer")
         _check_factory(self.scheduler, "scheduler")
@@ -168,8 +167,11 @@ class Stage:
         """Matches and tasks by their name in logs; a name that comes again gets a number."""
         named: dict[str, Match | Task] = {}
         for term in (*self.matches, *self.tasks):
-            same = sum(name.partition("#")[0] == term.name for name in named)
-            named[f"{term.name}#{same + 1}" if same else term.name] = term
+            name, number = term.name, 1
+            while name in named:
+                number += 1
+                name = f"{term.name}#{number}"
+            named[name] = term
         return named
 
 
@@ -199,7 +201,7 @@ def _check_term(loss: Any, weight: Any, options: Mapping[str, Any]) -> None:
     for name, value in {"weight": weight, **options}.items():
         if is_schedule(value):
             check_schedule(value, name)
-    if not is_schedule(weight) and not (_is_number(weight) and weight >= 0):
+    if not is_schedule(weight) and not (is_number(weight) and weight >= 0):
         raise RecipeError(f"weight must be a number of at least 0 or a schedule, got {weight!r}")
 
 
@@ -230,7 +232,3 @@ def _globs(value: Any, name: str) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(v, str) for v in value):
         raise RecipeError(f"{name} must be a list of globs over parameter names, got {value!r}")
     return tuple(value)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

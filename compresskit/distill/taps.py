@@ -65,6 +65,8 @@ class Taps(Mapping[str, Tensor]):
         self._handles: list[Any] = []
         self._captures: dict[str, deque[Capture]] = {}
         self._pending: set[str] = set()
+        self._active = False
+        """Whether a forward of ours is running: gradient checkpointing runs modules again in the backward."""
 
     def __enter__(self) -> Self:
         for text, address in self._addresses.items():
@@ -93,11 +95,19 @@ class Taps(Mapping[str, Tensor]):
         self._pending = set(self._addresses)
         if not self._addresses:
             return self
+        self._active = True
         try:
             call_model(self.model, inputs)
         except _Complete as complete:
             if complete.taps is not self:  # the business of another engine around this one
                 raise
+        except TapError:
+            raise
+        except Exception:
+            if self.stop or self._pending:  # with all taps filled, what lies behind them is nobody's concern
+                raise
+        finally:
+            self._active = False
         for address in self._addresses.values():
             self._check_captured(address)
         return self
@@ -109,7 +119,7 @@ class Taps(Mapping[str, Tensor]):
                 f"the tensor at {text!r} was overwritten in place after it was captured (ReLU(inplace=True)?); tap the "
                 "module that overwrites it, or build that one with inplace=False"
             )
-        return capture.tensor
+        return capture.tensor.clone() if capture.tensor.is_inference() else capture.tensor
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._captures)
@@ -136,6 +146,8 @@ class Taps(Mapping[str, Tensor]):
         self._keep(address, output, address.selectors)
 
     def _keep(self, address: Address, value: Any, selectors: tuple[int | str, ...]) -> None:
+        if not self._active:
+            return
         number = self.calls[address.text]
         self.calls[address.text] += 1
         if address.call is None and number > 0:
@@ -144,7 +156,7 @@ class Taps(Mapping[str, Tensor]):
             return
         tensor = select(value, selectors, address)
         tensor = tensor.clone() if address.text in self.clone else tensor
-        self._captures[address.text].append(Capture(tensor, tensor._version))  # noqa: SLF001  (it has no public name)
+        self._captures[address.text].append(Capture(tensor, _version(tensor)))
         if address.call is None or address.call >= 0:  # a call counted from the end is known only at the end
             self._pending.discard(address.text)
         if self.stop and not self._pending:
@@ -170,12 +182,17 @@ class Capture:
     @property
     def overwritten(self) -> bool:
         """Whether the tensor was written into since it was captured."""
-        return self.tensor._version != self.version  # noqa: SLF001
+        return _version(self.tensor) != self.version
+
+
+def _version(tensor: Tensor) -> int:
+    """How often the tensor was written into; an inference tensor does not count that."""
+    return 0 if tensor.is_inference() else tensor._version  # noqa: SLF001  (it has no public name)
 
 
 def _bound_arguments(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a call by their names in the module's `forward`."""
     try:
-        return dict(inspect.signature(module.forward).bind(*args, **kwargs).arguments)
+        return {**inspect.signature(module.forward).bind(*args, **kwargs).arguments, **kwargs}
     except (TypeError, ValueError):  # a forward without a readable signature: only what was passed by name has one
         return kwargs

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from compresskit import resolve
 from compresskit.data import own_randomness
 from compresskit.distill.adapters import channel_adapter, needs_channels, resize_to
+from compresskit.distill.describe import describe
 from compresskit.distill.schedules import value_at
 from compresskit.distill.stage import Match, Task
 from compresskit.errors import RecipeError, ShapeError
@@ -89,7 +90,7 @@ class Term:
             student = self.adapter(student)
         if self.spec.adapter == "auto" and "space" in self.entry.agree:  # pyright: ignore[reportAttributeAccessIssue]
             student = resize_to(student, teacher)
-        if len(self.entry.agree) == 2 and student.shape != teacher.shape:
+        if self.spec.adapter == "auto" and len(self.entry.agree) == 2 and student.shape != teacher.shape:  # pyright: ignore[reportAttributeAccessIssue]
             raise ShapeError(
                 f"student {tuple(student.shape)} and teacher {tuple(teacher.shape)} do not fit; give an adapter"
             )
@@ -136,8 +137,16 @@ def bind_task(task: Task, learned: Learned, where: str) -> Term:
 
 
 def _bound_loss(spec: Match | Task, entry: Entry, learned: Learned, pair: str, where: str) -> Callable[..., Any]:
+    """The callable; a module lives on across the stages that use it on this pair with the same options."""
     loss = make_loss(entry, spec.options, where=where)
-    return learned.keep(f"loss {entry.name} {pair}", lambda: loss) if isinstance(loss, nn.Module) else loss
+    if not isinstance(loss, nn.Module):
+        return loss
+    key = f"loss {entry.name}({describe(spec.options)}) {pair}"
+    number = 1
+    while not entry.built and learned.modules.get(key, loss) is not loss:  # another instance of the user's
+        number += 1
+        key = f"{key.partition('#')[0]}#{number}"
+    return learned.keep(key, lambda: loss)
 
 
 def _given_adapter(adapter: Any, where: str) -> nn.Module:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from compresskit.distill.preserved import preserved
+from compresskit.distill.preserved import held_buffers, preserved, put_back
 from compresskit.distill.stage import Stage
 from compresskit.distill.trace import trace
 from compresskit.errors import RecipeError, close_names
@@ -74,27 +74,47 @@ def only_training(student: nn.Module, stage: Stage, names: Collection[str]) -> I
     """Inside, `names` learn and nothing else of the student changes; modes and flags are put back on the way out.
 
     A module with running statistics (or other buffers of its own) is in training mode only where the stage trains it:
-    a parameter of its own is in `names`, or, where it has none, a parameter beside it or below it is.
+    a parameter of its own is in `names`; where it has none, its buffers match the stage's globs, or, without globs, the
+    layer before it trains.
     """
+    still = [
+        module
+        for path, module in student.named_modules()
+        if _has_buffers(module) and not _buffers_learn(path, module, student, stage, names)
+    ]
+    held = held_buffers(still)
     with preserved(student):
         student.train()
         for name, parameter in student.named_parameters():
             parameter.requires_grad_(name in names)
-        for path, module in student.named_modules():
-            if _has_buffers(module) and not _buffers_learn(path, module, stage, names):
-                module.training = False
-        yield
+        for module in still:
+            module.training = False
+        try:
+            yield
+        finally:
+            put_back(held)  # some modules count on in eval mode, too
 
 
-def _buffers_learn(path: str, module: nn.Module, stage: Stage, names: Collection[str]) -> bool:
+def _buffers_learn(path: str, module: nn.Module, student: nn.Module, stage: Stage, names: Collection[str]) -> bool:
     own = [name for name, _ in module.named_parameters(recurse=False)]
     if own:
         return any(_join(path, name) in names for name in own)
     if not isinstance(stage.train, str):
         buffers = [_join(path, name) for name, _ in module.named_buffers(recurse=False)]
         return any(_matches(name, stage.train) and not _matches(name, stage.freeze) for name in buffers)
-    around = path.rpartition(".")[0]
-    return any(name.startswith(f"{around}." if around else "") for name in names)
+    if any(_matches(_join(path, name), stage.freeze) for name, _ in module.named_buffers(recurse=False)):
+        return False
+    return _parameter_before(path, student) in names
+
+
+def _parameter_before(path: str, student: nn.Module) -> str | None:
+    """Name of the last parameter before the module at `path`: a norm without any belongs to the layer before it."""
+    last = None
+    for place, module in student.named_modules():
+        if place == path:
+            return last
+        last = next((_join(place, name) for name, _ in module.named_parameters(recurse=False)), last)
+    return last
 
 
 def _has_buffers(module: nn.Module) -> bool:

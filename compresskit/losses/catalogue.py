@@ -77,7 +77,10 @@ def check_options(loss: str | Entry | Callable[..., Any], options: Mapping[str, 
         RecipeError: An option is unknown (the nearest is named), missing or of the wrong type.
     """
     entry = resolve_loss(loss, where=where)
-    values = {key: _Scheduled if _is_schedule(value) else value for key, value in options.items()}
+    scheduled = [key for key, value in options.items() if is_schedule(value)]
+    if entry.built and scheduled:
+        raise RecipeError(f"{where}: {entry.name} is made once, so {scheduled[0]} cannot follow a schedule")
+    values = {key: _Scheduled if is_schedule(value) else value for key, value in options.items()}
     check_arguments(entry.function, values, positional=0 if entry.built else 2, where=where, name=entry.name)
 
 
@@ -102,5 +105,6 @@ class _Scheduled:
     """Stands for a value that changes over the stage."""
 
 
-def _is_schedule(value: Any) -> bool:
+def is_schedule(value: Any) -> bool:
+    """Whether `value` is written as a schedule: `{"schedule": "linear", "start": 1.0, "end": 0.0}`."""
     return isinstance(value, Mapping) and "schedule" in value

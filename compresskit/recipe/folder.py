@@ -53,8 +53,8 @@ def write_recipe(folder: Path, recipe: Recipe, heading: str, notes: str) -> None
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise CheckpointError(f"{folder} cannot be a folder: a file of that name is in the way") from None
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be made a folder: {error.strerror}") from None
     if (folder / RECIPE_FILE).exists():
         raise CheckpointError(f"{folder} was just taken by another run; give another --out")
     write_text(folder / RECIPE_FILE, f"{_comment(heading)}\n{yaml.dump(recipe.resolved())}\n{_comment(notes)}")

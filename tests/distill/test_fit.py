@@ -352,7 +352,7 @@ def test_resume_false_refuses_a_used_folder_and_true_an_empty_one(teacher, stude
         (Stage("s", matches=[Match("3")], freeze=["*"], steps=1), "leaves nothing to train"),
         (
             Stage("s", matches=[Match("3", adapter=None)], steps=1),
-            "(6, 4, 4, 4) and teacher (6, 6, 4, 4) do not fit; give an adapter",
+            "mse: shapes must be equal, got (6, 4, 4, 4) and (6, 6, 4, 4)",
         ),
         (Stage("s", matches=[Match("3", ".")], steps=1), "they differ in kind; give one"),
         (Stage("s", matches=[Match("1")], train=["8.*"], steps=1), "no term reaches any of the parameters"),
