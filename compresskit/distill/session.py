@@ -125,6 +125,7 @@ class Session:
     ) -> None:
         """Train through all stages that are left."""
         if self.position.stage < len(self.stages):
+            _check_readable(val_loader, unpack)
             feed = Feed(loader, self.position.batches, self.seed, unpack, self.device)
             if self._restored is None:
                 # a mistake in the last stage should not show after hours in the first one
@@ -233,11 +234,23 @@ class Session:
                 count += size
                 for name, value in terms.items():
                     totals[name] = totals.get(name, 0.0) + float(value) * size
-        if not count:
-            raise DataError(
-                "val_loader yielded nothing: it is empty, or can be walked only once; give a list or a DataLoader"
-            )
         return {name: total / count for name, total in totals.items()}
+
+
+def _check_readable(val_loader: Iterable[Any] | None, unpack: Unpack | None) -> None:
+    """Read one batch of the validation data.
+
+    Raises:
+        DataError: There is none, or it cannot be read a second time.
+    """
+    if val_loader is None:
+        return
+    if iter(val_loader) is val_loader:
+        raise DataError("val_loader can be walked only once, and each stage needs it; give a list or a DataLoader")
+    for batch in val_loader:
+        (unpack or unpack_batch)(batch)
+        return
+    raise DataError("val_loader is empty")
 
 
 def _steps(stage: Stage, loader: Iterable[Any]) -> int:

@@ -141,10 +141,15 @@ def test_an_error_in_a_worker_is_one_line(workers):
     assert str(caught.value) == "photo.png cannot be read"
 
 
-def test_an_empty_val_loader_is_named():
-    stage = Stage("s", tasks=[Task("cross_entropy")], steps=1)
-    with pytest.raises(DataError, match="val_loader yielded nothing"):
-        ProgressiveDistiller(None, nn.Linear(3, 3), [stage]).fit(BATCHES, val_loader=iter([]))
+@pytest.mark.parametrize(("loader", "message"), [([], "val_loader is empty"), (iter(BATCHES), "walked only once")])
+def test_validation_data_that_cannot_serve_every_stage_is_refused_before_training(loader, message):
+    student = nn.Linear(3, 3)
+    before = student.weight.clone()
+    with pytest.raises(DataError, match=message):
+        ProgressiveDistiller(None, student, [Stage("s", tasks=[Task("cross_entropy")], steps=1)]).fit(
+            BATCHES, val_loader=loader
+        )
+    assert torch.equal(student.weight, before)
 
 
 def test_a_schedule_for_an_option_of_a_class_is_refused():
