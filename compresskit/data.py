@@ -28,7 +28,8 @@ class SampleId(int):
     epoch: int
     seed: int
 
-    def __new__(cls, index: int, epoch: int = 0, seed: int = 0) -> "SampleId":  # noqa: D102
+    def __new__(cls, index: int, epoch: int = 0, seed: int = 0) -> "SampleId":
+        """An index, with what only our own datasets read."""
         sample = super().__new__(cls, index)
         sample.epoch = epoch
         sample.seed = seed
@@ -57,7 +58,7 @@ def restore_rng_state(state: dict[str, Any]) -> None:
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002  (as above)
     torch.set_rng_state(state["torch"])
     if state["cuda"]:
         torch.cuda.set_rng_state_all(state["cuda"])
@@ -67,7 +68,7 @@ def seed_all(*seeds: int) -> None:
     """Seed the Python, NumPy and torch generators from any number of integers."""
     words = np.random.SeedSequence([int(seed) for seed in seeds]).generate_state(3)
     random.seed(int(words[0]))
-    np.random.seed(int(words[1]))  # noqa: NPY002
+    np.random.seed(int(words[1]))  # noqa: NPY002  (as above)
     torch.manual_seed(int(words[2]))
 
 
