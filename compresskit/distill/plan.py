@@ -12,7 +12,7 @@ from compresskit.data import own_randomness
 from compresskit.distill.loop import StageLoop
 from compresskit.distill.objective import Objective
 from compresskit.distill.preserved import preserved
-from compresskit.distill.stage import Match, Stage
+from compresskit.distill.stage import Stage
 from compresskit.distill.terms import Learned, Term
 from compresskit.distill.trained import declared_parameters, fed_before
 
@@ -120,9 +120,7 @@ def _planned_term(name: str, term: Term, objective: Objective, value: float) -> 
     spec = term.spec
     student = tuple(objective.student_trace.shapes[spec.student])
     teacher = None if term.teacher is None else tuple(objective.teacher_traces[term.teacher[0]].shapes[term.teacher[1]])
-    adapter = "" if term.adapter is None else str(term.adapter).splitlines()[0]
-    if isinstance(spec, Match) and teacher and spec.adapter == "auto" and student[2:] != teacher[2:]:
-        adapter += (" + " if adapter else "") + f"resize to {'x'.join(map(str, teacher[2:]))}"
+    adapter = "" if term.adapter is None else str(term.adapter).partition("\n")[0]
     weight = f"{spec.weight:g}" if isinstance(spec.weight, (int, float)) else _node_text(spec.weight)
     return PlannedTerm(name, weight, student, teacher, adapter, value)
 

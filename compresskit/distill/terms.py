@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from zlib import crc32
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from compresskit import resolve
 from compresskit.data import own_randomness
-from compresskit.distill.adapters import channel_adapter, needs_channels, resize_to
+from compresskit.distill.adapters import Adapter, build_adapter
 from compresskit.distill.describe import describe
 from compresskit.distill.schedules import value_at
 from compresskit.distill.stage import Match, Task
@@ -65,7 +66,8 @@ class Term:
 
     def modules(self) -> Iterator[nn.Module]:
         """What of this term may hold parameters."""
-        yield from (part for part in (self.adapter, self.loss) if isinstance(part, nn.Module))
+        adapter = self.adapter.learned if isinstance(self.adapter, Adapter) else self.adapter
+        yield from (part for part in (adapter, self.loss) if isinstance(part, nn.Module))
 
     def value(self, student: Tensor, other: Any, step: int, steps: int) -> Tensor:
         """The unweighted loss, in float32 or better: `other` is the teacher's tensor, or the batch's target.
@@ -75,7 +77,7 @@ class Term:
         """
         student, other = _wide(student), _wide(other)
         if self.teacher is not None:
-            student = self._adapted(student, other)
+            student, other = self._adapted(student, other)
         elif self.target is not None:
             other = _wide(self.target(other))
         options = self.spec.options if not self.entry.built else {}  # a class or factory got its own when it was made
@@ -85,16 +87,10 @@ class Term:
             raise ShapeError(f"a loss must give one number, got {found}")
         return _wide(value).reshape(())
 
-    def _adapted(self, student: Tensor, teacher: Tensor) -> Tensor:
-        if self.adapter is not None:
-            student = self.adapter(student)
-        if self.spec.adapter == "auto" and "space" in self.entry.agree:  # pyright: ignore[reportAttributeAccessIssue]
-            student = resize_to(student, teacher)
-        if self.spec.adapter == "auto" and len(self.entry.agree) == 2 and student.shape != teacher.shape:  # pyright: ignore[reportAttributeAccessIssue]
-            raise ShapeError(
-                f"student {tuple(student.shape)} and teacher {tuple(teacher.shape)} do not fit; give an adapter"
-            )
-        return student
+    def _adapted(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+        if isinstance(self.adapter, Adapter):
+            return self.adapter(student, teacher)
+        return (student if self.adapter is None else self.adapter(student)), teacher
 
 
 def bind_match(
@@ -112,8 +108,7 @@ def bind_match(
     adapter = None
     if match.adapter == "auto":
         try:
-            if needs_channels(*shapes, entry.agree):
-                adapter = learned.keep(key, lambda: channel_adapter(*shapes))
+            adapter = build_adapter(*shapes, entry.agree, keep=partial(learned.keep, key))
         except ShapeError as error:
             raise ShapeError(f"{where}: {error}") from None
     elif match.adapter is not None:
