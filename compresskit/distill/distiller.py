@@ -14,13 +14,13 @@ from compresskit.distill.address import unwrap
 from compresskit.distill.feed import Unpack, moved, unpack_batch
 from compresskit.distill.interrupt import deferred_interrupt
 from compresskit.distill.judge import Evaluate
+from compresskit.distill.learned import Learned
 from compresskit.distill.models import TEACHER, Models, View
 from compresskit.distill.ownloop import OwnLoop
 from compresskit.distill.plan import Plan, plan_stages
 from compresskit.distill.progress import shown
 from compresskit.distill.session import Session, StageResult
 from compresskit.distill.stage import Stage
-from compresskit.distill.terms import Learned
 from compresskit.errors import RecipeError, close_names
 
 

@@ -8,12 +8,12 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from compresskit.distill.learned import Learned
 from compresskit.distill.models import HYBRID, PREVIOUS, STUDENT, Models, Point
 from compresskit.distill.preserved import preserved
 from compresskit.distill.splicing import Splicing
 from compresskit.distill.stage import Stage
 from compresskit.distill.taps import Taps
-from compresskit.distill.terms import Learned
 from compresskit.distill.trace import Trace, observe, tracing
 
 
@@ -137,14 +137,14 @@ class Forwards(Mapping[Point, Tensor]):
         with tracing(self.models, self.learners, others) as names, ExitStack() as stack:
             sources: dict[Point, Tensor] = {}
             for name, addresses in reads.items():
-                taps = Taps(self._module(name), addresses, stop=False)
+                replaced = {}
                 if name == HYBRID and self._splicing is not None:
                     shapes = {p: traces[p.model].shapes[p.address] for p in (*self._splicing.sources, *places)}
                     self._splicing.bind(shapes, learned, where)
                     self._splicing.take(sources)
-                    taps.replaced = self._splicing.replaced
+                    replaced = self._splicing.replaced
                 learns = name == HYBRID or name in self.learners
-                taps = stack.enter_context(taps)
+                taps = stack.enter_context(Taps(self._module(name), addresses, stop=False, replaced=replaced))
                 traces[name] = observe(taps, self.models.view(self._base(name), inputs), names if learns else {})
                 sources |= {Point(name, text): taps.peek(text) for text in addresses}
         return traces

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from compresskit.distill.forwards import Forwards
+from compresskit.distill.learned import Learned
 from compresskit.distill.match import Match
 from compresskit.distill.models import Models, Point
 from compresskit.distill.schedules import value_at
 from compresskit.distill.stage import Stage
-from compresskit.distill.terms import Learned, Term, bind_match, bind_task
+from compresskit.distill.terms import Term, bind_match, bind_task
 from compresskit.errors import CompressKitError
 
 

@@ -8,10 +8,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from compresskit.distill.learned import Learned
 from compresskit.distill.models import Models
 from compresskit.distill.objective import Objective
 from compresskit.distill.stage import Stage
-from compresskit.distill.terms import Learned
 from compresskit.distill.trained import declared_parameters, fed_before, only_training
 from compresskit.errors import RecipeError
 

@@ -9,13 +9,12 @@ import torch
 from torch import nn
 
 from compresskit.data import own_randomness
+from compresskit.distill.learned import Learned
 from compresskit.distill.loop import StageLoop
-from compresskit.distill.match import Match
 from compresskit.distill.models import Models
 from compresskit.distill.objective import Objective
 from compresskit.distill.preserved import preserved
 from compresskit.distill.stage import Stage
-from compresskit.distill.terms import Learned
 from compresskit.distill.trained import declared_parameters, fed_before
 
 
@@ -132,11 +131,7 @@ def _warnings(stage: Stage, objective: Objective) -> Iterator[str]:
 
 def _planned_term(name: str, objective: Objective, value: float) -> PlannedTerm:
     term, (student, teacher) = objective.terms[name], objective.shapes(name)
-    spec, adapter = term.spec, ""
-    if term.glue is not None and term.glue.adapter is not None:
-        adapter = str(term.glue.adapter).splitlines()[0]
-    if isinstance(spec, Match) and spec.adapter == "auto" and len(teacher) == 1 and student[0][2:] != teacher[0][2:]:
-        adapter += (" + " if adapter else "") + f"resize to {'x'.join(map(str, teacher[0][2:]))}"
+    spec, adapter = term.spec, "" if term.glue is None else str(term.glue)
     weight = f"{spec.weight:g}" if isinstance(spec.weight, (int, float)) else _node_text(spec.weight)
     return PlannedTerm(name, weight, _sizes(student), _sizes(teacher), adapter, value)
 

@@ -32,7 +32,8 @@ def annealed(
         RecipeError: A match's loss has no temperature, there are no tasks, or the steps do not fit.
 
     Source: after Jafari et al., *Annealing Knowledge Distillation*, EACL 2021, which regresses logits scaled by a
-        factor that rises to 1, in steps; here the loss is the match's own, and its temperature falls at each optimizer step.
+        factor that rises to 1, in steps; here the loss is the match's own, and its temperature falls at
+        each optimizer step.
     """
     if temperature < 1:
         raise RecipeError(f"temperature starts at 1 or above, got {temperature}")
