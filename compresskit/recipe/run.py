@@ -78,15 +78,27 @@ def run_recipe(
             run.solve()
             return RunResult(None, plans=run.plans())
         folder = choose_folder(loaded, out, resume=resume)
-        if resume and (folder / SUMMARY_FILE).exists():
-            say(f"{folder} is finished already")
-            return _result(folder)
-        call = [str(recipe), *_options(loaded.preset, overrides, device)]
-        with _says_how_to_go_on(folder, call):
-            run = _Run(loaded, folder, device)
-            begun = _begin(run, folder, f"compresskit run {shlex.join(call)}")
-            _train(run)
-            return _finish(run, folder, begun)
+        call = [str(recipe), *call_options(loaded.preset, overrides, device)]
+        with says_how_to_go_on(folder, call):
+            return run_in(folder, loaded, call, device)
+
+
+def run_in(folder: Path, recipe: Recipe, call: Sequence[str], device: str) -> RunResult:
+    """Run a recipe in a folder that `choose_folder` chose: from the start, or on from where a run of it stopped.
+
+    Args:
+        folder: The run's.
+        recipe: What to run.
+        call: Arguments of `compresskit run` that amount to this, to be written down.
+        device: "auto", or a torch device name.
+    """
+    if (folder / SUMMARY_FILE).exists():
+        say(f"{folder} is finished already")
+        return _result(folder)
+    run = _Run(recipe, folder, device)
+    begun = _begin(run, folder, f"compresskit run {shlex.join(call)}")
+    _train(run)
+    return _finish(run, folder, begun)
 
 
 class _Run:
@@ -198,7 +210,7 @@ def _result(folder: Path) -> RunResult:
 
 
 @contextmanager
-def _says_how_to_go_on(folder: Path, arguments: Sequence[str]) -> Iterator[None]:
+def says_how_to_go_on(folder: Path, arguments: Sequence[str]) -> Iterator[None]:
     """Inside, Ctrl-C and a full disk are answered with the command that goes on, once the folder is there."""
     try:
         yield
@@ -217,7 +229,7 @@ def _could_not_write(error: RuntimeError) -> bool:
     return "PytorchStreamWriter failed writing" in text or ("inline_container" in text and "unexpected pos" in text)
 
 
-def _options(preset: str | None, overrides: Mapping[str, Any] | Sequence[str], device: str) -> list[str]:
+def call_options(preset: str | None, overrides: Mapping[str, Any] | Sequence[str], device: str) -> list[str]:
     """The options of the command that this call amounts to."""
     changes = overrides
     if isinstance(overrides, Mapping):
