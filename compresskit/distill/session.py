@@ -149,6 +149,8 @@ class Session:
                 self._stop_if_asked(f"after stage {self.stages[index].name!r}")
         if self.out is not None:
             save_weights(self.out / "student.safetensors", self.given)
+            for name in self._learning:
+                save_weights(self.out / f"{name}.safetensors", self.models.teachers[name])
 
     def close(self) -> None:
         """Close the log."""
