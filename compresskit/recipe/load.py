@@ -127,9 +127,26 @@ def _preset_changes(document: yaml.Document, preset: str | None) -> tuple[str | 
         preset = DEFAULT_PRESET if DEFAULT_PRESET in presets else None
     elif preset not in presets:
         raise RecipeError(f"presets: no preset {preset!r}{close_names(preset, presets)}")
-    changes = presets[preset] or {} if preset is not None else {}
-    line = {path: document.lines[f"presets.{preset}.{path}"] for path in changes}
-    return preset, [(f"{document.source}, line {line[path]}", path, value) for path, value in changes.items()]
+    return preset, [] if preset is None else _changes_of(preset, presets, document)
+
+
+def _changes_of(preset: str, presets: Mapping[str, Any], document: yaml.Document) -> list[tuple[str, str, Any]]:
+    """A preset's changes, those of the presets that it extends first, with where each is written."""
+    chain: list[str] = []
+    name: Any = preset
+    while name is not None:
+        if name not in presets:
+            raise RecipeError(f"presets.{chain[-1]}.extends: no preset {name!r}{close_names(str(name), presets)}")
+        if name in chain:
+            raise RecipeError(f"presets.{name}.extends: {' extends '.join([*chain, name])}, without end")
+        chain.append(name)
+        name = (presets[name] or {}).get("extends")
+    return [
+        (f"{document.source}, line {document.lines[f'presets.{name}.{path}']}", path, value)
+        for name in reversed(chain)
+        for path, value in (presets[name] or {}).items()
+        if path != "extends"
+    ]
 
 
 def _recipe(tree: dict[str, Any], stem: str, places: Places) -> Recipe:
