@@ -18,6 +18,7 @@ from compresskit.errors import CompressKitError, TrainingError
 
 if TYPE_CHECKING:
     from compresskit.recipe.result import RunResult
+    from compresskit.recipe.seeds import SeedsResult
 
 app = typer.Typer(
     name="compresskit",
@@ -37,6 +38,8 @@ Examples:
   compresskit run my.yaml --set stages.1.steps=50 numbers count from 0, values are YAML
 
   compresskit run my.yaml --resume                go on with its newest run
+
+  compresskit run digits --seeds 0,1,2            once under each seed: mean, spread, paired differences
 """
 
 
@@ -94,6 +97,9 @@ def run(
         bool, typer.Option("--resume", help="Go on with the run in --out, or with the newest one.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Build everything, show the plan, write nothing.")] = False,
+    seeds: Annotated[
+        str | None, typer.Option(metavar="0,1,2", help="Run once under each of these seeds, and compare over them.")
+    ] = None,
     device: Annotated[
         str, typer.Option(metavar="DEVICE", help="'auto' takes a GPU where there is one; else 'cpu', 'cuda:1', …")
     ] = "auto",
@@ -108,11 +114,15 @@ def run(
     with _exit_codes():
         from compresskit import resolve
         from compresskit.recipe.run import run_recipe
+        from compresskit.recipe.seeds import read_seeds, run_seeds
 
+        several = None if seeds is None else read_seeds(seeds)
+        where = {"out": out, "resume": resume, "device": device}
         with resolve.allow(allow or ()):
-            result = run_recipe(
-                recipe, preset=preset, overrides=changes or (), out=out, resume=resume, device=device, dry_run=dry_run
-            )
+            if several is None or dry_run:  # the plan is the same under every seed
+                result = run_recipe(recipe, preset=preset, overrides=changes or (), dry_run=dry_run, **where)
+            else:
+                result = run_seeds(recipe, several, preset=preset, overrides=changes or (), **where)
         _show(result)
 
 
@@ -138,7 +148,7 @@ def _failure(message: str, code: int) -> typer.Exit:
     return typer.Exit(code)
 
 
-def _show(result: "RunResult") -> None:
+def _show(result: "RunResult | SeedsResult") -> None:
     """Print a result; a reader that has closed the pipe (`| head`) has seen enough."""
     from rich.console import Console
 

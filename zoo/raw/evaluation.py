@@ -1,16 +1,17 @@
 """Demosaicing measured on whole photographs, baselines beside networks."""
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from compresskit.errors import RecipeError
+from zoo.evaluating import evaluating
 from zoo.raw.baselines import BinBicubic, NormalisedConvolution
 from zoo.raw.dataset import PhotographFrames
 from zoo.raw.lmmse import LMMSEPhase
@@ -33,6 +34,8 @@ class DemosaicEvaluation:
     Raises:
         RecipeError: An option has an impossible value, or a photograph is too small for the border.
     """
+
+    units: ClassVar[Mapping[str, str]] = {"psnr": "dB"}
 
     def __init__(
         self, dataset: PhotographFrames, *, border: int = 16, multiple: int = 32, illustrations: int = 4
@@ -77,7 +80,7 @@ class DemosaicEvaluation:
         height, width = mosaic.shape[2:]
         extended = cfa.pack(cfa.extend(mosaic, (0, -width % self.multiple, 0, -height % self.multiple)))
         place = next((tensor for tensor in (*model.parameters(), *model.buffers())), extended)
-        with _evaluating(model), torch.no_grad():
+        with evaluating(model), torch.no_grad():
             picture = model(extended.to(place.device))
         return picture[0, :, :height, :width].float().cpu()
 
@@ -95,15 +98,3 @@ class DemosaicEvaluation:
             mosaic = self.dataset.cfa.separate(self.dataset.cfa.unpack(packed[None]))[0]
             image = compare(self.dataset.names[index], truth, mosaic, panels, border=self.border)
             image.save(folder / f"{self.dataset.names[index].replace('/', '_')}.png")
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside; outside each part of the model is in the mode it was in."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
