@@ -179,7 +179,7 @@ class LMMSEPhase(nn.Module):
         margin, period = self._margin, self.cfa.period
         windows = torch.cat([turned(part, way) for way, part in enumerate(windows.tensor_split(8))])
         mosaics = self.cfa.mosaic(windows)
-        mosaics = mosaics if sensor is None else sensor(mosaics, generator)
+        mosaics = mosaics if sensor is None else sensor(mosaics, generator, self.cfa)
         reach = slice(margin - self.radius, margin + period + self.radius)
         tile = slice(margin, margin + period)
         seen = F.pad(mosaics[:, 0, reach, reach].flatten(1).double(), (0, 1), value=1.0)
