@@ -144,11 +144,10 @@ def usual_read(shot: float) -> float:
 
 def _range(value: float | Sequence[float], name: str, what: str) -> tuple[float, float]:
     if isinstance(value, int | float):
-        return value, value
+        return float(value), float(value)
     if len(value) != 2:
         raise RecipeError(f"{name} must be {what} or a range (low, high), got {value!r}")
-    low, high = value
-    return low, high
+    return float(value[0]), float(value[1])
 
 
 def _drawn(value: float | Sequence[float], generator: np.random.Generator) -> float:
