@@ -1,6 +1,6 @@
 """Methods beside each other under several conditions: the tables of an evaluation, for a terminal and in Markdown."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -13,6 +13,9 @@ from compresskit.recipe.result import plain_text
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
+
+Writer = Callable[[Sequence[float], Callable[[float], str]], str]
+"""Writes the mean of some values, given how one value is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +45,9 @@ class Score:
 class Comparison:
     """All scores of an evaluation. It prints well: a table for each condition.
 
-    Behind the first metric's mean, in Markdown behind every mean, stands its bootstrap interval. Samples differ more than methods do, so the last column has the
-    difference to the first method, sample by sample, with an interval of its own: two methods differ if it leaves 0
-    out, however much the intervals of their means overlap.
+    Means have bootstrap intervals. Samples differ more than methods do, so the last column has the difference to the
+    first method, sample by sample, with an interval of its own: two methods differ if it leaves 0 out, however much
+    the intervals of their means overlap.
     """
 
     title: str
@@ -69,6 +72,8 @@ class Comparison:
         shown: list[RenderableType] = []
         for condition, scores in self.conditions().items():
             shown += [Text(f"{condition}, {self._counted(scores)}".removeprefix(", "), style="bold"), _table(scores)]
+        if any(len(scores) > 1 for scores in self.conditions().values()):
+            shown.append(Text(f"± is half of the {LEVEL:.0%} bootstrap interval of the mean difference"))
         if self.folder is not None:
             shown.append(Text(f"All of it is in {self.folder}", no_wrap=True, overflow="ignore"))
         return Group(*shown)
@@ -81,7 +86,11 @@ class Comparison:
         parts = [f"# {self.title}", f"In brackets {LEVEL:.0%} bootstrap intervals of the mean over the samples."]
         for condition, scores in self.conditions().items():
             parts.append(f"## {condition}, {self._counted(scores)}".replace("## , ", "## "))
-            parts.append(_markdown(_headings(scores), [_cells(score, scores[0], score.columns) for score in scores]))
+            parts.append(
+                _markdown(
+                    _headings(scores), [_cells(score, scores[0], _with_interval, _with_interval) for score in scores]
+                )
+            )
             if each := self._each(scores):
                 parts.append(each)
         return "\n\n".join(parts) + "\n"
@@ -117,38 +126,47 @@ def _table(scores: Sequence[Score]) -> "Table":
 
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for number, heading in enumerate(_headings(scores)):
-        shown.add_column(heading, justify="right" if number else "left")
+        ends = number in (0, len(scores[0].columns) + 1)
+        shown.add_column(heading, justify="right" if number else "left", no_wrap=ends)
     best = [max(metric.gain(score.mean(metric)) for score in scores) for metric in scores[0].columns]
     for score in scores:
         gains = [metric.gain(score.mean(metric)) for metric in score.columns]
         styles = ["", *("bold" if gain == most else "" for gain, most in zip(gains, best, strict=True)), ""]
-        cells = _cells(score, scores[0], score.columns[:1])
+        cells = _cells(score, scores[0], _plain, _with_half_width)
         shown.add_row(*(Text(cell, style) for cell, style in zip(cells, styles[: len(cells)], strict=True)))
     return shown
 
 
 def _headings(scores: Sequence[Score]) -> list[str]:
     metrics = scores[0].columns
-    against = [f"{metrics[0].name.upper()} minus {scores[0].method}"] if len(scores) > 1 else []
+    against = [f"minus {scores[0].method}"] if len(scores) > 1 else []
     return ["", *(metric.title for metric in metrics), *against]
 
 
-def _cells(score: Score, first: Score, with_interval: Sequence[Metric]) -> list[str]:
-    cells = [score.method]
-    for metric in score.columns:
-        ends = interval(score.per_sample[metric.name]) if metric in with_interval else None
-        around = "" if ends is None else f" [{metric.figure(ends[0])}, {metric.figure(ends[1])}]"
-        cells.append(f"{metric.figure(score.mean(metric))}{around}")
-    return cells if score is first else [*cells, _difference(score, first)]
-
-
-def _difference(score: Score, first: Score) -> str:
+def _cells(score: Score, first: Score, mean: Writer, difference: Writer) -> list[str]:
+    """The row of a score: its method, its means, and the difference to the first score in the first metric."""
+    cells = [mean(score.per_sample[metric.name], metric.figure) for metric in score.columns]
+    if score is first:
+        return [score.method, *cells]
     metric = first.columns[0]
     pairs = zip(score.per_sample[metric.name], first.per_sample[metric.name], strict=True)
-    each = [one - other for one, other in pairs]
-    ends = interval(each)
-    around = "" if ends is None else f" [{metric.change(ends[0])}, {metric.change(ends[1])}]"
-    return f"{metric.change(fmean(each))}{around}"
+    return [score.method, *cells, difference([one - other for one, other in pairs], metric.change)]
+
+
+def _plain(values: Sequence[float], written: Callable[[float], str]) -> str:
+    return written(fmean(values))
+
+
+def _with_interval(values: Sequence[float], written: Callable[[float], str]) -> str:
+    """`38.62 [36.90, 40.22]`."""
+    ends = interval(values)
+    return written(fmean(values)) + ("" if ends is None else f" [{written(ends[0])}, {written(ends[1])}]")
+
+
+def _with_half_width(values: Sequence[float], written: Callable[[float], str]) -> str:
+    """`+0.76 ± 0.42`: what a terminal has room for."""
+    ends = interval(values)
+    return written(fmean(values)) + ("" if ends is None else f" ± {written((ends[1] - ends[0]) / 2).lstrip('+')}")
 
 
 def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

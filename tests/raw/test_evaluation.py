@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -5,9 +7,19 @@ from PIL import Image
 from torch import nn
 
 from compresskit.errors import RecipeError
-from zoo.raw import CFA, DemosaicEvaluation, LMMSEPhase, NormalisedConvolution, PhotographCrops, PhotographFrames
+from zoo.raw import (
+    CFA,
+    DemosaicEvaluation,
+    LMMSEPhase,
+    NormalisedConvolution,
+    PhotographCrops,
+    PhotographFrames,
+    Photographs,
+    Sensor,
+)
 from zoo.raw.metrics import psnr
 from zoo.raw.pictures import CELL, CROP, Panel, compare, where_models_differ
+from zoo.raw.sheet import worst_places
 
 
 @pytest.fixture
@@ -112,3 +124,97 @@ def test_a_photograph_smaller_than_the_enlarged_part_is_drawn_too(folder, tmp_pa
     evaluation = DemosaicEvaluation(PhotographFrames(folder))  # 96 pixels high, 64 without the border
     evaluation.illustrate({"one": NormalisedConvolution("qxq")}, tmp_path / "images")
     assert len(list((tmp_path / "images").iterdir())) == 3
+
+
+def test_conditions_are_the_same_photographs_without_noise_and_with_more_and_more(frames):
+    conditions = DemosaicEvaluation(frames, noise=(1e-3, 1e-2)).conditions()
+    assert list(conditions) == ["noise-free", "shot noise 0.001", "shot noise 0.01"]
+    model = NormalisedConvolution("qxq")
+    figures = [evaluation.per_sample(model) for evaluation in conditions.values()]
+    assert list(figures[0]) == ["psnr", "ssim", "ms_ssim", "zipper", "false_colour"]
+    assert figures[0]["psnr"] == DemosaicEvaluation(frames).per_sample(model)["psnr"]
+    for quieter, noisier in pairwise(figures):
+        assert all(one > other for one, other in zip(quieter["psnr"], noisier["psnr"], strict=True))
+    sensor = conditions["shot noise 0.01"].dataset.sensor
+    assert sensor.shot == 0.01
+    assert sensor.read == pytest.approx(np.exp(2.18 * np.log(0.01) + 1.20))  # the line of Brooks et al.
+    assert DemosaicEvaluation.lower_is_better == ("zipper", "false_colour")
+
+
+def test_what_else_the_sensor_does_it_does_in_every_condition(folder):
+    uneven = PhotographFrames(folder, sensor=Sensor(shot=1e-3, rows=0.01, crosstalk=0.05))
+    quiet, *noisy = (evaluation.dataset.sensor for evaluation in DemosaicEvaluation(uneven).conditions().values())
+    assert (quiet.shot, quiet.read, quiet.rows, quiet.crosstalk) == (0, 0, 0, 0.05)
+    assert [(sensor.shot, sensor.rows, sensor.crosstalk) for sensor in noisy] == [
+        (level, 0.01, 0.05) for level in (1e-4, 1e-3, 1e-2)
+    ]
+
+
+def test_methods_can_be_made_for_the_array_of_the_data(folder):
+    evaluation = DemosaicEvaluation(PhotographFrames(folder, cfa="quad"))
+    method = evaluation.methods["skr"]()
+    assert method.cfa == CFA.of("quad")
+    assert evaluation(method)["psnr"] > evaluation(evaluation.methods["nc"]())["psnr"]
+
+
+class Truth(nn.Module):
+    """Gives a picture whatever it is shown."""
+
+    def __init__(self, picture):
+        super().__init__()
+        self.picture = picture
+
+    def forward(self, packed):
+        height, width = 2 * packed.shape[2], 2 * packed.shape[3]
+        return nn.functional.pad(self.picture, (0, width - self.picture.shape[2], 0, height - self.picture.shape[1]))[
+            None
+        ]
+
+
+def test_linear_pictures_are_compared_as_a_display_shows_them(folder):
+    (folder / "b.png").unlink()
+    (folder / "c.png").unlink()
+    linear = PhotographFrames(folder, domain="linear")
+    stored = PhotographFrames(folder)[0][1]
+    _, truth = linear[0]
+    torch.testing.assert_close(truth, ((stored + 0.055) / 1.055).clamp(min=0) ** 2.4, atol=5e-3, rtol=0)
+    darker = (stored - 0.1).clamp(0.05, 1)
+    model = Truth(((darker + 0.055) / 1.055) ** 2.4)
+    expected = float(psnr(darker[None], stored[None], border=16))
+    assert DemosaicEvaluation(linear)(model)["psnr"] == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_sheet_shows_the_places_where_the_first_model_is_worst(frames, tmp_path):
+    error = torch.zeros(300, 400)
+    error[40:120, 100:180] = 1.0
+    error[250:260, 300:310] = 0.5
+    first, second = worst_places(7, error, border=16)
+    assert (first.photograph, first.side, first.error) == (7, CROP, pytest.approx(80 * 80 / CROP**2))
+    assert first.top <= 40
+    assert first.top + CROP >= 120
+    assert second.top <= 250 < 260 <= second.top + CROP
+    assert second.left <= 300 < 310 <= second.left + CROP
+    evaluation = DemosaicEvaluation(frames, illustrations=3)
+    evaluation.draw_worst(
+        {"one": NormalisedConvolution("qxq"), "two": NormalisedConvolution("qxq", sigma=3.0)}, tmp_path / "worst.png"
+    )
+    with Image.open(tmp_path / "worst.png") as sheet:
+        assert sheet.width > 4 * CELL
+        assert 3 * CELL < sheet.height < 4 * CELL
+
+
+def test_a_limit_takes_the_first_photographs(folder):
+    assert PhotographFrames(folder, limit=2).names == ["a", "b"]
+    with pytest.raises(RecipeError, match="limit must be a whole number of at least 1, or none, got 0"):
+        PhotographFrames(folder, limit=0)
+
+
+def test_impossible_noise_is_refused(folder):
+    with pytest.raises(RecipeError, match=r"noise levels are variances above 0, got \[0\.0\]"):
+        DemosaicEvaluation(PhotographFrames(folder), noise=[0.0])
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_an_unknown_domain_is_refused(folder):
+    with pytest.raises(RecipeError, match="there is no domain 'linaer'; did you mean 'linear'"):
+        Photographs(folder, domain="linaer")

@@ -7,6 +7,7 @@ from safetensors.torch import save_file
 
 from compresskit import cli
 from compresskit.errors import CheckpointError, RecipeError
+from compresskit.recipe.bootstrap import interval
 from compresskit.recipe.evaluate import evaluate_recipe
 from compresskit.recipe.run import run_recipe
 
@@ -90,9 +91,11 @@ def test_tables_have_intervals_and_paired_differences(scaled):
     paired = [one - two for one, two in values]
     markdown = Path("out/evaluation.md").read_text()
     assert markdown == result.markdown()
-    assert "## plain, 6 samples\n\n|  | VALUE | ERROR | VALUE minus two |" in markdown
+    assert "## plain, 6 samples\n\n|  | VALUE | ERROR | minus two |" in markdown
     assert f"| {sum(paired) / 6:+.4f} [" in markdown
     assert f"| point 3 | {score.per_sample['value'][3]:.4f} | {other.per_sample['value'][3]:.4f} |" in markdown
+    ends = interval(paired)
+    assert f"{sum(paired) / 6:+.4f} ± {(ends[1] - ends[0]) / 2:.4f}" in str(result)
     low, high = other.figures()["value"]["interval"]
     assert low < other.mean(other.columns[0]) < high
     assert "plain, 6 samples" in str(result)

@@ -143,7 +143,7 @@ class DemosaicEvaluation:
 
     def draw_worst(self, models: Mapping[str, nn.Module], path: Path) -> None:
         """One PNG of the places where the first model is worst, all models beside each other; see `zoo.raw.sheet`."""
-        from zoo.raw.sheet import Place, draw_sheet, worst_places
+        from zoo.raw.sheet import Entry, Place, draw_sheet, worst_places
 
         first = next(iter(models.values()))
         found: list[Place] = []
@@ -152,15 +152,14 @@ class DemosaicEvaluation:
             error = (self._shown(self.demosaic(first, packed)) - self._shown(truth)).square().mean(0)
             found += worst_places(index, error, border=self.border)
         places = sorted(found, key=lambda place: -place.error)[: self.illustrations]
-        rows = []
+        entries = []
         for place in places:
             packed, truth = self.dataset[place.photograph]
             pictures = {name: self._shown(self.demosaic(model, packed)) for name, model in models.items()}
-            rows.append(
-                (self.dataset.names[place.photograph], place, self._shown(truth), self._sensed(packed), pictures)
-            )
-        if rows:
-            draw_sheet(rows).save(path)
+            name = self.dataset.names[place.photograph]
+            entries.append(Entry(name, place, self._shown(truth), self._sensed(packed), pictures))
+        if entries:
+            draw_sheet(entries).save(path)
 
     def _shown(self, picture: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h w"]:
         """A picture as a display has it: encoded, and nothing beyond black and white."""

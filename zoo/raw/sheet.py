@@ -34,8 +34,26 @@ class Place:
     """The first model's mean squared error there."""
 
 
-Entry = tuple[str, Place, Float[Tensor, "3 h w"], Float[Tensor, "3 h w"], Mapping[str, Float[Tensor, "3 h w"]]]
-"""A row of the sheet: the photograph's name, the place, the truth, what the sensor saw, and each model's picture."""
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A row of the sheet."""
+
+    name: str
+    """The photograph's."""
+    place: Place
+    truth: Float[Tensor, "3 h w"]
+    """The whole photograph, as all pictures here, from 0 to 1."""
+    sensed: Float[Tensor, "3 h w"]
+    """The mosaic in its colours, zero where a colour was not sensed."""
+    pictures: Mapping[str, Float[Tensor, "3 h w"]]
+    """Each model's, by its name."""
+
+    def parts(self) -> dict[str, Float[Tensor, "3 side side"]]:
+        """What is to be seen, by its heading."""
+        place = self.place
+        part = (..., slice(place.top, place.top + place.side), slice(place.left, place.left + place.side))
+        shown = {"truth": self.truth, "sensor": self.sensed, **self.pictures}
+        return {title: picture[part] for title, picture in shown.items()}
 
 
 def worst_places(photograph: int, error: Float[Tensor, "h w"], *, border: int = 0) -> list[Place]:
@@ -63,7 +81,7 @@ def worst_places(photograph: int, error: Float[Tensor, "h w"], *, border: int = 
 
 def draw_sheet(entries: Sequence[Entry]) -> Image.Image:
     """The sheet; all entries have the same models."""
-    titles = ["truth", "sensor", *entries[0][-1]]
+    titles = list(entries[0].parts())
     top, row = MARGIN + LINE + GAP, CELL + LINE + GAP
     sheet = Image.new("RGB", (2 * MARGIN - GAP + (CELL + GAP) * len(titles), top + row * len(entries) + MARGIN), PAPER)
     draw = ImageDraw.Draw(sheet)
@@ -75,16 +93,14 @@ def draw_sheet(entries: Sequence[Entry]) -> Image.Image:
 
 
 def _draw_row(sheet: Image.Image, top: int, entry: Entry) -> None:
-    name, place, truth, sensed, pictures = entry
-    part = (..., slice(place.top, place.top + place.side), slice(place.left, place.left + place.side))
-    draw = ImageDraw.Draw(sheet)
-    for column, picture in enumerate((truth, sensed, *pictures.values())):
-        sheet.paste(enlarged(picture[part]), (MARGIN + (CELL + GAP) * column, top))
-    draw.text(
-        (MARGIN, top + CELL + 1), f"{name}, row {place.top}, column {place.left}", fill=FAINT, font=font(TEXT - 3)
-    )
-    errors = [float((picture - truth)[part].square().mean()) for picture in pictures.values()]
+    draw, below = ImageDraw.Draw(sheet), top + CELL + 1
+    truth, sensed, *pictures = entry.parts().values()
+    for column, part in enumerate((truth, sensed, *pictures)):
+        sheet.paste(enlarged(part), (MARGIN + (CELL + GAP) * column, top))
+    where = f"{entry.name}, row {entry.place.top}, column {entry.place.left}"
+    draw.text((MARGIN, below), where, fill=FAINT, font=font(TEXT - 3))
+    errors = [float((part - truth).square().mean()) for part in pictures]
     for column, error in enumerate(errors, start=2):
         text = f"{-10 * math.log10(max(error, 1e-10)):.2f} dB here"
         colour = BEST if error == min(errors) else FAINT
-        draw.text((MARGIN + (CELL + GAP) * column, top + CELL + 1), text, fill=colour, font=font(TEXT - 3))
+        draw.text((MARGIN + (CELL + GAP) * column, below), text, fill=colour, font=font(TEXT - 3))
