@@ -7,6 +7,10 @@ from torch.nn import functional as F
 
 from compresskit.errors import RecipeError, ShapeError
 from compresskit.losses.compared import comparable, wide
+from compresskit.losses.directions import apart
+
+_SILENT = 1e-24
+"""Mean square below which a teacher is silent, and nothing is relative to it."""
 
 
 def mse(student: Float[Tensor, "*s"], teacher: Shaped[Tensor, "*t"]) -> Float[Tensor, ""]:
@@ -22,13 +26,15 @@ def relative_mse(student: Float[Tensor, "*s"], teacher: Shaped[Tensor, "*t"]) ->
     """Mean squared difference over the teacher's mean square: 1 for a student of zeros, at any scale of the teacher.
 
     Without a norm between them, the activations of one layer may be a hundred times those of another; this weighs
-    them alike.
+    them alike. The mean square is the batch's, so a sample's share depends a little on its company. Against a teacher
+    of zeros it is `mse`.
 
     Raises:
         ShapeError: The shapes differ.
     """
     student, teacher = comparable(student, teacher, loss="relative_mse")
-    return F.mse_loss(student, teacher) / teacher.square().mean().clamp_min(torch.finfo(torch.float32).tiny)
+    scale = teacher.square().mean()
+    return F.mse_loss(student, teacher) / torch.where(scale > _SILENT, scale, 1.0)
 
 
 def l1(student: Float[Tensor, "*s"], teacher: Shaped[Tensor, "*t"]) -> Float[Tensor, ""]:
@@ -38,6 +44,28 @@ def l1(student: Float[Tensor, "*s"], teacher: Shaped[Tensor, "*t"]) -> Float[Ten
         ShapeError: The shapes differ.
     """
     return F.l1_loss(*comparable(student, teacher, loss="l1"))
+
+
+def cosine(student: Float[Tensor, "*s"], teacher: Shaped[Tensor, "*t"], *, dim: int = 1) -> Float[Tensor, ""]:
+    """Mean of one minus the cosine between the two feature vectors of each place: their lengths do not matter.
+
+    A student's vector of zeros has no direction and gets no gradient; it counts as 1/2.
+
+    Args:
+        student: Features.
+        teacher: Features of the same shape.
+        dim: The dimension of the features: 1 for (n, c) and (n, c, h, w); -1 for tokens (n, l, c).
+
+    Returns:
+        Mean over samples (and pixels or tokens), from 0 to 2.
+
+    Raises:
+        ShapeError: The shapes differ, or have no dimension `dim`.
+    """
+    student, teacher = comparable(student, teacher, loss="cosine")
+    if not -student.ndim <= dim < student.ndim:
+        raise ShapeError(f"cosine: no dimension {dim} in features of shape {tuple(student.shape)}")
+    return apart(student, teacher, dim=dim).mean()
 
 
 def attention_transfer(

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from compresskit.errors import RecipeError, ShapeError
-from compresskit.losses import attention_transfer, l1, mse
+from compresskit.losses import attention_transfer, cosine, l1, mse
 
 
 def test_mse_and_l1_by_hand():
@@ -29,6 +29,26 @@ def test_a_pointwise_loss_of_half_precision_does_not_overflow(loss):
 
 def test_mse_takes_integer_targets():
     assert mse(torch.tensor([0.5]), torch.tensor([1])) == 0.25
+
+
+def test_cosine_by_hand():
+    student = torch.tensor([[[3.0, 1.0], [4.0, 0.0]]])  # two places: (3, 4) and (1, 0)
+    teacher = torch.tensor([[[4.0, -2.0], [3.0, 0.0]]])  # 24/25, and the opposite
+    torch.testing.assert_close(cosine(student, teacher), torch.tensor((1 / 25 + 2) / 2))
+    torch.testing.assert_close(cosine(student.mT, 7 * teacher.mT, dim=-1), torch.tensor((1 / 25 + 2) / 2))
+
+
+def test_cosine_of_a_dead_vector_is_a_half_and_has_no_gradient():
+    student = torch.zeros(1, 3, requires_grad=True)
+    loss = cosine(student, torch.ones(1, 3))
+    loss.backward()
+    torch.testing.assert_close(loss.detach(), torch.tensor(0.5))
+    assert (student.grad == 0).all()
+
+
+def test_cosine_needs_the_dimension_it_is_told():
+    with pytest.raises(ShapeError, match=r"cosine: no dimension 2 in features of shape \(2, 3\)"):
+        cosine(torch.zeros(2, 3), torch.zeros(2, 3), dim=2)
 
 
 def test_attention_transfer_matches_the_paper_on_a_hand_case():
