@@ -25,6 +25,22 @@ def comparable(
     return wide(student), wide(other)
 
 
+def pictures(
+    student: Shaped[Tensor, "*s"], other: Shaped[Tensor, "*t"], *, loss: str, least: int
+) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]:
+    """Both images, wide, after a check that they are comparable, and images.
+
+    Raises:
+        ShapeError: The shapes differ, are not (n, c, h, w), or a side is below `least` pixels.
+    """
+    student, other = comparable(student, other, loss=loss)
+    if student.ndim != 4 or min(student.shape[2:]) < least:
+        raise ShapeError(
+            f"{loss}: it needs images (n, c, h, w) of at least {least} x {least} pixels, got {tuple(student.shape)}"
+        )
+    return student, other
+
+
 def samples(
     student: Shaped[Tensor, "bs ..."], teacher: Shaped[Tensor, "bt ..."], *, loss: str, least: int
 ) -> tuple[Float[Tensor, "bs ds"], Float[Tensor, "bt dt"]]:
@@ -40,7 +56,7 @@ def samples(
             f"{loss}: it compares samples with one another and needs a batch of at least {least}, got "
             f"{student.shape[0]}; use larger batches, or drop the last one of an epoch"
         )
-    return wide(student).flatten(1), wide(teacher).flatten(1)
+    return wide(student).reshape(len(student), -1), wide(teacher).reshape(len(teacher), -1)
 
 
 def channel_axis(tensor: Shaped[Tensor, "*any"]) -> int:

@@ -5,9 +5,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from compresskit.errors import ShapeError
 from compresskit.losses.bounds import above_zero
-from compresskit.losses.compared import comparable
+from compresskit.losses.compared import comparable, pictures
 
 _WINDOW = 11
 """Side of the Gaussian window in pixels, of the SSIM paper."""
@@ -39,7 +38,7 @@ def charbonnier(
 
 
 def ssim(
-    student: Float[Tensor, "bs cs hs ws"], target: Float[Tensor, "bt ct ht wt"], *, data_range: float | int = 1.0
+    student: Float[Tensor, "*s"], target: Float[Tensor, "*t"], *, data_range: float | int = 1.0
 ) -> Float[Tensor, ""]:
     """One minus the structural similarity: 0 for equal images, up to 2.
 
@@ -47,12 +46,12 @@ def ssim(
     channel.
 
     Args:
-        student: Images.
+        student: Images (n, c, h, w).
         target: Images of the same shape, at least 11 x 11 pixels.
         data_range: The difference between white and black.
 
     Raises:
-        ShapeError: The shapes differ or the images are smaller than the window.
+        ShapeError: The shapes differ, or these are no images, or smaller ones than the window.
         RecipeError: `data_range` is not above 0.
 
     Reference:
@@ -60,15 +59,13 @@ def ssim(
         IEEE TIP 2004. https://doi.org/10.1109/TIP.2003.819861
     """
     above_zero(data_range, option="ssim: data_range")
-    student, target = comparable(student, target, loss="ssim")
-    if min(student.shape[2:]) < _WINDOW:
-        raise ShapeError(f"ssim: images must be at least {_WINDOW} x {_WINDOW} pixels, got {tuple(student.shape)}")
+    student, target = pictures(student, target, loss="ssim", least=_WINDOW)
     luminance, structure = _likeness(student, target, data_range)
     return 1 - (luminance * structure).mean()
 
 
 def ms_ssim(
-    student: Float[Tensor, "bs cs hs ws"], target: Float[Tensor, "bt ct ht wt"], *, data_range: float | int = 1.0
+    student: Float[Tensor, "*s"], target: Float[Tensor, "*t"], *, data_range: float | int = 1.0
 ) -> Float[Tensor, ""]:
     """One minus the multi-scale structural similarity: 0 for equal images, up to 1.
 
@@ -77,12 +74,12 @@ def ms_ssim(
     paper's exponents. A mean below 0.0001 counts as that and gets no gradient: its power has none that is finite.
 
     Args:
-        student: Images.
+        student: Images (n, c, h, w).
         target: Images of the same shape, at least 176 x 176 pixels, so that the window fits the last scale.
         data_range: The difference between white and black.
 
     Raises:
-        ShapeError: The shapes differ or the images are too small.
+        ShapeError: The shapes differ, or these are no images, or too small ones.
         RecipeError: `data_range` is not above 0.
 
     Reference:
@@ -90,13 +87,7 @@ def ms_ssim(
         https://doi.org/10.1109/ACSSC.2003.1292216
     """
     above_zero(data_range, option="ms_ssim: data_range")
-    student, target = comparable(student, target, loss="ms_ssim")
-    least = _WINDOW * 2 ** (len(_EXPONENTS) - 1)
-    if min(student.shape[2:]) < least:
-        raise ShapeError(
-            f"ms_ssim: images must be at least {least} x {least} pixels for {len(_EXPONENTS)} scales, "
-            f"got {tuple(student.shape)}; use larger crops, or ssim"
-        )
+    student, target = pictures(student, target, loss="ms_ssim", least=_WINDOW * 2 ** (len(_EXPONENTS) - 1))
     factors, last = [], len(_EXPONENTS) - 1
     for scale, exponent in enumerate(_EXPONENTS):
         luminance, structure = _likeness(student, target, data_range)
@@ -106,44 +97,42 @@ def ms_ssim(
     return 1 - torch.stack(factors).prod(dim=0).mean()
 
 
-def gradient(student: Float[Tensor, "bs cs hs ws"], target: Float[Tensor, "bt ct ht wt"]) -> Float[Tensor, ""]:
+def gradient(student: Float[Tensor, "*s"], target: Float[Tensor, "*t"]) -> Float[Tensor, ""]:
     """Mean absolute difference between the gradients of two images: edges count, brightness does not.
 
     A gradient is the difference of neighbouring pixels; the means over the vertical and the horizontal ones are
     averaged.
 
     Args:
-        student: Images or maps.
+        student: Images or maps (n, c, h, w).
         target: The same shape, at least 2 x 2 pixels.
 
     Raises:
-        ShapeError: The shapes differ or there are no neighbours.
+        ShapeError: The shapes differ, or these are no images with neighbouring pixels.
     """
-    student, target = comparable(student, target, loss="gradient")
-    if min(student.shape[2:]) < 2:
-        raise ShapeError(f"gradient: images must be at least 2 x 2 pixels, got {tuple(student.shape)}")
+    student, target = pictures(student, target, loss="gradient", least=2)
     difference = student - target
     return (difference.diff(dim=2).abs().mean() + difference.diff(dim=3).abs().mean()) / 2
 
 
-def fourier_amplitude(student: Float[Tensor, "bs cs hs ws"], target: Float[Tensor, "bt ct ht wt"]) -> Float[Tensor, ""]:
+def fourier_amplitude(student: Float[Tensor, "*s"], target: Float[Tensor, "*t"]) -> Float[Tensor, ""]:
     """Mean absolute difference between the amplitude spectra of two images: how much detail, not where.
 
     The transform is the orthonormal one over height and width of each channel, so a spectrum has the mean square of
     its image. The phase is not compared: a shifted image (around the border) is the same.
 
     Args:
-        student: Images or maps.
+        student: Images or maps (n, c, h, w).
         target: The same shape.
 
     Raises:
-        ShapeError: The shapes differ.
+        ShapeError: The shapes differ, or these are no images.
 
     Reference:
         Fuoli, Van Gool & Timofte, *Fourier Space Losses for Efficient Perceptual Image Super-Resolution*, ICCV 2021,
         the amplitude term. https://arxiv.org/abs/2106.00783
     """
-    student, target = comparable(student, target, loss="fourier_amplitude")
+    student, target = pictures(student, target, loss="fourier_amplitude", least=1)
     amplitude_s, amplitude_t = (torch.fft.fft2(images, norm="ortho").abs() for images in (student, target))
     return F.l1_loss(amplitude_s, amplitude_t)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compresskit.errors import CheckpointError, RecipeError, ShapeError, close_names
-from compresskit.losses.compared import comparable
+from compresskit.losses.compared import pictures
 
 _BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 """Channels of VGG-16's convolutions; a 2 x 2 max pooling lies between two blocks."""
@@ -56,7 +56,7 @@ class Perceptual(nn.Module):
         for name, values in (("mean", _MEAN), ("deviation", _DEVIATION)):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
 
-    def forward(self, student: Float[Tensor, "bs cs hs ws"], target: Float[Tensor, "bt ct ht wt"]) -> Float[Tensor, ""]:
+    def forward(self, student: Float[Tensor, "*s"], target: Float[Tensor, "*t"]) -> Float[Tensor, ""]:
         """The mean over layers.
 
         Args:
@@ -66,13 +66,10 @@ class Perceptual(nn.Module):
         Raises:
             ShapeError: The shapes differ, or these are no RGB images, or too small ones for the layers.
         """
-        student, target = comparable(student, target, loss="perceptual")
-        least = 2 ** (int(self._used[-1][4]) - 1)
-        if student.ndim != 4 or student.shape[1] != 3 or min(student.shape[2:]) < least:
-            raise ShapeError(
-                f"perceptual: it needs RGB images (n, 3, h, w) of at least {least} x {least} pixels, "
-                f"got {tuple(student.shape)}"
-            )
+        poolings = sum(_is_pooled_before(name) for name in self._used)
+        student, target = pictures(student, target, loss="perceptual", least=2**poolings)
+        if student.shape[1] != 3:
+            raise ShapeError(f"perceptual: it needs RGB images (n, 3, h, w), got {tuple(student.shape)}")
         with torch.autocast(student.device.type, enabled=False):
             sides = zip(self._features(student), self._features(target), strict=True)
             return torch.stack([F.mse_loss(one, other) for one, other in sides]).mean()
@@ -80,7 +77,7 @@ class Perceptual(nn.Module):
     def _features(self, images: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
         features, found = (images - self._kept("mean", images)) / self._kept("deviation", images), []
         for name in self._used:
-            if name.endswith("_1") and name != "relu1_1":
+            if _is_pooled_before(name):
                 features = F.max_pool2d(features, 2)
             weight, bias = (self._kept(f"{name}_{part}", images) for part in ("weight", "bias"))
             features = F.conv2d(features, weight, bias, padding=1).relu()
@@ -90,6 +87,10 @@ class Perceptual(nn.Module):
 
     def _kept(self, name: str, images: Tensor) -> Tensor:
         return self.get_buffer(name).to(images.dtype)
+
+
+def _is_pooled_before(name: str) -> bool:
+    return name.endswith("_1") and name != "relu1_1"
 
 
 def _convolutions() -> dict[str, tuple[int, tuple[int, ...]]]:
