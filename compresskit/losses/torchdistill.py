@@ -69,6 +69,10 @@ class OneToOne(nn.Module):
     def __init__(self, loss: nn.Module) -> None:
         super().__init__()
         self.loss = loss
+        made = vars(loss)
+        self._alpha = made.get("alpha")
+        # classes with an alpha apply beta T^2 at any alpha but 0
+        self._left_out = made["beta"] * made["temperature"] ** 2 if self._alpha == 0 else 1.0
 
     def forward(
         self, student: Float[Tensor, "*s"], teacher: Float[Tensor, "*t"], target: Tensor | None = None
@@ -78,15 +82,10 @@ class OneToOne(nn.Module):
         Raises:
             RecipeError: The loss has a supervised part, and there is no target.
         """
-        alpha = getattr(self.loss, "alpha", None)
-        if alpha and target is None:
-            raise RecipeError(f"{type(self.loss).__name__}: alpha={alpha} weighs the labels, and there are none")
+        if self._alpha and target is None:
+            raise RecipeError(f"{type(self.loss).__name__}: alpha={self._alpha} weighs the labels, and there are none")
         tensors = ({_PATH: {_IO: wide(side)}} for side in (student, teacher))
-        return self.loss(*tensors, target) * self._left_out(alpha)
-
-    def _left_out(self, alpha: float | int | None) -> float | int:
-        """The factor beta T^2 that classes with an alpha apply at any alpha but 0."""
-        return self.loss.beta * self.loss.temperature**2 if alpha == 0 else 1.0  # pyright: ignore[reportOperatorIssue, reportReturnType]
+        return self.loss(*tensors, target) * self._left_out
 
 
 @cache
