@@ -15,7 +15,8 @@ from compresskit.distill.match import Match, Task
 from compresskit.distill.models import Point
 from compresskit.distill.schedules import value_at
 from compresskit.errors import DataError, RecipeError, ShapeError
-from compresskit.losses.catalogue import Entry, make_loss, resolve_loss
+from compresskit.losses.catalogue import make_loss, resolve_loss
+from compresskit.losses.entry import Entry
 
 
 @dataclass(frozen=True, slots=True)
