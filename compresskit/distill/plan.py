@@ -164,7 +164,10 @@ def _table(terms: Sequence[PlannedTerm]) -> Any:
 def _node_text(node: Any) -> str:
     """A node, a schedule or a callable, in a few words."""
     if isinstance(node, Mapping) and "schedule" in node:
-        return f"{node['schedule']} {node['start']} → {node.get('end', node['start'])}"
+        shape = node["schedule"]
+        if "start" not in node:
+            return f"schedule {_node_text(shape)}"
+        return f"{_node_text(shape)} {node['start']} → {node.get('end', node['start'])}"
     if isinstance(node, Mapping):
         options = ", ".join(f"{key}={value}" for key, value in node.items() if key != "_target_")
         return f"{str(node['_target_']).rpartition('.')[2]}({options})"
