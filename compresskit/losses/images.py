@@ -148,12 +148,13 @@ def _likeness(
         mean_s, mean_t = _blur(student), _blur(target)
         variance_s = (_blur(student.square()) - mean_s.square()).clamp_min(0)
         variance_t = (_blur(target.square()) - mean_t.square()).clamp_min(0)
-        covariance = _blur(student * target) - mean_s * mean_t
+        bound = (variance_s + variance_t) / 2  # true of any numbers, and here in spite of rounding
+        covariance = (_blur(student * target) - mean_s * mean_t).clamp(-bound, bound)
     mean_s, mean_t = mean_s + offset_s, mean_t + offset_t
     floor, floor_2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     luminance = (2 * mean_s * mean_t + floor) / (mean_s.square() + mean_t.square() + floor)
     structure = (2 * covariance + floor_2) / (variance_s + variance_t + floor_2)
-    return luminance, structure.clamp(-1, 1)  # rounding may carry it past its bounds
+    return luminance, structure
 
 
 def _blur(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c vh vw"]:
