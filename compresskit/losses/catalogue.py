@@ -11,7 +11,7 @@ from compresskit.errors import CompressKitError, RecipeError, close_names
 from compresskit.losses import torchdistill
 from compresskit.losses.correlation import dist
 from compresskit.losses.decoupled import dkd
-from compresskit.losses.entry import EVERYTHING, Entry
+from compresskit.losses.entry import Entry
 from compresskit.losses.features import attention_transfer, cosine, l1, mse, relative_mse
 from compresskit.losses.flow import fsp, gram
 from compresskit.losses.images import charbonnier, fourier_amplitude, gradient, ms_ssim, ssim
@@ -134,7 +134,7 @@ def is_schedule(value: Any) -> bool:
 
 def _foreign(loss: Callable[..., Any], name: str) -> Entry:
     built = isinstance(loss, type) or not takes(loss, positional=2)
-    return Entry(loss, EVERYTHING, built=built, name=name, labels=_takes_labels(loss))
+    return Entry(loss, built=built, name=name, labels=_takes_labels(loss))
 
 
 def _takes_labels(loss: Callable[..., Any]) -> bool:
