@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from compresskit.distill.models import TEACHER
 from compresskit.distill.stage import Stage
 from compresskit.recipe import yaml
 from compresskit.recipe.evaluation import Row
@@ -36,7 +37,7 @@ def card(
     made_with = f"compresskit {packages['compresskit'] or 'from a checkout'}, torch {packages['torch']}"
     facts = {
         "student": _target(recipe.student),
-        "teacher": "none" if recipe.teacher is None else _target(recipe.teacher),
+        "teacher": ", ".join(_target(node) for node in recipe.teachers.values()) or "none",
         "recipe": recipe.name,
         "preset": recipe.preset or "none",
         "commit": environment["commit"] or "not run from a checkout",
@@ -107,9 +108,9 @@ def _of_the_teacher(difference: Difference, samples: Sequence[str]) -> str:
 
 def _training(recipe: Recipe) -> list[str]:
     parts = []
-    if recipe.pretrain:
-        parts.append(f"The teacher, on its own:\n\n{_stages(recipe.pretrain)}")
-    parts.append(f"The student{', from the teacher' if recipe.teacher else ''}:\n\n{_stages(recipe.stages)}")
+    for name, stages in recipe.pretrain.items():
+        parts.append(f"The teacher{'' if name == TEACHER else f' {name}'}, on its own:\n\n{_stages(stages)}")
+    parts.append(f"The student{', from the teacher' if recipe.teachers else ''}:\n\n{_stages(recipe.stages)}")
     if recipe.control:
         parts.append(
             "The student alone: the same student from the same initial weights, over the same stages, steps and "
