@@ -49,6 +49,7 @@ class Forwards(Mapping[Point, Tensor]):
         self.models, self.learners = models, learners
         self._splicing = Splicing(stage.splices, models) if stage.splices else None
         self._points = list(dict.fromkeys([*points, *(self._splicing.sources if self._splicing else ())]))
+        self._still: list[nn.Module] = []
         self.previous = None
         """The student as it was when this was made, if it is read."""
         if any(point.model == PREVIOUS for point in self._points):
@@ -78,11 +79,11 @@ class Forwards(Mapping[Point, Tensor]):
         return [] if self._splicing is None else list(self._splicing.modules())
 
     def __enter__(self) -> Self:
-        still = [self._module(name) for name in self._taps if self._base(name) not in self.learners]
+        self._still = [self._module(name) for name in self._taps if self._base(name) not in self.learners]
         with ExitStack() as stack:
-            stack.enter_context(preserved(*still, buffers=True))
-            for model in still:
-                model.eval().requires_grad_(requires_grad=False)
+            stack.enter_context(preserved(*self._still, buffers=True))
+            for model in self._still:
+                model.requires_grad_(requires_grad=False)
             for taps in self._taps.values():
                 stack.enter_context(taps)
             self._held = stack.pop_all()
@@ -104,6 +105,8 @@ class Forwards(Mapping[Point, Tensor]):
 
     def run(self, inputs: Any) -> None:
         """Run every model that is read."""
+        for model in self._still:
+            model.eval()  # each time: a loop of the user's own may call `train()` on what holds a teacher
         for name, taps in self._taps.items():
             if name == HYBRID and self._splicing is not None:
                 self._splicing.take(self)
