@@ -1,6 +1,6 @@
 """Batches in groups: what one optimizer step consumes, on the right device, and where in the data it stands."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -33,15 +33,37 @@ def unpack_batch(batch: Any) -> tuple[Any, Any]:
 
 
 def moved(value: Any, device: torch.device) -> Any:
-    """A nested batch on `device`."""
+    """A nested batch on `device`, fit for autograd also where it was made in inference mode."""
+    return _mapped(value, lambda t: (t.clone() if t.is_inference() else t).to(device, non_blocking=True))
+
+
+def copied(value: Any) -> Any:
+    """A nested batch with tensors of its own."""
+    return _mapped(value, Tensor.clone)
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """All tensors of a nested batch, in order."""
     if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from tensors_in(item)
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from tensors_in(item)
+
+
+def _mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """A nested batch with `function` of each tensor."""
+    if isinstance(value, Tensor):
+        return function(value)
     if isinstance(value, Mapping):
-        return {key: moved(item, device) for key, item in value.items()}
+        return {key: _mapped(item, function) for key, item in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(moved(item, device) for item in value))
+        return type(value)(*(_mapped(item, function) for item in value))
     if isinstance(value, (tuple, list)):
-        return type(value)(moved(item, device) for item in value)
+        return type(value)(_mapped(item, function) for item in value)
     return value
 
 

@@ -8,6 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from compresskit.distill.feed import copied
 from compresskit.distill.learned import Learned
 from compresskit.distill.models import HYBRID, PREVIOUS, STUDENT, Models, Point
 from compresskit.distill.preserved import preserved
@@ -110,10 +111,10 @@ class Forwards(Mapping[Point, Tensor]):
         for name, taps in self._taps.items():
             if name == HYBRID and self._splicing is not None:
                 self._splicing.take(self)
-                taps.forward(self.models.view(self._base(name), inputs))
+                taps.forward(self._seen(name, inputs))
             else:
                 with torch.set_grad_enabled(name in self.learners and torch.is_grad_enabled()):
-                    taps.forward(self.models.view(name, inputs))
+                    taps.forward(self._seen(name, inputs))
 
     def clear(self) -> None:
         """Let go of the tensors, and through them of the graph."""
@@ -151,6 +152,11 @@ class Forwards(Mapping[Point, Tensor]):
                 traces[name] = observe(taps, self.models.view(self._base(name), inputs), names if learns else {})
                 sources |= {Point(name, text): taps.peek(text) for text in addresses}
         return traces
+
+    def _seen(self, name: str, inputs: Any) -> Any:
+        """What a model is given: tensors of its own, if it writes into them; others and later epochs read them, too."""
+        seen = self.models.view(self._base(name), inputs)
+        return copied(seen) if self.traces[name].writes else seen
 
     def _by_model(self, points: Iterable[Point]) -> dict[str, list[str]]:
         """The addresses that are read in each model, the models in the order in which they run."""

@@ -1,11 +1,12 @@
 """The loss of one stage: a batch's inputs and targets in, one differentiable number and its terms out."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from compresskit.distill.feed import tensors_in
 from compresskit.distill.forwards import Forwards
 from compresskit.distill.learned import Learned
 from compresskit.distill.match import Match
@@ -126,15 +127,3 @@ def _sides(term: Any, models: Models) -> tuple[tuple[Point, ...], tuple[Point, .
 def inputs_device(inputs: Any) -> str:
     """The device type of the first tensor in a batch's inputs."""
     return next((tensor.device.type for tensor in tensors_in(inputs)), "cpu")
-
-
-def tensors_in(value: Any) -> Iterable[Tensor]:
-    """All tensors of a nested batch, in order."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from tensors_in(item)
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from tensors_in(item)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from compresskit.data import own_randomness
+from compresskit.distill.feed import copied, tensors_in
 from compresskit.distill.models import Models, qualified
 from compresskit.distill.preserved import preserved
 from compresskit.distill.taps import Taps
@@ -24,6 +25,8 @@ class Trace:
     """Names of the learners' parameters from which the tensor at each address is computed."""
     overwritten: frozenset[str]
     """Addresses whose tensor is changed in place later in the forward."""
+    writes: bool
+    """Whether the model writes into its inputs."""
 
 
 @contextmanager
@@ -54,12 +57,15 @@ def observe(taps: Taps, inputs: Any, names: Mapping[Tensor, str]) -> Trace:
     Raises:
         TapError: An address names nothing or several tensors.
     """
+    inputs = copied(inputs)
+    versions = [tensor._version for tensor in tensors_in(inputs)]  # noqa: SLF001  (it has no public name)
     with torch.set_grad_enabled(bool(names)):
         taps.forward(inputs)
     return Trace(
         {text: taps.peek(text).shape for text in taps},
         {text: frozenset(_feeding(taps.peek(text), names)) for text in taps},
         taps.overwritten(),
+        versions != [tensor._version for tensor in tensors_in(inputs)],  # noqa: SLF001
     )
 
 
