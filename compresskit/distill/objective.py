@@ -14,7 +14,12 @@ from compresskit.distill.models import Models, Point
 from compresskit.distill.schedules import value_at
 from compresskit.distill.stage import Stage
 from compresskit.distill.terms import Term, bind_match, bind_task
-from compresskit.errors import CompressKitError
+from compresskit.errors import CompressKitError, TapError
+
+_UNCONNECTED = (
+    "no gradient reaches a parameter from this tap: the tensor is an input, detached, of whole numbers, or computed under "
+    "no_grad (as inside reentrant gradient checkpointing); tap another place"
+)
 
 
 class Objective:
@@ -31,7 +36,7 @@ class Objective:
         steps: Steps of the stage, for its schedules.
 
     Raises:
-        TapError: An address names no tensor.
+        TapError: An address names no tensor, or on the student's side one that nothing trainable feeds.
         RecipeError: A match names no teacher, or a node cannot be built.
         ShapeError: No adapter can be built between two taps.
     """
@@ -49,6 +54,9 @@ class Objective:
         """Names of the models that learn."""
         points = [point for sides in self.sides.values() for side in sides for point in side]
         self.forwards = Forwards(stage, models, points, self.learners, learned, inputs)
+        for name, (student, _) in self.sides.items():
+            if not self.forwards.feeds(student):
+                raise TapError(f"stage {stage.name!r}: {name}: {_UNCONNECTED}")
         self.terms: dict[str, Term] = {}
         for name, spec in stage.terms.items():
             where, (student, teacher) = f"stage {stage.name!r}: {name}", self.sides[name]

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -91,4 +92,20 @@ def _feeding(tensor: Tensor, names: Mapping[Tensor, str]) -> Iterator[str]:
         seen.add(node)
         if isinstance(leaf := getattr(node, "variable", None), nn.Parameter) and leaf in names:
             yield names[leaf]
+        for module in _modules_of(getattr(node, "run_function", None)):  # reentrant checkpointing hides its graph
+            yield from (names[parameter] for parameter in module.parameters() if parameter in names)
         queue.extend(following for following, _ in node.next_functions)
+
+
+def _modules_of(function: Any) -> Iterator[nn.Module]:
+    """The modules that a function may call: itself, its object, what it closes over."""
+    if isinstance(function, nn.Module):
+        yield function
+    elif isinstance(function, partial):
+        for part in (function.func, *function.args):
+            yield from _modules_of(part)
+    elif callable(function):
+        closed = (cell.cell_contents for cell in getattr(function, "__closure__", None) or ())
+        for part in (getattr(function, "__self__", None), *closed):
+            if isinstance(part, nn.Module):
+                yield part

@@ -1,8 +1,11 @@
 """Odd models: what they do to themselves or to their inputs must neither go wrong in silence nor fail in riddles."""
 
+import functools
+
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from compresskit import DataError, Match, ProgressiveDistiller, RecipeError, Stage, TapError
 
@@ -47,3 +50,41 @@ def test_inputs_made_in_inference_mode_are_trained_on():
         inputs = X * 2
     found = losses(Net(4), Net(3), Match("."), inputs=inputs)
     assert found[2] < found[0]
+
+
+class Detached(Net):
+    def __init__(self, width):
+        super().__init__(width)
+        self.aside = nn.Identity()
+
+    def forward(self, x):
+        self.aside(self.first(x).detach())
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("tap", ["aside", ".@in"])
+def test_a_term_from_which_no_gradient_can_flow_is_an_error_also_beside_others(tap):
+    with pytest.raises(TapError, match="no gradient reaches a parameter from this tap"):
+        losses(Detached(4), Detached(4), Match(tap), Match("."))
+
+
+class Checkpointed(nn.Module):
+    """Its blocks run under reentrant checkpointing, which keeps no graph of them."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.stem, self.block, self.head = nn.Linear(3, 3), nn.Sequential(nn.Linear(3, 3), nn.Tanh()), nn.Linear(3, 2)
+        calls = {"module": self.block, "method": self.block.forward, "closure": lambda x: self.block(x)}
+        self.how = {**calls, "partial": functools.partial(self.block.__call__)}[how]
+
+    def forward(self, x):
+        return self.head(checkpoint(self.how, self.stem(x), use_reentrant=True))
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad:UserWarning")
+@pytest.mark.parametrize("how", ["module", "method", "closure", "partial"])
+def test_what_runs_under_reentrant_checkpointing_is_found_to_feed_what_comes_behind(how):
+    stage = Stage("s", matches=[Match(".")], train="upstream", steps=1)
+    teacher = nn.Sequential(nn.Linear(3, 2))
+    plan = ProgressiveDistiller(teacher, Checkpointed(how), [stage]).plan(X)
+    assert {name.partition(".")[0] for name in plan.stages[0].trains} == {"stem", "block", "head"}
