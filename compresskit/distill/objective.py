@@ -17,8 +17,8 @@ from compresskit.distill.terms import Term, bind_match, bind_task
 from compresskit.errors import CompressKitError, TapError
 
 _UNCONNECTED = (
-    "no gradient reaches a parameter from this tap: the tensor is an input, detached, of whole numbers, or computed under "
-    "no_grad (as inside reentrant gradient checkpointing); tap another place"
+    "no gradient reaches a parameter from this tap: the tensor is an input, detached, of whole numbers, or computed "
+    "under no_grad (as inside reentrant gradient checkpointing); tap another place"
 )
 
 

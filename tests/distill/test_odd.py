@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from compresskit import DataError, Match, ProgressiveDistiller, RecipeError, Stage, TapError
+from compresskit import DataError, Match, ProgressiveDistiller, RecipeError, RecipeError, Stage, TapError
 
 X = torch.randn(4, 3)
 
@@ -74,7 +74,7 @@ class Checkpointed(nn.Module):
     def __init__(self, how):
         super().__init__()
         self.stem, self.block, self.head = nn.Linear(3, 3), nn.Sequential(nn.Linear(3, 3), nn.Tanh()), nn.Linear(3, 2)
-        calls = {"module": self.block, "method": self.block.forward, "closure": lambda x: self.block(x)}
+        calls = {"module": self.block, "method": self.block.forward, "closure": lambda x: 2 * self.block(x)}
         self.how = {**calls, "partial": functools.partial(self.block.__call__)}[how]
 
     def forward(self, x):
@@ -88,3 +88,41 @@ def test_what_runs_under_reentrant_checkpointing_is_found_to_feed_what_comes_beh
     teacher = nn.Sequential(nn.Linear(3, 2))
     plan = ProgressiveDistiller(teacher, Checkpointed(how), [stage]).plan(X)
     assert {name.partition(".")[0] for name in plan.stages[0].trains} == {"stem", "block", "head"}
+
+
+def meta():
+    with torch.device("meta"):
+        return Net(4)
+
+
+def inference():
+    with torch.inference_mode():
+        return Net(4)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (meta, "student: first.weight is on the meta device and has no values"),
+        (inference, "student: first.weight was made in torch.inference_mode"),
+        (lambda: nn.Sequential(nn.LazyLinear(2)), "student: 0.weight has no shape yet (a lazy module)"),
+    ],
+)
+def test_a_model_without_usable_weights_is_refused_at_once(make, message):
+    with pytest.raises(RecipeError) as caught:
+        losses(Net(4), make(), Match("."))
+    assert message in str(caught.value)
+
+
+def test_a_teacher_that_shares_a_norm_with_its_student_is_refused():
+    norm = nn.BatchNorm1d(2, affine=False)
+    with pytest.raises(RecipeError, match="shares parameters or buffers with the student"):
+        losses(nn.Sequential(nn.Linear(3, 2), norm), nn.Sequential(nn.Linear(3, 2), norm), Match("."))
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_fit_trains_also_where_gradients_are_off(context):
+    teacher, student = Net(4), Net(3)
+    with context():
+        found = losses(teacher, student, Match("."))
+    assert found[2] < found[0]
