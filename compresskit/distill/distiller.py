@@ -111,7 +111,7 @@ class ProgressiveDistiller:
         if not -len(self.stages) <= index < len(self.stages):
             raise RecipeError(f"stage {index}: there are {len(self.stages)} stages, counted from 0")
         if self._learned is None:
-            self._learned = Learned(self.seed, _home(self.models.student))
+            self._learned = Learned.beside(self.models.student, self.seed)
         loop = OwnLoop(self.stages, index % len(self.stages), self.models, self._learned, steps)
         if batch is not None:
             loop.bind((unpack or unpack_batch)(batch)[0])

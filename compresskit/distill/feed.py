@@ -24,6 +24,8 @@ def unpack_batch(batch: Any) -> tuple[Any, Any]:
         return batch, None
     if isinstance(batch, (tuple, list)) and len(batch) in (1, 2):
         return batch[0], batch[1] if len(batch) == 2 else None
+    if hasattr(batch, "__iter__") and not isinstance(batch, (tuple, list, Mapping)):
+        raise DataError(f"one batch is wanted, got a {type(batch).__name__}; if it gives batches: next(iter(loader))")
     found = f"keys {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else type(batch).__name__
     found += f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""
     raise DataError(

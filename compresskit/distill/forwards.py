@@ -8,6 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from compresskit.distill.average import copying
 from compresskit.distill.feed import copied
 from compresskit.distill.learned import Learned
 from compresskit.distill.models import HYBRID, PREVIOUS, STUDENT, Models, Point
@@ -54,7 +55,9 @@ class Forwards(Mapping[Point, Tensor]):
         self.previous = None
         """The student as it was when this was made, if it is read."""
         if any(point.model == PREVIOUS for point in self._points):
-            self.previous = copy.deepcopy(models.student).eval().requires_grad_(requires_grad=False)
+            with copying(models.student, "previous"):
+                self.previous = copy.deepcopy(models.student)
+            self.previous.eval().requires_grad_(requires_grad=False)
         self.traces = self._trace(learned, inputs, f"stage {stage.name!r}")
         """What a run of each model showed."""
         self._taps = {

@@ -157,7 +157,7 @@ def _check_values(name: str, model: nn.Module) -> None:
             raise RecipeError(f"{name}: {path} has no shape yet (a lazy module); run one batch through it first")
         if tensor.is_meta:
             raise RecipeError(
-                f"{name}: {path} is on the meta device and has no values; give it some: model.to_empty, then its weights"
+                f"{name}: {path} is on the meta device and has no values; call model.to_empty(...) and load its weights"
             )
         if tensor.is_inference():
             raise RecipeError(

@@ -13,7 +13,7 @@ from compresskit.data import own_randomness
 from compresskit.distill.feed import copied, tensors_in
 from compresskit.distill.models import Models, qualified
 from compresskit.distill.preserved import preserved
-from compresskit.distill.taps import Taps
+from compresskit.distill.taps import Taps, check_call
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,7 @@ def observe(taps: Taps, inputs: Any, names: Mapping[Tensor, str]) -> Trace:
     Raises:
         TapError: An address names nothing or several tensors.
     """
+    check_call(taps.model, inputs)
     inputs = copied(inputs)
     versions = [tensor._version for tensor in tensors_in(inputs)]  # noqa: SLF001  (it has no public name)
     with torch.set_grad_enabled(bool(names)):
