@@ -36,7 +36,8 @@ def check_call(model: nn.Module, inputs: Any) -> None:
     except TypeError as error:
         raise DataError(
             f"{type(model).__name__}.forward does not take these inputs: {error};\n"
-            "a mapping is passed as model(**inputs), a tuple or list as model(*inputs), so a single argument of that kind goes into a tuple: (inputs,)"
+            "a mapping is passed as model(**inputs), a tuple or list as model(*inputs); "
+            "a single argument of that kind goes into a tuple: (inputs,)"
         ) from None
     except ValueError:  # no signature to be read
         return
