@@ -15,7 +15,7 @@ from compresskit.distill.models import Models
 from compresskit.distill.objective import Objective
 from compresskit.distill.preserved import preserved
 from compresskit.distill.stage import Stage
-from compresskit.distill.trained import declared_parameters, fed_before
+from compresskit.distill.trained import declared_parameters, fed_before, only_training
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +85,7 @@ def plan_stages(
         CompressKitError: What training would stumble over: taps, shapes, nodes, globs.
     """
     student = models.student
-    device = next((parameter.device for parameter in student.parameters()), torch.device("cpu"))
-    learned = Learned(seed, device)
+    learned = Learned.beside(student, seed)
     planned = []
     for index, stage in enumerate(stages):
         objective = Objective(stage, models, learned, inputs, stage.steps or 1)
@@ -95,9 +94,8 @@ def plan_stages(
         trained = {name: p for name, p in models.parameters(objective.learners) if name in names}
         StageLoop(objective, trained, None)  # can it be built?
         beside = [*learners.values(), *objective.modules()]
-        with preserved(*beside, buffers=True), own_randomness(seed), objective, torch.no_grad():
-            for learner in learners.values():
-                learner.eval()
+        same_modes = only_training(learners, stage, names)  # as in the first step; parts may run in training mode only
+        with preserved(*beside, buffers=True), own_randomness(seed), same_modes, objective, torch.no_grad():
             _, values = objective(inputs, targets)
         planned.append(_planned(stage, objective, trained, {name: float(v) for name, v in values.items()}))
     total = sum(parameter.numel() for parameter in student.parameters())

@@ -82,7 +82,7 @@ class Session:
         self.display = display
         self.interrupt = interrupt
         self.position = Position()
-        self.learned = Learned(seed, device)
+        self.learned = Learned.beside(models.student, seed)
         self.results: list[StageResult] = []
         self.log = MetricsLog(None)
         self.given: nn.Module = models.student

@@ -87,6 +87,25 @@ def test_what_the_stage_does_not_train_is_frozen_inside_and_free_again_outside(b
     assert student[0].weight.requires_grad
 
 
+def test_train_and_eval_in_a_loop_of_one_s_own_do_not_wake_what_the_stage_holds_still(batches):
+    teacher, student = net(6, 1), net(4, 2)
+    before = [buffer.clone() for model in (teacher, student) for buffer in model.buffers()]
+    stage = Stage("s", matches=[Match(".")], train=["3.*"], steps=1)
+    with ProgressiveDistiller(teacher, student, [stage]).stage(0, batches[0]) as objective:
+        teacher.train()
+        student.eval()
+        with torch.no_grad():
+            objective(*batches[0])
+        assert not student.training
+        student.train()
+        objective(*batches[0])
+        assert student.training
+        assert not student[1].training
+        assert not teacher.training
+    after = [buffer for model in (teacher, student) for buffer in model.buffers()]
+    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+
+
 def test_schedules_advance_with_calls_that_have_gradients(batches):
     with ProgressiveDistiller(net(4, 1), net(4, 2), [STAGE]).stage(0, batches[0]) as objective:
         steps = []
