@@ -5,6 +5,7 @@ Moving data costs none. Operations in no table are unknown, and the report lists
 """
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from math import prod
 from typing import Any
 
@@ -92,13 +93,15 @@ def elementwise_flops(operation: Any, args: Sequence[Any], output: Any) -> int |
         return _numel(args) * _PER_INPUT[name]
     if name in _POOLS:
         return _numel(output) * _window(args)
-    if name in _PER_OUTPUT or torch.Tag.pointwise in getattr(operation, "tags", ()):
+    if name in _PER_OUTPUT or _is_pointwise(operation):
         return _numel(output) * _PER_OUTPUT.get(name, 1)
     return None
 
 
 def is_view(operation: Any) -> bool:
     """Whether an operation only looks at a tensor in another way: its outputs alias an input and write nothing."""
+    if torch.Tag.inplace_view in getattr(operation, "tags", ()):
+        return True
     schema = getattr(operation, "_schema", None)
     aliases = [returned.alias_info for returned in schema.returns] if schema is not None else []
     return any(alias is not None and not alias.is_write for alias in aliases)
@@ -110,6 +113,14 @@ def makes_nothing(operation: Any) -> bool:
 
 
 _UNTOUCHED = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view", "unsafe_split")
+
+
+@cache
+def _is_pointwise(operation: Any) -> bool:
+    """By torch's own tag; some in-place variants lack what the function itself has."""
+    function = getattr(torch.ops.aten, operation_name(operation), None)
+    variants = [getattr(function, name) for name in function.overloads()] if function is not None else []
+    return any(torch.Tag.pointwise in getattr(variant, "tags", ()) for variant in (operation, *variants))
 
 
 def _numel(value: Any) -> int:

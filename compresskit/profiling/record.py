@@ -4,9 +4,10 @@ All figures of the profiler are read off such a record. It is taken while the fo
 each operation, and by hooks that note the module it runs in.
 """
 
+import sys
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -86,7 +87,7 @@ def record_forward(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, A
     recorder = _Recorder()
     given = [*model.parameters(), *model.buffers(), *tensors_in([args, kwargs], objects=True)]
     recorder.know([*given, *tensors_in([_attributes(module) for module in model.modules()], objects=True)])
-    with torch.no_grad(), _without_fast_path(), _watched(model, recorder), recorder:
+    with torch.no_grad(), _without_fast_path(), _uncompiled(), _watched(model, recorder), recorder:
         output = model(*args, **kwargs)
     return recorder.finished(output)
 
@@ -220,6 +221,8 @@ def _watched(model: nn.Module, recorder: _Recorder) -> Iterator[None]:
     """Hooks that tell the recorder which module runs."""
     handles = []
     for path, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):  # takes no hooks; what it does counts for what calls it
+            continue
         handles.append(module.register_forward_pre_hook(partial(recorder.entering, path), prepend=True))
         handles.append(module.register_forward_hook(partial(recorder.leaving, path), always_call=True))
     try:
@@ -237,3 +240,8 @@ def _without_fast_path() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
+
+
+def _uncompiled() -> AbstractContextManager[object]:
+    """Compiled parts run as they were written: a compiler would hide operations from the dispatcher."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()

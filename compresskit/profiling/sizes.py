@@ -1,0 +1,84 @@
+"""Sizes of pictures that a model takes, found by trying them on shapes alone."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from compresskit.errors import DataError
+from compresskit.profiling.call import Call
+from compresskit.profiling.tensors import tensors_in
+from compresskit.profiling.twins import untouched, weightless
+
+_MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
+_ASPECT = 4 / 3
+"""Width over height of the picture that a number of megapixels means."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """A size that fits, and what it is a multiple of."""
+
+    multiple: int
+    height: int
+    width: int
+
+
+def next_fitting(model: nn.Module, call: Call) -> Fitting | None:
+    """The next larger frame that the model takes: a multiple of the least power of two for which all multiples do.
+
+    None where there is no picture, or no such size up to multiples of 64.
+    """
+    if (frame := call.frame()) is None:
+        return None
+    twin = weightless(model)
+    with untouched(model):
+        for multiple in _MULTIPLES:
+            # an odd multiple, or one would not see that only every second one fits
+            if _output_frame(twin, call.resized(*(_up(side, multiple, odd=True) for side in frame))) is not False:
+                return Fitting(multiple, *(_up(side, multiple) for side in frame))
+    return None
+
+
+def of_megapixels(model: nn.Module, call: Call, megapixels: float) -> Call:
+    """The call with a picture of four to three and so many megapixels, rounded up to a size that the model takes.
+
+    The picture is the model's input or its output, whichever is larger: a demosaicing network that is given packed
+    planes and puts out twice their height and width is asked for an output of this size.
+
+    Raises:
+        DataError: The model takes no picture, or no size was found that it takes.
+    """
+    if call.frame() is None:
+        raise DataError("--megapixels needs an input with height and width, such as --input 1x3x64x64")
+    found = next_fitting(model, call)
+    if found is None:
+        raise DataError(f"--megapixels: {type(model).__name__} takes no multiple of 64 or less at {_text(call.frame())}")
+    with untouched(model):
+        output = _output_frame(weightless(model), call.resized(found.height, found.width))
+    larger = max(1.0, output[0] / found.height) if isinstance(output, tuple) else 1.0
+    height = (megapixels * 1e6 / _ASPECT) ** 0.5 / larger
+    sides = (round(height), round(height * _ASPECT))
+    return call.resized(*(_up(side, found.multiple) for side in sides))
+
+
+def _output_frame(twin: nn.Module, call: Call) -> tuple[int, int] | bool:
+    """Height and width of what comes out; True if that is no picture, False if the model refuses."""
+    placed = call.on_meta()
+    try:
+        with torch.no_grad():
+            output = twin(*placed.args, **placed.kwargs)
+    except Exception:  # noqa: BLE001  (whatever a model's own code raises)
+        return False
+    first = next(tensors_in(output, objects=True), None)
+    return tuple(first.shape[-2:]) if first is not None and first.ndim >= 4 else True  # pyright: ignore
+
+
+def _up(side: int, multiple: int, *, odd: bool = False) -> int:
+    """The next multiple of at least this side."""
+    times = max(1, -(-side // multiple))
+    return multiple * (times + 1 - times % 2 if odd else times)
+
+
+def _text(frame: tuple[int, int] | None) -> str:
+    return "x".join(map(str, frame or ()))
