@@ -18,6 +18,8 @@ class Activations:
     """Most at one time when run eagerly: the names in `forward` keep their tensors alive."""
     peak_at: str
     """Path of the module that runs then."""
+    cpu_peak: int
+    """Most at one time on this machine's CPU: `peak`, and what convolutions borrow while they run."""
     last_use_peak: int
     """Most at one time for a runtime that frees each tensor after its last use."""
     largest_operation: int
@@ -28,10 +30,12 @@ def activations(record: Record) -> Activations:
     """The activation memory of a recorded forward."""
     eager = list(_alive(_lives(record), len(record.operations)))
     peak = max(eager, default=0)
+    on_cpu = (alive + operation.workspace for alive, operation in zip(eager, record.operations, strict=True))
     running = record.operations[eager.index(peak)].modules if eager else ()
     return Activations(
         peak,
         running[-1] if running else "",
+        max(on_cpu, default=0),
         max(_alive(_used_lives(record), len(record.operations)), default=0),
         max((operation_bytes(record, number) for number in range(len(record.operations))), default=0),
     )

@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from compresskit.profiling.elementwise import elementwise_flops, makes_nothing
 from compresskit.profiling.formulas import has_formula, macs, operation_name
 from compresskit.profiling.tensors import tensors_in
+from compresskit.profiling.workspace import workspace
 
 GIVEN = -1
 """Born before the forward: a weight, a buffer or an input."""
@@ -46,6 +47,8 @@ class Operation:
     elementwise: int
     bytes: int
     """Of its operands and results, each once; 0 for a view."""
+    workspace: int
+    """Bytes that it borrows on this machine's CPU while it runs."""
     counted: bool
     """False where neither a formula nor a table knows it."""
     reads: tuple[int, ...]
@@ -87,7 +90,7 @@ def record_forward(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, A
     recorder = _Recorder()
     given = [*model.parameters(), *model.buffers(), *tensors_in([args, kwargs], objects=True)]
     recorder.know([*given, *tensors_in([_attributes(module) for module in model.modules()], objects=True)])
-    with torch.no_grad(), _without_fast_path(), _uncompiled(), _watched(model, recorder), recorder:
+    with torch.no_grad(), without_fast_path(), _uncompiled(), _watched(model, recorder), recorder:
         output = model(*args, **kwargs)
     return recorder.finished(output)
 
@@ -166,6 +169,7 @@ class _Recorder(TorchDispatchMode):
                 macs=multiplied or 0,
                 elementwise=flops or 0,
                 bytes=0 if makes_nothing(func) else sum(_touched(tensor) for tensor in (*operands, *results)),
+                workspace=workspace(func, args, output),
                 counted=flops is not None,
                 reads=tuple(reads),
                 writes=tuple(writes),
@@ -233,7 +237,8 @@ def _watched(model: nn.Module, recorder: _Recorder) -> Iterator[None]:
 
 
 @contextmanager
-def _without_fast_path() -> Iterator[None]:
+def without_fast_path() -> Iterator[None]:
+    """Inside, attention runs operation by operation; its fused form is one that no counter looks into."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

@@ -49,7 +49,7 @@ def observe(model: nn.Module, call: Call, device: str = "auto") -> Observed:
     for route in _routes(model, call, device):
         if route == "fake" and not needs_values(failures[0][0]):
             continue
-        twin, placed, context = _prepared(model, call, route)
+        twin, placed, context = prepared(model, call, route)
         try:
             with untouched(model), context:
                 return Observed(record_forward(twin, placed.args, placed.kwargs), route)
@@ -100,8 +100,8 @@ def _routes(model: nn.Module, call: Call, device: str) -> Iterator[str]:
         yield str(own_device(model))
 
 
-def _prepared(model: nn.Module, call: Call, route: str) -> tuple[nn.Module, Call, AbstractContextManager[object]]:
-    """A copy and its inputs for a route, and what to run them in."""
+def prepared(model: nn.Module, call: Call, route: str) -> tuple[nn.Module, Call, AbstractContextManager[object]]:
+    """A copy and its inputs for a route, and the context to run them in."""
     if route == "meta":
         return weightless(model), call.on_meta(), nullcontext()
     if route != "fake":

@@ -11,6 +11,7 @@ from compresskit.profiling.tensors import tensors_in
 from compresskit.profiling.twins import untouched, weightless
 
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
+_SMALL = (32, 48, 64, 96, 128, 160, 192, 224, 256)
 _ASPECT = 4 / 3
 """Width over height of the picture that a number of megapixels means."""
 
@@ -38,6 +39,20 @@ def next_fitting(model: nn.Module, call: Call) -> Fitting | None:
             if _output_frame(twin, call.resized(*(_up(side, multiple, odd=True) for side in frame))) is not False:
                 return Fitting(multiple, *(_up(side, multiple) for side in frame))
     return None
+
+
+def smallest_fitting(model: nn.Module, call: Call) -> Call:
+    """The call with the smallest square picture that the model takes, or as it is where none was found."""
+    frame = call.frame()
+    if frame is None:
+        return call
+    twin = weightless(model)
+    with untouched(model):
+        for side in _SMALL:
+            small = call.resized(side, side)
+            if side <= min(frame) and _output_frame(twin, small) is not False:
+                return small
+    return call
 
 
 def of_megapixels(model: nn.Module, call: Call, megapixels: float) -> Call:
