@@ -1,5 +1,8 @@
 """Measured memory of one real forward, by the allocator's own account."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +13,8 @@ from compresskit.errors import DataError
 from compresskit.profiling.call import Call
 from compresskit.profiling.free_memory import check_room
 from compresskit.profiling.twins import real_copy, untouched
+
+_LOG_LEVEL = "KINETO_LOG_LEVEL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,7 @@ def measured_memory(model: nn.Module, call: Call, device: torch.device | str, *,
 
 
 def _on_cpu(model: nn.Module, call: Call) -> MeasuredMemory:
-    with autograd_profile(use_kineto=False, profile_memory=True) as profiler:  # kineto writes to stderr
+    with _silent_profiler(), autograd_profile(use_kineto=False, profile_memory=True) as profiler:
         output = model(*call.args, **call.kwargs)
     del output
     found = [event for event in _events(profiler) if event.name() == "[memory]"]
@@ -69,6 +74,18 @@ def _on_cuda(model: nn.Module, call: Call, device: torch.device) -> MeasuredMemo
     torch.cuda.synchronize(device)
     peak = torch.cuda.max_memory_allocated(device) - before
     return MeasuredMemory(peak, str(device), "allocator statistics", torch.cuda.max_memory_reserved(device))
+
+
+@contextmanager
+def _silent_profiler() -> Iterator[None]:
+    """Without this, the profiler's library writes its stages to stderr; it knows no other switch."""
+    before = os.environ.get(_LOG_LEVEL)
+    os.environ[_LOG_LEVEL] = before or "99"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_LOG_LEVEL]
 
 
 def _events(profiler: autograd_profile) -> list:

@@ -1,5 +1,6 @@
 """Sizes of pictures that a model takes, found by trying them on shapes alone."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -53,6 +54,16 @@ def smallest_fitting(model: nn.Module, call: Call) -> Call:
             if side <= min(frame) and _output_frame(twin, small) is not False:
                 return small
     return call
+
+
+def fitting_sides(model: nn.Module, call: Call, largest: int) -> Iterator[int]:
+    """Sides of square pictures that the model takes, from small to large in steps of half as much again."""
+    twin = weightless(model)
+    for side in (32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024):
+        with untouched(model):
+            fits = _output_frame(twin, call.resized(side, side)) is not False
+        if fits and side <= largest:
+            yield side
 
 
 def of_megapixels(model: nn.Module, call: Call, megapixels: float) -> Call:
