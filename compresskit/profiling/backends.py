@@ -81,7 +81,7 @@ class _Flat(nn.Module):
 
 
 def _thop() -> ModuleType:
-    """thop's rules; `thop.profile` is a module, behind a function of the same name."""
+    """The rules of thop; `thop.profile` is a module, behind a function of the same name."""
     rules = importlib.import_module("thop.profile")
     try:
         importlib.metadata.version("thop")

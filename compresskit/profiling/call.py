@@ -36,7 +36,7 @@ class Call:
         return self.mapped(lambda tensor: torch.empty_like(tensor, device="meta"))
 
     def on(self, device: torch.device | str) -> "Call":
-        """The same inputs on a device. What has no values gets some: numbers from 0 to 1, zeros where they are whole."""
+        """The same inputs on a device. What has no values gets some: from 0 to 1, or zeros where they are whole."""
         generator = torch.Generator().manual_seed(0)
 
         def placed(tensor: Tensor) -> Tensor:

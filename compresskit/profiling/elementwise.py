@@ -70,7 +70,15 @@ _FREE = frozenset(
         *("bernoulli", "uniform", "normal", "exponential", "set", "resize", "randint_like"),
         # questions that Python asks
         *("_local_scalar_dense", "is_nonzero", "equal", "is_same_size", "_linalg_check_errors", "_assert_async"),
-        *("_assert_tensor_metadata", "prim.device", "prim.layout", "sym_size", "sym_numel", "sym_stride", "record_stream"),
+        *(
+            "_assert_tensor_metadata",
+            "prim.device",
+            "prim.layout",
+            "sym_size",
+            "sym_numel",
+            "sym_stride",
+            "record_stream",
+        ),
         *("_nested_tensor_size", "is_pinned", "detach", "alias"),
     )
 )

@@ -68,8 +68,9 @@ def explained(error: Exception, twin: nn.Module, model: nn.Module, call: Call) -
     frame, sizes = call.frame(), _sizes(error)
     if frame is not None and sizes is not None:
         found = next_fitting(model, call)
-        fits = found is not None and (found.height, found.width) != frame
-        hint = f"; try a multiple of {found.multiple} ({found.height}x{found.width})" if fits else ""
+        hint = ""
+        if found is not None and (found.height, found.width) != frame:
+            hint = f"; try a multiple of {found.multiple} ({found.height}x{found.width})"
         return ShapeError(f"input {frame[0]}x{frame[1]} fails at {where}: sizes {sizes[0]} and {sizes[1]}{hint}")
     return ShapeError(f"input {', '.join(call.describe())} fails at {where} ({line}): {_first_line(error)}")
 
@@ -88,7 +89,10 @@ def _wrong_channels(error: Exception, twin: nn.Module) -> str | None:
         module, given = frame.f_locals.get("self"), frame.f_locals.get("input")
         if id(module) not in paths or not isinstance(given, Tensor):
             continue
-        for attribute, noun, axis in (("in_channels", "channels", _channel_axis(module)), ("in_features", "features", -1)):
+        for attribute, noun, axis in (
+            ("in_channels", "channels", _channel_axis(module)),
+            ("in_features", "features", -1),
+        ):
             takes = getattr(module, attribute, None)
             if takes is not None and given.ndim >= -axis and given.shape[axis] != takes:
                 path = f"`{paths[id(module)]}`" if paths[id(module)] else type(twin).__name__

@@ -163,7 +163,10 @@ def _warnings(calls: int, variation: float, here: Machine, *, finite: bool) -> l
         text
         for holds, text in (
             (variation > NOISY, f"noisy: the calls vary by {100 * variation:.0f} %"),
-            (here.load is not None and here.load > here.cores, f"the machine is busy: load {here.load} on {here.cores} cores"),
+            (
+                here.load is not None and here.load > here.cores,
+                f"the machine is busy: load {here.load} on {here.cores} cores",
+            ),
             (calls < LEAST_CALLS, f"only {calls} calls within the time limit"),
             (not finite, "the output holds NaN or infinite values"),
         )
@@ -173,7 +176,7 @@ def _warnings(calls: int, variation: float, here: Machine, *, finite: bool) -> l
 
 def _ratio(reference: Sequence[float], other: Sequence[float]) -> Ratio:
     ratios = [mine / theirs for mine, theirs in zip(reference, other, strict=True)]
-    draw = random.Random(0)  # noqa: S311
+    draw = random.Random(0)
     medians = sorted(median(draw.choices(ratios, k=len(ratios))) for _ in range(1000))
     return Ratio(median(ratios), _percentile(medians, 2.5), _percentile(medians, 97.5))
 

@@ -42,7 +42,7 @@ def machine(device: torch.device) -> Machine:
         round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
         _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         torch.__version__,
-        torch.backends.cuda.matmul.allow_tf32,
+        bool(torch.backends.cuda.matmul.allow_tf32),
         torch.backends.cudnn.benchmark,
     )
 

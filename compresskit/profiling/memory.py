@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -88,6 +89,6 @@ def _silent_profiler() -> Iterator[None]:
             del os.environ[_LOG_LEVEL]
 
 
-def _events(profiler: autograd_profile) -> list:
-    results = profiler.kineto_results
+def _events(profiler: autograd_profile | None) -> list[Any]:
+    results = None if profiler is None else profiler.kineto_results
     return list(results.events()) if results is not None else []

@@ -94,10 +94,10 @@ def _reach(model: nn.Module, call: Call, axis: int) -> tuple[tuple[int, int] | N
     A network that halves its resolution treats neighbouring positions differently, so as many are probed as become one.
     """
     side = (call.frame() or (0, 0))[axis]
-    most, step, position = 0, 1, side // 2
-    while position < side // 2 + step:
+    most, size, steps, done = 0, side, 1, 0
+    while done < steps:
         with _first_global(model, axis) as causes:
-            output = _first_picture(model, call, position, axis)
+            output = _first_picture(model, call, side // 2 + done, axis)
         if output is None:
             return None, _NO_PICTURE
         seen = _seen(output, axis)
@@ -107,9 +107,9 @@ def _reach(model: nn.Module, call: Call, axis: int) -> tuple[tuple[int, int] | N
             # what has a kernel only reached both borders: in a larger picture it may not
             local = not causes or hasattr(causes[0][1], "kernel_size")
             return None, None if local else f"{type(causes[0][1]).__name__} {causes[0][0]}".strip()
-        most = max(most, seen[-1] - seen[0] + 1)
-        step, position = max(1, side // output.shape[axis]), position + 1
-    return (most, -(-most * side // output.shape[axis])), None  # pyright: ignore[reportPossiblyUnbound]
+        most, size = max(most, seen[-1] - seen[0] + 1), output.shape[axis]
+        steps, done = max(1, side // size), done + 1
+    return (most, -(-most * side // size)), None
 
 
 def _first_picture(model: nn.Module, call: Call, position: int, axis: int) -> Tensor | None:

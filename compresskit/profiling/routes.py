@@ -39,13 +39,14 @@ def observe(model: nn.Module, call: Call, device: str = "auto") -> Observed:
     Args:
         model: Any module.
         call: What it is called with.
-        device: `auto` tries the routes in their order; `meta`, `cpu`, `cuda`, … allow only that one.
+        device: Where a real run happens: `auto` is where the model is, and only for small inputs; `meta` allows none.
 
     Raises:
         CompressKitError: The model does not take these inputs, or no route works; the message says what can be done.
     """
     check_ready(model, call)
     failures: list[tuple[Exception, nn.Module]] = []
+    route = "meta"
     for route in _routes(model, call, device):
         if route == "fake" and not needs_values(failures[0][0]):
             continue
@@ -90,14 +91,40 @@ def materialised(model: nn.Module, call: Call) -> nn.Module:
     return copied
 
 
+def real_device(model: nn.Module, device: str) -> torch.device:
+    """Where a real run that was asked for happens.
+
+    Raises:
+        DataError: There is no such device, or the model has no values.
+    """
+    place = own_device(model) if device == "auto" else _device(device)
+    if place.type == "meta":
+        what = "--device meta allows none" if device == "meta" else "the model's weights have no values (meta device)"
+        raise DataError(f"latency, measured memory and the receptive field need real runs, and {what}")
+    return place
+
+
 def _routes(model: nn.Module, call: Call, device: str) -> Iterator[str]:
-    if device != "auto":
-        yield device
-        return
     yield "meta"
     yield "fake"
-    if call.positions() <= REAL_LIMIT and own_device(model).type != "meta":
-        yield str(own_device(model))
+    place = own_device(model) if device == "auto" else _device(device)
+    if (
+        place.type != "meta"
+        and own_device(model).type != "meta"
+        and (device != "auto" or call.positions() <= REAL_LIMIT)
+    ):
+        yield str(place)
+
+
+def _device(name: str) -> torch.device:
+    """A device by name, if this machine has it."""
+    try:
+        place = torch.device(name)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        first = str(error).splitlines()[0]
+        raise DataError(f"--device {name}: {first}; use auto, meta, cpu or cuda") from error
+    return place
 
 
 def prepared(model: nn.Module, call: Call, route: str) -> tuple[nn.Module, Call, AbstractContextManager[object]]:

@@ -1,6 +1,6 @@
 """Sizes of pictures that a model takes, found by trying them on shapes alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -66,26 +66,29 @@ def fitting_sides(model: nn.Module, call: Call, largest: int) -> Iterator[int]:
             yield side
 
 
-def of_megapixels(model: nn.Module, call: Call, megapixels: float) -> Call:
-    """The call with a picture of four to three and so many megapixels, rounded up to a size that the model takes.
+def of_megapixels(models: Sequence[nn.Module], call: Call, megapixels: float) -> Call:
+    """The call with a picture of four to three and so many megapixels, rounded up to a size that all models take.
 
-    The picture is the model's input or its output, whichever is larger: a demosaicing network that is given packed
-    planes and puts out twice their height and width is asked for an output of this size.
+    The picture is a model's input or its output, whichever is larger: a demosaicing network that is given packed planes
+    and puts out twice their height and width is asked for an output of this size.
 
     Raises:
-        DataError: The model takes no picture, or no size was found that it takes.
+        DataError: The models take no picture, or no size was found that they take.
     """
-    if call.frame() is None:
+    frame = call.frame()
+    if frame is None:
         raise DataError("--megapixels needs an input with height and width, such as --input 1x3x64x64")
-    found = next_fitting(model, call)
-    if found is None:
-        raise DataError(f"--megapixels: {type(model).__name__} takes no multiple of 64 or less at {_text(call.frame())}")
-    with untouched(model):
-        output = _output_frame(weightless(model), call.resized(found.height, found.width))
-    larger = max(1.0, output[0] / found.height) if isinstance(output, tuple) else 1.0
+    multiple, larger = 1, 1.0
+    for model in models:
+        found = next_fitting(model, call)
+        if found is None:
+            raise DataError(f"--megapixels: {type(model).__name__} takes no size around {frame[0]}x{frame[1]}")
+        with untouched(model):
+            output = _output_frame(weightless(model), call.resized(found.height, found.width))
+        multiple = max(multiple, found.multiple)
+        larger = max(larger, output[0] / found.height) if isinstance(output, tuple) else larger
     height = (megapixels * 1e6 / _ASPECT) ** 0.5 / larger
-    sides = (round(height), round(height * _ASPECT))
-    return call.resized(*(_up(side, found.multiple) for side in sides))
+    return call.resized(*(_up(round(side), multiple) for side in (height, height * _ASPECT)))
 
 
 def _output_frame(twin: nn.Module, call: Call) -> tuple[int, int] | bool:
@@ -104,7 +107,3 @@ def _up(side: int, multiple: int, *, odd: bool = False) -> int:
     """The next multiple of at least this side."""
     times = max(1, -(-side // multiple))
     return multiple * (times + 1 - times % 2 if odd else times)
-
-
-def _text(frame: tuple[int, int] | None) -> str:
-    return "x".join(map(str, frame or ()))

@@ -66,7 +66,9 @@ def untouched(*models: nn.Module) -> Iterator[None]:
     attributes = [(module, dict(vars(module))) for module in modules]
     tables = [(table, dict(table)) for module in modules for table in _tables(module)]
     values = [(buffer, buffer.detach().clone()) for module in modules for buffer in module.buffers(recurse=False)]
-    flags = [(parameter, parameter.requires_grad) for module in modules for parameter in module.parameters(False)]
+    flags = [
+        (parameter, parameter.requires_grad) for module in modules for parameter in module.parameters(recurse=False)
+    ]
     fast_path = torch.backends.mha.get_fastpath_enabled()
     try:
         with _own_randomness():

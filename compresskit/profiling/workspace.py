@@ -1,7 +1,7 @@
 """What a convolution borrows on a CPU while it runs: oneDNN puts its operands into blocks of channels and back.
 
 A rule for contiguous tensors, found by watching torch's CPU allocator under oneDNN with AVX-512 (blocks of 16 channels)
-and AVX2 (blocks of 8). No document promises it. Other processors, and what is not said here, count as borrowing nothing.
+and AVX2 (blocks of 8). No document promises it. Other processors, and operations not named here, borrow nothing.
 """
 
 from collections.abc import Sequence
