@@ -1,9 +1,8 @@
 """Modules that run, and whose result reaches no output: work that a compressed model can leave out."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from compresskit.profiling.record import GIVEN, Record
+from compresskit.profiling.record import GIVEN, Operation, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +43,12 @@ def _alive(record: Record) -> set[int]:
     needed, alive = set(record.outputs or ()), set()
     for index in range(len(record.operations) - 1, -1, -1):
         operation = record.operations[index]
-        if not operation.writes or _kept(record, operation.writes) or not needed.isdisjoint(operation.writes):
+        if not operation.writes or _kept(record, operation) or not needed.isdisjoint(operation.writes):
             alive.add(index)
             needed.update(operation.reads)
     return alive
 
 
-def _kept(record: Record, writes: Iterable[int]) -> bool:
+def _kept(record: Record, operation: Operation) -> bool:
     """Whether something is written into a tensor that was there before the forward."""
-    return any(record.storages[number].born == GIVEN for number in writes)
+    return operation.changes and any(record.storages[number].born == GIVEN for number in operation.writes)

@@ -55,6 +55,8 @@ class Operation:
     """Numbers of the storages of its operands."""
     writes: tuple[int, ...]
     """And of its results, and of operands that it changes."""
+    changes: bool
+    """Whether it writes into an operand."""
 
 
 @dataclass(slots=True)
@@ -79,7 +81,7 @@ class Record:
     """Numbers of the storages that were returned; None where no tensor was found in what was returned."""
     output_shape: tuple[int, ...] | None = None
     strangers: bool = False
-    """Whether a tensor came from nowhere: one made by numpy, say, behind the dispatcher's back."""
+    """Whether a tensor came from nowhere: a constant, or one that numpy made of another behind the dispatcher's back."""
 
 
 def record_forward(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Record:
@@ -154,12 +156,12 @@ class _Recorder(TorchDispatchMode):
     def _note(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> None:
         operands, results = list(tensors_in([args, kwargs])), list(tensors_in(output))
         name = operation_name(func)
-        if name == "lift_fresh":  # torch.tensor(...) makes its tensor out of sight, and shows it here
-            self.know(operands)
         known = len(self.record.storages)
+        if name == "lift_fresh":  # torch.tensor and from_numpy make their tensors out of sight, and show them here
+            self.know(operands)
         reads = self._numbers(operands)
         self.record.strangers |= len(self.record.storages) > known
-        writes = {*self._numbers(results), *self._numbers(_changed(func, args, kwargs))}
+        changed = self._numbers(_changed(func, args, kwargs))
         multiplied = macs(func, args, kwargs, output)
         flops = 0 if multiplied is not None else elementwise_flops(func, args, output)
         self.record.operations.append(
@@ -172,7 +174,8 @@ class _Recorder(TorchDispatchMode):
                 workspace=workspace(func, args, output),
                 counted=flops is not None,
                 reads=tuple(reads),
-                writes=tuple(writes),
+                writes=(*self._numbers(results), *changed),
+                changes=bool(changed),
             )
         )
 

@@ -105,9 +105,9 @@ def real_device(model: nn.Module, device: str) -> torch.device:
 
 
 def _routes(model: nn.Module, call: Call, device: str) -> Iterator[str]:
+    place = own_device(model) if device == "auto" else _device(device)
     yield "meta"
     yield "fake"
-    place = own_device(model) if device == "auto" else _device(device)
     if (
         place.type != "meta"
         and own_device(model).type != "meta"
