@@ -94,8 +94,8 @@ def _reach(model: nn.Module, call: Call, axis: int) -> tuple[tuple[int, int] | N
     A network that halves its resolution treats neighbouring positions differently, so as many are probed as become one.
     """
     side = (call.frame() or (0, 0))[axis]
-    most, size, steps, done = 0, side, 1, 0
-    while done < steps:
+    most, shrinks, grows, done = 0, 1, 1, 0
+    while done < shrinks:
         with _first_global(model, axis) as causes:
             output = _first_picture(model, call, side // 2 + done, axis)
         if output is None:
@@ -107,9 +107,10 @@ def _reach(model: nn.Module, call: Call, axis: int) -> tuple[tuple[int, int] | N
             # what has a kernel only reached both borders: in a larger picture it may not
             local = not causes or hasattr(causes[0][1], "kernel_size")
             return None, None if local else f"{type(causes[0][1]).__name__} {causes[0][0]}".strip()
-        most, size = max(most, seen[-1] - seen[0] + 1), output.shape[axis]
-        steps, done = max(1, side // size), done + 1
-    return (most, -(-most * side // size)), None
+        size = output.shape[axis]  # borders may be lost besides, so the factors are rounded
+        shrinks, grows = max(1, round(side / size)), max(1, round(size / side))
+        most, done = max(most, seen[-1] - seen[0] + 1), done + 1
+    return (most, -(-most * shrinks // grows)), None
 
 
 def _first_picture(model: nn.Module, call: Call, position: int, axis: int) -> Tensor | None:
