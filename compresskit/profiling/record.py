@@ -81,7 +81,7 @@ class Record:
     """Numbers of the storages that were returned; None where no tensor was found in what was returned."""
     output_shape: tuple[int, ...] | None = None
     strangers: bool = False
-    """Whether a tensor came from nowhere: a constant, or one that numpy made of another behind the dispatcher's back."""
+    """Whether a tensor came from nowhere: a constant, or one that numpy made of another out of sight."""
 
 
 def record_forward(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Record:

@@ -41,7 +41,9 @@ class Subclass(nn.Conv2d):
 
 
 SHARED = nn.Conv2d(4, 4, 3, padding=1)
-ATTENTION = 2 * (3 * 5 * 8 * 8 + 2 * 5 * 5 * 8 + 5 * 8 * 8)  # batch 2, 5 tokens of width 8: q, k, v; scores, values; out
+ATTENTION = 2 * (
+    3 * 5 * 8 * 8 + 2 * 5 * 5 * 8 + 5 * 8 * 8
+)  # batch 2, 5 tokens of width 8: q, k, v; scores, values; out
 FEED_FORWARD = 2 * 5 * (8 * 16 + 16 * 8)
 LSTM = 2 * 4 * (4 * 5 * 3 + 4 * 5 * 5)  # batch 2, 4 steps, four gates of 5 from 3 inputs and 5 states
 TOKENS = (torch.rand(2, 5, 8),)
@@ -153,9 +155,17 @@ RECURRENT = [
 ]
 
 WITHOUT_MACS = [
-    ("norms", nn.Sequential(nn.BatchNorm2d(3), nn.InstanceNorm2d(3), nn.GroupNorm(3, 3), nn.LayerNorm(8)), [_picture(3)]),
+    (
+        "norms",
+        nn.Sequential(nn.BatchNorm2d(3), nn.InstanceNorm2d(3), nn.GroupNorm(3, 3), nn.LayerNorm(8)),
+        [_picture(3)],
+    ),
     ("activations", nn.Sequential(nn.PReLU(), nn.GELU(), nn.Softmax(1), nn.Hardswish(), nn.GLU(3)), [_picture(3)]),
-    ("in place", nn.Sequential(nn.ReLU6(inplace=True), nn.Mish(inplace=True), nn.Threshold(0, 0, inplace=True)), [_picture(3)]),
+    (
+        "in place",
+        nn.Sequential(nn.ReLU6(inplace=True), nn.Mish(inplace=True), nn.Threshold(0, 0, inplace=True)),
+        [_picture(3)],
+    ),
     ("pools", nn.Sequential(nn.MaxPool2d(2), nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(1)), [_picture(3)]),
     ("sizes", nn.Sequential(nn.Upsample(scale_factor=2, mode="bilinear"), nn.PixelUnshuffle(2)), [_picture(3)]),
     ("borders", nn.Sequential(nn.ReflectionPad2d(1), nn.ZeroPad2d(1), nn.Flatten()), [_picture(3)]),
@@ -201,13 +211,43 @@ def _dictionary(model, batch):
 
 LAYER = nn.Linear(4, 4, bias=False)
 STRUCTURES = [
-    ("a mapping", Function(_dictionary, layer=LAYER), ({"left": torch.rand(2, 4), "more": [torch.rand(4)]},), {}, 2 * 16),
-    ("a list", Function(lambda m, xs: [m.layer(x) for x in xs], layer=LAYER), ([torch.rand(2, 4)] * 3,), {}, 3 * 2 * 16),
+    (
+        "a mapping",
+        Function(_dictionary, layer=LAYER),
+        ({"left": torch.rand(2, 4), "more": [torch.rand(4)]},),
+        {},
+        2 * 16,
+    ),
+    (
+        "a list",
+        Function(lambda m, xs: [m.layer(x) for x in xs], layer=LAYER),
+        ([torch.rand(2, 4)] * 3,),
+        {},
+        3 * 2 * 16,
+    ),
     ("names", Function(lambda m, *, a, b: m.layer(a) + b, layer=LAYER), (), {"a": torch.rand(2, 4), "b": 1.0}, 2 * 16),
     ("the data decides", Function(_branching, layer=LAYER), (torch.rand(2, 4),), {}, 2 * 2 * 16),
-    ("a loop", Function(lambda m, x, n: [x := m.layer(x) for _ in range(n)], layer=LAYER), (torch.rand(2, 4), 5), {}, 160),
-    ("numpy inside", Function(lambda m, x: torch.from_numpy(m.layer(x).numpy()), layer=LAYER), (torch.rand(2, 4),), {}, 32),
-    ("a device of its own", Function(lambda m, x: m.layer(x + torch.ones(4, device="cpu")), layer=LAYER), (torch.rand(2, 4),), {}, 32),
+    (
+        "a loop",
+        Function(lambda m, x, n: [x := m.layer(x) for _ in range(n)], layer=LAYER),
+        (torch.rand(2, 4), 5),
+        {},
+        160,
+    ),
+    (
+        "numpy inside",
+        Function(lambda m, x: torch.from_numpy(m.layer(x).numpy()), layer=LAYER),
+        (torch.rand(2, 4),),
+        {},
+        32,
+    ),
+    (
+        "a device of its own",
+        Function(lambda m, x: m.layer(x + torch.ones(4, device="cpu")), layer=LAYER),
+        (torch.rand(2, 4),),
+        {},
+        32,
+    ),
     ("nothing returned", Function(lambda m, x: m.layer(x).shape[0], layer=LAYER), (torch.rand(2, 4),), {}, 32),
 ]
 

@@ -17,7 +17,9 @@ from zoo.pynet import PyNET, PyNETQxQ
 @pytest.mark.parametrize("side", [64, 128])
 @pytest.mark.parametrize("build", [PyNET, PyNETQxQ])
 def test_predicted_memory_is_what_the_allocator_gives_out(build, side):
-    report = profile(build(width=8, instance_norm_level_1=False), torch.empty(1, 4, side, side, device="meta"), memory=True)
+    report = profile(
+        build(width=8, instance_norm_level_1=False), torch.empty(1, 4, side, side, device="meta"), memory=True
+    )
     assert report.memory.method == "allocator events"
     assert report.activations.cpu_peak == pytest.approx(report.memory.peak, rel=0.1)
 
@@ -60,7 +62,9 @@ def test_models_are_timed_in_turn_after_a_warm_up(monkeypatch):
 def test_few_calls_noise_and_infinite_outputs_are_warned_about(monkeypatch):
     ticks = iter(range(100_000))
     monkeypatch.setattr(latencies, "perf_counter", lambda: float(next(ticks)) ** 2)
-    (found, _) = latency({"m": Counting("infinite", [])}, Call.of(torch.ones(1)), "cpu", predicted={"m": 0}, max_seconds=9)
+    (found, _) = latency(
+        {"m": Counting("infinite", [])}, Call.of(torch.ones(1)), "cpu", predicted={"m": 0}, max_seconds=9
+    )
     text = "; ".join(found["m"].warnings)
     assert f"only {found['m'].calls} calls" in text
     assert "NaN or infinite" in text
@@ -107,7 +111,10 @@ def _conv(kernel, **options):
         ([nn.Conv2d(1, 1, 5), nn.Conv2d(1, 1, 3)], "7x7"),  # the output loses its borders
         ([_conv(1)], "1x1"),
         ([nn.Upsample(scale_factor=2), _conv(3)], "2x2"),  # one position reaches four of twice as many
-        ([_conv(3, stride=2), _conv(3)], "8x8"),  # it reaches three outputs or four, by its place: four times the stride
+        (
+            [_conv(3, stride=2), _conv(3)],
+            "8x8",
+        ),  # it reaches three outputs or four, by its place: four times the stride
         ([_conv(9) for _ in range(10)], "81x81"),  # larger than the first sizes that are tried
     ],
 )

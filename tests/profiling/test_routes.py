@@ -78,7 +78,11 @@ def test_a_size_that_does_not_fit_names_the_module_the_sizes_and_the_next_that_d
         (nn.Linear(4, 2), torch.rand(3, 5), r"^Linear takes 4 features, got 5 \(input 3x5\)"),
         (nn.Linear(4, 2), (), r"^Linear: no inputs were given; it is forward\(input\)"),
         (nn.Linear(4, 2), {"inptu": torch.rand(4)}, r"^Linear: .*'input'.*; it is forward\(input\)"),
-        (nn.Sequential(nn.LazyLinear(3)), torch.rand(1, 3), "^Sequential: 0 is lazy and has no weights yet; .*--materialize"),
+        (
+            nn.Sequential(nn.LazyLinear(3)),
+            torch.rand(1, 3),
+            "^Sequential: 0 is lazy and has no weights yet; .*--materialize",
+        ),
         (nn.Sequential(nn.Embedding(4, 2)), torch.rand(3), r"fails at `0` \(.*line.*\): .*(indices|Long|int)"),
     ],
 )
@@ -157,7 +161,7 @@ def test_megapixels_are_those_of_the_larger_picture_rounded_up_to_what_fits():
 
 
 def test_a_comparison_says_whose_mistake_it_is():
-    with pytest.raises(ShapeError, match="^wide: Linear takes 3 features, got 2"):
+    with pytest.raises(ShapeError, match=r"^wide: Linear takes 3 features, got 2"):
         compare({"narrow": nn.Linear(2, 2), "wide": nn.Linear(3, 2)}, torch.rand(2))
     with pytest.raises(DataError, match="no models"):
         compare({}, torch.rand(2))

@@ -137,16 +137,20 @@ def test_a_comparison_leaves_no_mark():
         _same(state, _state(model))
 
 
+def _ruin(model):
+    model(PICTURE)
+    model.seen = torch.ones(7)
+    model.stem.weight.requires_grad_(requires_grad=False)
+    raise ZeroDivisionError
+
+
 def test_the_guard_mends_what_escapes_a_copy():
     """A forward that has hold of the original changes it, wherever it is called from."""
     model = Restless()
     model.forward = type(model).forward.__get__(model)
     before = _state(model)
     with pytest.raises(ZeroDivisionError), untouched(model):
-        model(PICTURE)
-        model.seen = torch.ones(7)
-        model.stem.weight.requires_grad_(requires_grad=False)
-        raise ZeroDivisionError
+        _ruin(model)
     after = _state(model)
     for state in (before, after):
         state.pop("calls"), state.pop("plain")  # the very lists are its own
