@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import nn
 
 from compresskit.profiling import backends
@@ -16,7 +17,7 @@ from compresskit.profiling.formulas import in_registry
 from compresskit.profiling.record import Record, without_fast_path
 from compresskit.profiling.routes import Observed, observe, prepared
 from compresskit.profiling.sizes import smallest_fitting
-from compresskit.profiling.twins import own_device, real_copy, untouched
+from compresskit.profiling.twins import own_device, real_copy, untouched, zeroed
 
 TRACED_LIMIT = 30_000_000_000
 """MACs up to which a small copy is run for fvcore."""
@@ -95,8 +96,12 @@ def _fvcore(model: nn.Module, call: Call) -> Verdict:
     ours = _macs(observed.record)
     if ours > TRACED_LIMIT:
         return Verdict("fvcore", "cannot run", f"it needs a real run, here of {ours / 1e9:.0f} G MACs")
-    device = own_device(model)
-    theirs, unsupported = backends.fvcore_macs(real_copy(model, device), small.on(device))
+    if observed.route in ("meta", "fake"):
+        copied, device = zeroed(model), torch.device("cpu")
+    else:  # the values decide what runs
+        device = own_device(model)
+        copied = real_copy(model, device)
+    theirs, unsupported = backends.fvcore_macs(copied, small.on(device))
     return _verdict("fvcore", theirs, ours, small, _why_fvcore(ours - theirs, observed.record, unsupported))
 
 

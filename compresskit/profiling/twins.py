@@ -49,6 +49,22 @@ def real_copy(model: nn.Module, device: torch.device | str) -> nn.Module:
     return _copied(model, {id(tensor): tensor.detach().clone() for tensor in computed}).to(device).eval()
 
 
+def zeroed(model: nn.Module) -> nn.Module:
+    """A copy in eval mode on the CPU that can run in next to no memory: each parameter is one zero, seen many times.
+
+    Raises:
+        DataError: The model cannot be copied.
+    """
+
+    def zero(tensor: Tensor) -> Tensor:
+        if not isinstance(tensor, nn.Parameter):
+            return torch.zeros_like(tensor, device="cpu") if tensor.is_meta else tensor.detach().to("cpu", copy=True)
+        spread = torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)
+        return nn.Parameter(spread, requires_grad=tensor.requires_grad)
+
+    return weightless(model, zero)
+
+
 def own_device(model: nn.Module) -> torch.device:
     """Where a model's first tensor is; the CPU for one without."""
     first = next(chain(model.parameters(), model.buffers()), None)
