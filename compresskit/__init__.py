@@ -16,17 +16,19 @@ from compresskit.errors import TapError as TapError
 if TYPE_CHECKING:
     from compresskit.distill import curricula as curricula
     from compresskit.distill.distiller import ProgressiveDistiller as ProgressiveDistiller
-    from compresskit.distill.stage import Match as Match
+    from compresskit.distill.match import Match as Match
+    from compresskit.distill.match import Splice as Splice
+    from compresskit.distill.match import Task as Task
     from compresskit.distill.stage import Stage as Stage
-    from compresskit.distill.stage import Task as Task
     from compresskit.recipe.load import load_recipe as load_recipe
     from compresskit.recipe.run import run_recipe as run_recipe
 
 _HOMES = {
-    "Match": "compresskit.distill.stage",
+    "Match": "compresskit.distill.match",
     "ProgressiveDistiller": "compresskit.distill.distiller",
     "Stage": "compresskit.distill.stage",
-    "Task": "compresskit.distill.stage",
+    "Splice": "compresskit.distill.match",
+    "Task": "compresskit.distill.match",
     "curricula": "compresskit.distill",
     "load_recipe": "compresskit.recipe.load",
     "run_recipe": "compresskit.recipe.run",
@@ -39,6 +41,7 @@ __all__ = [
     "ProgressiveDistiller",
     "RecipeError",
     "ShapeError",
+    "Splice",
     "Stage",
     "TapError",
     "Task",

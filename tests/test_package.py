@@ -19,6 +19,7 @@ PUBLIC = [
     "ProgressiveDistiller",
     "RecipeError",
     "ShapeError",
+    "Splice",
     "Stage",
     "TapError",
     "Task",

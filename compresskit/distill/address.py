@@ -30,6 +30,11 @@ class Address:
     def __str__(self) -> str:
         return self.text
 
+    @property
+    def key(self) -> str:
+        """The same text for all ways to write this address."""
+        return f"{self.path}#{self.call or 0}@{self.port}{''.join(f'[{part!r}]' for part in self.selectors)}"
+
 
 def parse_address(text: str) -> Address:
     """Read an address.
@@ -54,6 +59,12 @@ def parse_address(text: str) -> Address:
         position = part.end()
     call = None if match["call"] is None else int(match["call"])
     return Address(text, match["path"], call, match["port"] or "out", tuple(selectors))
+
+
+def split_model(text: str) -> tuple[str, str]:
+    """The model that an address names before a colon, or "", and the rest: `"big:layer3"` is ("big", "layer3")."""
+    name, colon, rest = text.partition(":")
+    return (name, rest) if colon and name.isidentifier() else ("", text)
 
 
 def unwrap(model: nn.Module) -> nn.Module:

@@ -4,7 +4,7 @@ import hashlib
 import io
 import os
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -14,6 +14,7 @@ from safetensors.torch import save
 from torch import nn
 
 from compresskit.distill.describe import describe
+from compresskit.distill.models import Models
 from compresskit.distill.stage import Stage
 from compresskit.errors import CheckpointError
 
@@ -80,13 +81,21 @@ class Checkpoints:
 
 
 def fingerprint(
-    stages: tuple[Stage, ...], student: nn.Module, teachers: Mapping[str, nn.Module], seed: int, precision: str
+    stages: tuple[Stage, ...], models: Models, learning: Collection[str], seed: int, precision: str
 ) -> dict[str, str]:
-    """What must be the same for a run to be continued, each part as a short hash or value."""
+    """What must be the same for a run to be continued, each part as a short hash or value.
+
+    Of a model that learns only the names and shapes count: its weights are the run's own.
+    """
+    teachers = [
+        f"{name} {_structure(teacher) if name in learning else weights_digest(teacher)}"
+        for name, teacher in models.teachers.items()
+    ]
     return {
         "stages": _digest([describe(stage) for stage in stages]),
-        "student": _digest([f"{name} {tuple(t.shape)} {t.dtype}" for name, t in _tensors(student).items()]),
-        "teacher": _digest([f"{name} {weights_digest(teacher)}" for name, teacher in teachers.items()]),
+        "student": _structure(models.student),
+        "teacher": _digest(teachers),
+        "views": _digest([f"{name} {describe(view)}" for name, view in sorted(models.views.items())]),
         "seed": str(seed),
         "precision": precision,
     }
@@ -118,6 +127,10 @@ def weights_digest(model: nn.Module) -> str:
 def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     """A model's parameters and buffers by name; what it keeps beside them in its state is its own business."""
     return {name: value for name, value in model.state_dict().items() if isinstance(value, torch.Tensor)}
+
+
+def _structure(model: nn.Module) -> str:
+    return _digest([f"{name} {tuple(t.shape)} {t.dtype}" for name, t in _tensors(model).items()])
 
 
 def _digest(lines: list[str]) -> str:

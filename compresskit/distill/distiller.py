@@ -13,10 +13,14 @@ from compresskit.data import own_randomness
 from compresskit.distill.address import unwrap
 from compresskit.distill.feed import Unpack, moved, unpack_batch
 from compresskit.distill.interrupt import deferred_interrupt
+from compresskit.distill.judge import Evaluate
+from compresskit.distill.models import TEACHER, Models, View
+from compresskit.distill.ownloop import OwnLoop
 from compresskit.distill.plan import Plan, plan_stages
 from compresskit.distill.progress import shown
-from compresskit.distill.session import Evaluate, Session, StageResult
+from compresskit.distill.session import Session, StageResult
 from compresskit.distill.stage import Stage
+from compresskit.distill.terms import Learned
 from compresskit.errors import RecipeError, close_names
 
 
@@ -25,7 +29,7 @@ class Result:
     """What `fit` gives back."""
 
     student: nn.Module
-    """The very object that was passed in, trained."""
+    """The very object that was passed in, trained; where the last stage averages weights, a copy that has these."""
     history: list[dict[str, Any]]
     """A record a step, as in `metrics.jsonl`."""
     stages: list[StageResult]
@@ -35,12 +39,15 @@ class ProgressiveDistiller:
     """Distils a teacher into a student, stage by stage.
 
     Args:
-        teacher: Any module; None where no stage has matches; `{"name": module}` for several.
+        teacher: Any module; None where no stage has matches; `{"name": module}` for several. One that stands on the
+            student's side of a term learns, too; the others are frozen.
         student: Any module. It is trained in place.
         stages: What to learn, in which order; see `compresskit.curricula`.
         seed: Decides adapters' initial values, dropout and the order of replayed loaders.
         device: "auto" takes CUDA where there is a device; else a torch device name.
         precision: "fp32", or "bf16" for autocast forwards; losses are computed in float32 or better either way.
+        views: What a model is given of a batch's inputs, where that is not all of them as they are: a callable by the
+            model's name, `"student"` and `"teacher"` or the teachers' own. See `compresskit.distill.views`.
         out: Folder for metrics, checkpoints and the student's weights; None writes nothing.
 
     Raises:
@@ -56,23 +63,26 @@ class ProgressiveDistiller:
         seed: int = 0,
         device: str | torch.device = "auto",
         precision: str = "fp32",
+        views: Mapping[str, View] | None = None,
         out: str | Path | None = None,
     ) -> None:
         self.student = student
-        teachers = {} if teacher is None else {"": teacher} if isinstance(teacher, nn.Module) else dict(teacher)
-        self.teachers = {name: unwrap(module) for name, module in teachers.items()}
+        teachers = {} if teacher is None else {TEACHER: teacher} if isinstance(teacher, nn.Module) else dict(teacher)
+        bare = {name: unwrap(module) for name, module in teachers.items()}
+        self.models = Models(unwrap(student), bare, dict(views or {}))
         self.stages = tuple(stages)
         self.seed = seed
         self.device = _device(device)
         self.precision = precision
         self.out = None if out is None else Path(out)
-        self._bare = unwrap(student)
+        self._learned: Learned | None = None
+        """Adapters of `stage`; a run of `fit` has its own."""
         self._check()
 
     def __repr__(self) -> str:
-        teachers = ", ".join(type(teacher).__name__ for teacher in self.teachers.values()) or "no teacher"
+        teachers = ", ".join(type(teacher).__name__ for teacher in self.models.teachers.values()) or "no teacher"
         stages = " -> ".join(stage.name for stage in self.stages)
-        return f"ProgressiveDistiller({teachers} => {type(self._bare).__name__}: {stages})"
+        return f"ProgressiveDistiller({teachers} => {type(self.models.student).__name__}: {stages})"
 
     def plan(self, batch: Any, unpack: Unpack | None = None) -> Plan:
         """Trace one batch through every stage without training: taps, shapes, adapters, what trains, cost.
@@ -80,9 +90,31 @@ class ProgressiveDistiller:
         Nothing is changed. `print(distiller.plan(batch))` shows it.
         """
         inputs, targets = (unpack or unpack_batch)(batch)
-        device = next((parameter.device for parameter in self._bare.parameters()), torch.device("cpu"))
-        models = self._bare, self.teachers
-        return plan_stages(self.stages, *models, self.seed, moved(inputs, device), moved(targets, device))
+        device = _home(self.models.student)
+        return plan_stages(self.stages, self.models, self.seed, moved(inputs, device), moved(targets, device))
+
+    def stage(
+        self, index: int, batch: Any = None, *, steps: int | None = None, unpack: Unpack | None = None
+    ) -> OwnLoop:
+        """One stage for a loop of your own: `with distiller.stage(0) as objective: loss, terms = objective(x, y)`.
+
+        Args:
+            index: Which stage, from 0; negative counts from the end.
+            batch: A batch to trace. Needed before `objective.parameters()`; without it the first call is traced.
+            steps: Optimizer steps that you will do, for the schedules of a stage in epochs.
+            unpack: Makes (inputs, targets) of the batch.
+
+        Raises:
+            RecipeError: There is no such stage.
+        """
+        if not -len(self.stages) <= index < len(self.stages):
+            raise RecipeError(f"stage {index}: there are {len(self.stages)} stages, counted from 0")
+        if self._learned is None:
+            self._learned = Learned(self.seed, _home(self.models.student))
+        loop = OwnLoop(self.stages, index % len(self.stages), self.models, self._learned, steps)
+        if batch is not None:
+            loop.bind((unpack or unpack_batch)(batch)[0])
+        return loop
 
     def fit(
         self,
@@ -98,7 +130,8 @@ class ProgressiveDistiller:
             train_loader: Anything that can be iterated again and again; batches are (inputs, targets), or mappings
                 with these keys.
             val_loader: Its terms are averaged at each stage's end.
-            evaluate: Called with the student, in eval mode and without gradients, at each stage's end.
+            evaluate: Called with the student, in eval mode and without gradients, at each stage's end, and inside a
+                stage as often as its `every` says.
             resume: False refuses a used folder; True demands a run to continue; "auto" continues one, starts a new
                 one, or returns a finished one.
             unpack: Makes (inputs, targets) of a batch of another form.
@@ -110,15 +143,14 @@ class ProgressiveDistiller:
         """
         if resume not in (True, False, "auto"):
             raise RecipeError(f"resume must be True, False or 'auto', got {resume!r}")
-        for model in (self._bare, *self.teachers.values()):
+        for model in (self.models.student, *self.models.teachers.values()):
             model.to(self.device)
         with ExitStack() as stack:
             display = stack.enter_context(shown())
             stack.enter_context(own_randomness(self.seed))
             interrupt = stack.enter_context(deferred_interrupt())
             session = Session(
-                self._bare,
-                self.teachers,
+                self.models,
                 self.stages,
                 seed=self.seed,
                 device=self.device,
@@ -130,7 +162,8 @@ class ProgressiveDistiller:
             stack.callback(session.close)
             session.restore(resume=resume)
             session.run(train_loader, val_loader, evaluate, unpack)
-            return Result(self.student, session.log.records, session.results)
+            student = self.student if session.given is self.models.student else session.given
+            return Result(student, session.log.records, session.results)
 
     def _check(self) -> None:
         for stage in self.stages:
@@ -142,12 +175,17 @@ class ProgressiveDistiller:
             raise RecipeError(
                 f"precision: unknown {self.precision!r}{close_names(str(self.precision), ('fp32', 'bf16'))}"
             )
-        mine = set(self._bare.parameters())
-        for name, teacher in self.teachers.items():
+        mine = set(self.models.student.parameters())
+        for name, teacher in self.models.teachers.items():
             if mine & set(teacher.parameters()):
-                raise RecipeError(
-                    f"teacher {name!r} shares parameters with the student; give it a copy (copy.deepcopy)"
-                )
+                raise RecipeError(f"{name} shares parameters with the student; give it a copy (copy.deepcopy)")
+        for stage in self.stages:  # a model that is not there should be missed at once
+            self.models.check(stage)
+
+
+def _home(model: nn.Module) -> torch.device:
+    """Where a model is."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
 def _device(device: str | torch.device) -> torch.device:

@@ -13,15 +13,17 @@ Unpack = Callable[[Any], tuple[Any, Any]]
 
 
 def unpack_batch(batch: Any) -> tuple[Any, Any]:
-    """(inputs, targets) of a 2-sequence or of a mapping with these keys.
+    """(inputs, targets) of a 2-sequence or of a mapping with these keys; a tensor, or a list of one, has no targets.
 
     Raises:
         DataError: The batch is neither; the message says what `unpack` is for.
     """
     if isinstance(batch, Mapping) and "inputs" in batch:
         return batch["inputs"], batch.get("targets")
-    if isinstance(batch, (tuple, list)) and len(batch) == 2:
-        return batch[0], batch[1]
+    if isinstance(batch, Tensor):
+        return batch, None
+    if isinstance(batch, (tuple, list)) and len(batch) in (1, 2):
+        return batch[0], batch[1] if len(batch) == 2 else None
     found = f"keys {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else type(batch).__name__
     found += f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""
     raise DataError(

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,8 +13,11 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from compresskit import resolve
+from compresskit.distill.average import moving_average
+from compresskit.distill.groups import check_groups, parameter_groups
 from compresskit.distill.objective import Objective, inputs_device, tensors_in
 from compresskit.distill.stage import Stage
+from compresskit.distill.watch import Watch
 from compresskit.errors import DataError, RecipeError, TrainingError
 
 
@@ -22,19 +26,21 @@ class StageLoop:
 
     Args:
         objective: Entered by the caller.
-        parameters: What of the student trains.
+        parameters: What of the models trains, by name.
         half: The autocast type of the forwards, or None for full precision.
     """
 
-    def __init__(self, objective: Objective, parameters: Sequence[nn.Parameter], half: torch.dtype | None) -> None:
+    def __init__(self, objective: Objective, parameters: Mapping[str, nn.Parameter], half: torch.dtype | None) -> None:
         self.objective = objective
         self.stage = objective.stage
         self.half = half
-        beside = [p for module in objective.modules() for p in module.parameters() if p.requires_grad]
-        self.parameters = [*parameters, *beside]
-        groups = [{"params": list(parameters)}, *([{"params": beside}] if beside else [])]
-        self.optimizer = _optimizer(self.stage, groups)
+        beside = objective.beside()
+        self.parameters = [*parameters.values(), *beside.values()]
+        self.optimizer = _optimizer(self.stage, parameter_groups(self.stage, parameters, beside))
         self.scheduler = _scheduler(self.stage, self.optimizer, objective.steps)
+        student = objective.models.student
+        self.average = None if self.stage.ema is None else moving_average(student, self.stage.ema)
+        self.watch = Watch(self.stage.best, self.stage.until)
         self._clock = time.perf_counter()
 
     def update(self, batches: Sequence[tuple[Any, Any]]) -> dict[str, Any]:
@@ -47,13 +53,16 @@ class StageLoop:
         self.optimizer.zero_grad(set_to_none=True)
         sums: Tensor | None = None
         names: list[str] = []
+        norms: dict[str, float] = {}
         for (inputs, targets), size in zip(batches, sizes, strict=True):
             share = size / sum(sizes)
             with torch.autocast(inputs_device(inputs), dtype=self.half, enabled=self.half is not None):
-                loss, terms = self.objective(inputs, targets)
+                terms = self.objective.values(inputs, targets)
+            loss = self.objective.total(terms)
+            norms = norms or self._gradient_norms(terms)
             (loss * share).backward()
             names = list(terms)
-            values = torch.stack([loss.detach(), *terms.values()]) * share
+            values = torch.stack([loss.detach(), *(value.detach() for value in terms.values())]) * share
             sums = values if sums is None else sums + values
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         norm = get_total_norm(gradients)
@@ -69,20 +78,63 @@ class StageLoop:
         self.optimizer.step()
         if self.scheduler is not None:
             self.scheduler.step()
-        weights = self.objective.weights()
+        if self.average is not None:
+            self.average.update_parameters(self.objective.models.student)
+        terms = self._told(dict(zip(names, term_values, strict=True)), norms)
         before, self._clock = self._clock, time.perf_counter()
         return {
             "loss": loss_value,
-            "terms": {n: {"value": v, "weight": weights[n]} for n, v in zip(names, term_values, strict=True)},
+            "terms": terms,
             "lr": rate,
             "samples_per_s": sum(sizes) / max(self._clock - before, 1e-9),
         }
 
+    def _told(self, values: Mapping[str, float], norms: Mapping[str, float]) -> dict[str, dict[str, float]]:
+        weights = self.objective.weights()
+        return {
+            name: {
+                "value": value,
+                "weight": weights[name],
+                **({"gradient_norm": norms[name]} if name in norms else {}),
+            }
+            for name, value in values.items()
+        }
+
+    def _gradient_norms(self, terms: Mapping[str, Tensor]) -> dict[str, float]:
+        """The norm of each unweighted term's own gradient over all that trains, where the stage asks for it."""
+        if self.stage.gradient_norms is None or self.objective.step % self.stage.gradient_norms:
+            return {}
+        norms = {}
+        for name, value in terms.items():
+            if value.requires_grad:
+                found = torch.autograd.grad(value, self.parameters, retain_graph=True, allow_unused=True)
+                norms[name] = float(get_total_norm([gradient for gradient in found if gradient is not None]))
+            else:
+                norms[name] = 0.0
+        return norms
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, the student has the averaged weights, where the stage averages them."""
+        if self.average is None:
+            yield
+            return
+        pairs = list(zip(self.objective.models.student.parameters(), self.average.module.parameters(), strict=True))
+        _exchange(pairs)
+        try:
+            yield
+        finally:
+            _exchange(pairs)
+
     def state_dict(self) -> dict[str, Any]:
-        """The states of optimizer and scheduler."""
+        """All that a stage needs to go on, besides the models."""
+        previous = self.objective.forwards.previous
         return {
             "optimizer": self.optimizer.state_dict(),
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "previous": None if previous is None else previous.state_dict(),
+            "watch": self.watch.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -90,6 +142,11 @@ class StageLoop:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        if self.objective.forwards.previous is not None:
+            self.objective.forwards.previous.load_state_dict(state["previous"])
+        self.watch.load_state_dict(state["watch"])
 
     def _check_finite(self, terms: Mapping[str, float], norm: float) -> None:
         where = f"stage {self.stage.name!r}, step {self.objective.step}"
@@ -101,6 +158,11 @@ class StageLoop:
             raise TrainingError(
                 f"{where}: the gradient is {norm} though every term is finite ({', '.join(terms)}).\n{advice}"
             )
+
+
+def _exchange(pairs: Iterable[tuple[Tensor, Tensor]]) -> None:
+    for one, other in pairs:
+        one.data, other.data = other.data, one.data
 
 
 def batch_size(inputs: Any) -> int:
@@ -117,11 +179,14 @@ def batch_size(inputs: Any) -> int:
 
 def _optimizer(stage: Stage, groups: list[dict[str, Any]]) -> Optimizer:
     where = f"stage {stage.name!r}: optimizer"
-    if stage.optimizer is None:
-        return AdamW(groups, lr=1e-3)
-    made = _made(stage.optimizer, groups, kind="optimizer", where=where)
+    made = (
+        AdamW(groups, lr=1e-3)
+        if stage.optimizer is None
+        else _made(stage.optimizer, groups, kind="optimizer", where=where)
+    )
     if not isinstance(made, Optimizer):
         raise RecipeError(f"{where} must give a torch Optimizer, got {type(made).__name__}")
+    check_groups(stage, made)
     return made
 
 

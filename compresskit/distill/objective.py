@@ -1,31 +1,29 @@
 """The loss of one stage: a batch's inputs and targets in, one differentiable number and its terms out."""
 
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from compresskit.distill.preserved import preserved
+from compresskit.distill.forwards import Forwards
+from compresskit.distill.match import Match
+from compresskit.distill.models import Models, Point
 from compresskit.distill.schedules import value_at
-from compresskit.distill.stage import Match, Stage
-from compresskit.distill.taps import Taps
+from compresskit.distill.stage import Stage
 from compresskit.distill.terms import Learned, Term, bind_match, bind_task
-from compresskit.distill.trace import Trace, trace
-from compresskit.errors import RecipeError, ShapeError, close_names
+from compresskit.errors import CompressKitError
 
 
 class Objective:
     """`loss, terms = objective(inputs, targets)`, inside `with objective:`.
 
     `loss` is what to call `.backward()` on: the weighted sum of the stage's terms. `terms` are their unweighted,
-    detached values. Teacher and student each run once, and only as far as the terms read.
+    detached values. Each model runs once, and only as far as the terms read.
 
     Args:
         stage: Whose matches and tasks count.
-        student: The model that learns.
-        teachers: By name; a single one has the name "".
+        models: The student and its teachers.
         learned: Where adapters and losses with parameters live.
         inputs: A batch's inputs, traced once to find shapes.
         steps: Steps of the stage, for its schedules.
@@ -36,89 +34,92 @@ class Objective:
         ShapeError: No adapter can be built between two taps.
     """
 
-    def __init__(
-        self,
-        stage: Stage,
-        student: nn.Module,
-        teachers: Mapping[str, nn.Module],
-        learned: Learned,
-        inputs: Any,
-        steps: int,
-    ) -> None:
+    def __init__(self, stage: Stage, models: Models, learned: Learned, inputs: Any, steps: int) -> None:
         self.stage = stage
+        self.models = models
         self.steps = steps
+        self._learned = learned
         self.step = 0
         """Where in the stage the schedules stand."""
-        specs = stage.terms
-        points = {name: _teacher_point(spec, teachers) for name, spec in specs.items() if isinstance(spec, Match)}
-        self.student_trace = trace(student, _unique(spec.student for spec in specs.values()), inputs, train=True)
-        self.teacher_traces: dict[str, Trace] = {
-            name: trace(teachers[name], _unique(tap for at, tap in points.values() if at == name), inputs, train=False)
-            for name in _unique(at for at, _ in points.values())
-        }
+        self.sides = {name: _sides(term, models) for name, term in stage.terms.items()}
+        """The taps on the student's and on the teacher's side of each term."""
+        self.learners = models.learners(stage.terms.values())
+        """Names of the models that learn."""
+        points = [point for sides in self.sides.values() for side in sides for point in side]
+        self.forwards = Forwards(stage, models, points, self.learners, learned, inputs)
         self.terms: dict[str, Term] = {}
-        for name, spec in specs.items():
-            where = f"stage {stage.name!r}: {name}"
+        for name, spec in stage.terms.items():
+            where, (student, teacher) = f"stage {stage.name!r}: {name}", self.sides[name]
             if isinstance(spec, Match):
-                self.terms[name] = bind_match(spec, points[name], self._shapes(spec, points[name]), learned, where)
+                self.terms[name] = bind_match(spec, student, teacher, self.shapes(name), learned, where)
             else:
-                self.terms[name] = bind_task(spec, learned, where)
-        self._teachers = [teachers[name] for name in self.teacher_traces]
-        self._taps = Taps(student, self.student_trace.shapes, clone=self.student_trace.overwritten)
-        self._teacher_taps = {
-            name: Taps(teachers[name], seen.shapes, clone=seen.overwritten)
-            for name, seen in self.teacher_traces.items()
-        }
+                self.terms[name] = bind_task(spec, student[0], learned, where)
 
     def modules(self) -> list[nn.Module]:
         """Adapters and losses of this stage that may hold parameters."""
-        return list(dict.fromkeys(module for term in self.terms.values() for module in term.modules()))
+        of_terms = [module for term in self.terms.values() for module in term.modules()]
+        return list(dict.fromkeys([*self.forwards.modules(), *of_terms]))
+
+    def beside(self) -> dict[str, nn.Parameter]:
+        """What trains beside the models, by name: the parameters of adapters and losses."""
+        modules = set(self.modules())
+        return {
+            f"{key}.{name}": parameter
+            for key, module in self._learned.modules.items()
+            if module in modules
+            for name, parameter in module.named_parameters()
+            if parameter.requires_grad
+        }
 
     def feeds(self) -> set[str]:
-        """Names of the student's parameters that the stage's terms read."""
-        return {name for names in self.student_trace.feeds.values() for name in names}
+        """Names of the parameters that the stage's terms read."""
+        return self.forwards.feeds(point for student, _ in self.sides.values() for point in student)
+
+    def shapes(self, name: str) -> tuple[list[torch.Size], list[torch.Size]]:
+        """The traced shapes on both sides of a term; a task has none on the second."""
+        student, teacher = ([self.forwards.shape(point) for point in side] for side in self.sides[name])
+        return student, teacher
 
     def weights(self) -> dict[str, float]:
         """The weight of each term at the present step."""
         return {name: value_at(term.spec.weight, self.step, self.steps) for name, term in self.terms.items()}
 
     def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            stack.enter_context(preserved(*self._teachers, buffers=True))
-            for teacher in self._teachers:
-                teacher.eval().requires_grad_(requires_grad=False)
-            for taps in (self._taps, *self._teacher_taps.values()):
-                stack.enter_context(taps)
-            self._held = stack.pop_all()
+        self.forwards.__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._held.__exit__(*error)
+        self.forwards.__exit__(*error)
 
     def __call__(self, inputs: Any, targets: Any = None) -> tuple[Tensor, dict[str, Tensor]]:
         """The stage's loss on one batch, and its unweighted terms."""
-        with torch.no_grad():
-            for taps in self._teacher_taps.values():
-                taps.forward(inputs)
-        self._taps.forward(inputs)
+        values = self.values(inputs, targets)
+        return self.total(values), {name: value.detach() for name, value in values.items()}
+
+    def values(self, inputs: Any, targets: Any = None) -> dict[str, Tensor]:
+        """The unweighted terms on one batch, differentiable."""
+        self.forwards.run(inputs)
         with torch.autocast(inputs_device(inputs), enabled=False):
             values = {name: self._value(name, term, targets) for name, term in self.terms.items()}
-        for taps in (self._taps, *self._teacher_taps.values()):
-            taps.clear()
+        self.forwards.clear()
+        return values
+
+    def total(self, values: Mapping[str, Tensor]) -> Tensor:
+        """The weighted sum of the terms."""
         weights = self.weights()
-        total = torch.stack([value * weights[name] for name, value in values.items()]).sum()
-        return total, {name: value.detach() for name, value in values.items()}
+        return torch.stack([value * weights[name] for name, value in values.items()]).sum()
 
     def _value(self, name: str, term: Term, targets: Any) -> Tensor:
-        student = self._taps[term.spec.student]
-        other = targets if term.teacher is None else self._teacher_taps[term.teacher[0]][term.teacher[1]]
+        student, teacher = self.sides[name]
+        tensors = [self.forwards[point] for point in student], [self.forwards[point].detach() for point in teacher]
         try:
-            return term.value(student, other, self.step, self.steps)
-        except ShapeError as error:
-            raise ShapeError(f"stage {self.stage.name!r}: {name}: {error}") from None
+            return term.value(*tensors, targets, self.step, self.steps)
+        except CompressKitError as error:
+            raise type(error)(f"stage {self.stage.name!r}: {name}: {error}") from None
 
-    def _shapes(self, match: Match, point: tuple[str, str]) -> tuple[torch.Size, torch.Size]:
-        return self.student_trace.shapes[match.student], self.teacher_traces[point[0]].shapes[point[1]]
+
+def _sides(term: Any, models: Models) -> tuple[tuple[Point, ...], tuple[Point, ...]]:
+    return models.student_points(term), models.teacher_points(term) if isinstance(term, Match) else ()
 
 
 def inputs_device(inputs: Any) -> str:
@@ -136,23 +137,3 @@ def tensors_in(value: Any) -> Iterable[Tensor]:
     elif isinstance(value, (tuple, list)):
         for item in value:
             yield from tensors_in(item)
-
-
-def _teacher_point(match: Match, teachers: Mapping[str, nn.Module]) -> tuple[str, str]:
-    """Which teacher a match reads, and where in it."""
-    if not teachers:
-        raise RecipeError(f"{match.name} needs a teacher, and there is none")
-    if "" in teachers:
-        return "", match.teacher
-    name, colon, address = match.teacher.partition(":")
-    if colon and name in teachers:
-        return name, address
-    if len(teachers) == 1 and not colon:
-        return next(iter(teachers)), match.teacher
-    if colon:
-        raise RecipeError(f"{match.name}: no teacher {name!r}{close_names(name, teachers)}")
-    raise RecipeError(f"{match.name}: say which teacher, as in '{next(iter(teachers))}:{match.teacher}'")
-
-
-def _unique(values: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(values))

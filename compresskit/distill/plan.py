@@ -1,7 +1,7 @@
 """The plan: what each stage will do, found by tracing one batch, before anything is trained."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +10,12 @@ from torch import nn
 
 from compresskit.data import own_randomness
 from compresskit.distill.loop import StageLoop
+from compresskit.distill.match import Match
+from compresskit.distill.models import Models
 from compresskit.distill.objective import Objective
 from compresskit.distill.preserved import preserved
-from compresskit.distill.stage import Match, Stage
-from compresskit.distill.terms import Learned, Term
+from compresskit.distill.stage import Stage
+from compresskit.distill.terms import Learned
 from compresskit.distill.trained import declared_parameters, fed_before
 
 
@@ -23,10 +25,10 @@ class PlannedTerm:
 
     name: str
     weight: str
-    student: tuple[int, ...]
-    """Shape at the student's tap."""
-    teacher: tuple[int, ...] | None
-    """Shape at the teacher's tap; None for a task."""
+    student: str
+    """Shape at the student's tap, `4x64x32x32`."""
+    teacher: str
+    """Shape at the teacher's tap; empty for a task."""
     adapter: str
     value: float
     """The unweighted loss on the traced batch, before any training."""
@@ -46,6 +48,7 @@ class PlannedStage:
     unreached: tuple[str, ...]
     """Names of declared parameters that no term reaches: they will not change."""
     optimizer: str
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +75,7 @@ class Plan:
 
 def plan_stages(
     stages: Sequence[Stage],
-    student: nn.Module,
-    teachers: Mapping[str, nn.Module],
+    models: Models,
     seed: int,
     inputs: Any,
     targets: Any,
@@ -83,48 +85,64 @@ def plan_stages(
     Raises:
         CompressKitError: What training would stumble over: taps, shapes, nodes, globs.
     """
+    student = models.student
     device = next((parameter.device for parameter in student.parameters()), torch.device("cpu"))
     learned = Learned(seed, device)
     planned = []
     for index, stage in enumerate(stages):
-        objective = Objective(stage, student, teachers, learned, inputs, stage.steps or 1)
-        names = declared_parameters(stage, student, objective.feeds(), fed_before(stages, index, student, inputs))
-        StageLoop(objective, [p for name, p in student.named_parameters() if name in names], None)  # can it be built?
-        with preserved(student, *objective.modules(), buffers=True), own_randomness(seed), objective, torch.no_grad():
-            student.eval()
+        objective = Objective(stage, models, learned, inputs, stage.steps or 1)
+        learners = {name: models.module(name) for name in objective.learners}
+        names = declared_parameters(stage, learners, objective.feeds(), fed_before(stages, index, models, inputs))
+        trained = {name: p for name, p in models.parameters(objective.learners) if name in names}
+        StageLoop(objective, trained, None)  # can it be built?
+        beside = [*learners.values(), *objective.modules()]
+        with preserved(*beside, buffers=True), own_randomness(seed), objective, torch.no_grad():
+            for learner in learners.values():
+                learner.eval()
             _, values = objective(inputs, targets)
-        planned.append(_planned(stage, objective, student, names, {name: float(v) for name, v in values.items()}))
+        planned.append(_planned(stage, objective, trained, {name: float(v) for name, v in values.items()}))
     total = sum(parameter.numel() for parameter in student.parameters())
-    return Plan(type(student).__name__, tuple(type(t).__name__ for t in teachers.values()), total, tuple(planned))
+    teachers = tuple(type(teacher).__name__ for teacher in models.teachers.values())
+    return Plan(type(student).__name__, teachers, total, tuple(planned))
 
 
 def _planned(
-    stage: Stage, objective: Objective, student: nn.Module, names: set[str], values: Mapping[str, float]
+    stage: Stage, objective: Objective, trained: Mapping[str, nn.Parameter], values: Mapping[str, float]
 ) -> PlannedStage:
-    sizes = {name: parameter.numel() for name, parameter in student.named_parameters()}
     beside = [parameter for module in objective.modules() for parameter in module.parameters()]
     optimizer = stage.optimizer or {"_target_": "torch.optim.AdamW", "lr": 1e-3}
     return PlannedStage(
         name=stage.name,
         length=f"{stage.steps} steps" if stage.steps else f"{stage.epochs} epochs",
-        terms=tuple(_planned_term(name, term, objective, values[name]) for name, term in objective.terms.items()),
-        trains=tuple(name for name in sizes if name in names),
-        trained_elements=sum(sizes[name] for name in names),
+        terms=tuple(_planned_term(name, objective, values[name]) for name in objective.terms),
+        trains=tuple(trained),
+        trained_elements=sum(parameter.numel() for parameter in trained.values()),
         adapter_elements=sum(parameter.numel() for parameter in beside),
-        unreached=tuple(sorted(names - objective.feeds())),
+        unreached=tuple(sorted(trained.keys() - objective.feeds())),
         optimizer=_node_text(optimizer),
+        warnings=tuple(_warnings(stage, objective)),
     )
 
 
-def _planned_term(name: str, term: Term, objective: Objective, value: float) -> PlannedTerm:
-    spec = term.spec
-    student = tuple(objective.student_trace.shapes[spec.student])
-    teacher = None if term.teacher is None else tuple(objective.teacher_traces[term.teacher[0]].shapes[term.teacher[1]])
-    adapter = "" if term.adapter is None else str(term.adapter).splitlines()[0]
-    if isinstance(spec, Match) and teacher and spec.adapter == "auto" and student[2:] != teacher[2:]:
-        adapter += (" + " if adapter else "") + f"resize to {'x'.join(map(str, teacher[2:]))}"
+def _warnings(stage: Stage, objective: Objective) -> Iterator[str]:
+    for name, term in objective.terms.items():
+        if term.entry.relational and stage.accumulate > 1:
+            yield f"{name} compares the samples of a batch with each other: with accumulate it sees one batch at a time"
+
+
+def _planned_term(name: str, objective: Objective, value: float) -> PlannedTerm:
+    term, (student, teacher) = objective.terms[name], objective.shapes(name)
+    spec, adapter = term.spec, ""
+    if term.glue is not None and term.glue.adapter is not None:
+        adapter = str(term.glue.adapter).splitlines()[0]
+    if isinstance(spec, Match) and spec.adapter == "auto" and len(teacher) == 1 and student[0][2:] != teacher[0][2:]:
+        adapter += (" + " if adapter else "") + f"resize to {'x'.join(map(str, teacher[0][2:]))}"
     weight = f"{spec.weight:g}" if isinstance(spec.weight, (int, float)) else _node_text(spec.weight)
-    return PlannedTerm(name, weight, student, teacher, adapter, value)
+    return PlannedTerm(name, weight, _sizes(student), _sizes(teacher), adapter, value)
+
+
+def _sizes(shapes: Sequence[torch.Size]) -> str:
+    return " + ".join("x".join(map(str, shape)) for shape in shapes)
 
 
 def _summary(stage: PlannedStage, parameters: int) -> str:
@@ -134,7 +152,7 @@ def _summary(stage: PlannedStage, parameters: int) -> str:
     if stage.unreached:
         shown = ", ".join(stage.unreached[:4]) + (", …" if len(stage.unreached) > 4 else "")
         text += f"\n   no term reaches {len(stage.unreached)} of them: {shown}"
-    return text
+    return text + "".join(f"\n   note: {warning}" for warning in stage.warnings)
 
 
 def _table(terms: Sequence[PlannedTerm]) -> Any:
@@ -143,8 +161,8 @@ def _table(terms: Sequence[PlannedTerm]) -> Any:
 
     table = Table("term", "weight", "student", "teacher", "adapter", "value now", box=box.SIMPLE_HEAD, pad_edge=False)
     for term in terms:
-        shapes = ("x".join(map(str, term.student)), "x".join(map(str, term.teacher or ())))
-        table.add_row(term.name.replace("[", r"\["), term.weight, *shapes, term.adapter, f"{term.value:.4g}")
+        name = term.name.replace("[", r"\[")
+        table.add_row(name, term.weight, term.student, term.teacher, term.adapter, f"{term.value:.4g}")
     return table
 
 

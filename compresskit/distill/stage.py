@@ -1,110 +1,14 @@
-"""Match, Task and Stage: what is imitated, what is supervised, and one step of a curriculum. Data, and nothing else."""
+"""Stage: one step of a curriculum. Data, and nothing else."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
-
-from compresskit.distill.address import parse_address
-from compresskit.distill.schedules import check_schedule, is_number
-from compresskit.errors import RecipeError, TapError
-from compresskit.losses.catalogue import check_options, is_schedule, resolve_loss
-
-
-@dataclass(frozen=True, init=False)
-class Match:
-    """One unit of imitation: a tensor of the student should look like a tensor of the teacher.
-
-    Args:
-        student: Address in the student.
-        teacher: Address in the teacher; None means the same one. With several teachers: `"name:address"`.
-        loss: A catalogue name, a dotted name or a callable `(student, teacher) -> scalar tensor`.
-        weight: Factor of the term in the stage's loss: a number, or a schedule over the stage's steps such as
-            `{"schedule": "linear", "start": 1.0, "end": 0.0}`.
-        adapter: `"auto"` builds what the shapes need, None builds nothing, a module or a node is used as it is.
-        options: Options of the loss, each a value or a schedule.
-
-    Raises:
-        RecipeError: A field cannot be understood; the message starts with the field.
-    """
-
-    student: str
-    teacher: str
-    loss: str | Callable[..., Any]
-    weight: float | Mapping[str, Any]
-    adapter: str | nn.Module | Mapping[str, Any] | None
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    def __init__(
-        self,
-        student: str,
-        teacher: str | None = None,
-        loss: str | Callable[..., Any] = "mse",
-        weight: float | Mapping[str, Any] = 1.0,
-        adapter: str | nn.Module | Mapping[str, Any] | None = "auto",
-        **options: Any,
-    ) -> None:
-        _check_address(student, "student")
-        _check_address(student if teacher is None else teacher, "teacher")
-        _check_term(loss, weight, options)
-        node = isinstance(adapter, nn.Module) or (isinstance(adapter, Mapping) and "_target_" in adapter)
-        if adapter not in ("auto", None) and not node:
-            raise RecipeError(f"adapter must be 'auto', null, a module or a node with _target_, got {adapter!r}")
-        _set(self, student=student, teacher=student if teacher is None else teacher, loss=loss, weight=weight)
-        _set(self, adapter=adapter, options=options)
-
-    @property
-    def name(self) -> str:
-        """What logs call this term."""
-        same = self.teacher == self.student
-        return (
-            f"{loss_name(self.loss)}({self.student})"
-            if same
-            else f"{loss_name(self.loss)}({self.student}, {self.teacher})"
-        )
-
-
-@dataclass(frozen=True, init=False)
-class Task:
-    """A supervised term: a tensor of the student against something computed from the batch's target.
-
-    Args:
-        loss: A catalogue name, a dotted name or a callable `(student, target) -> scalar tensor`.
-        student: Address in the student; `"."` is its output.
-        target: None takes the batch's target as it is; a callable, or a node that builds one, maps it.
-        weight: Factor of the term: a number or a schedule.
-        options: Options of the loss, each a value or a schedule.
-
-    Raises:
-        RecipeError: A field cannot be understood; the message starts with the field.
-    """
-
-    loss: str | Callable[..., Any]
-    student: str
-    target: Callable[[Any], Any] | Mapping[str, Any] | None
-    weight: float | Mapping[str, Any]
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    def __init__(
-        self,
-        loss: str | Callable[..., Any],
-        student: str = ".",
-        target: Callable[[Any], Any] | Mapping[str, Any] | None = None,
-        weight: float | Mapping[str, Any] = 1.0,
-        **options: Any,
-    ) -> None:
-        _check_address(student, "student")
-        _check_term(loss, weight, options)
-        node = isinstance(target, Mapping) and "_target_" in target
-        if target is not None and not callable(target) and not node:
-            raise RecipeError(f"target must be null, a callable or a node with _target_, got {target!r}")
-        _set(self, loss=loss, student=student, target=target, weight=weight, options=options)
-
-    @property
-    def name(self) -> str:
-        """What logs call this term."""
-        return f"{loss_name(self.loss)}({self.student}, target)"
+from compresskit.distill.address import split_model
+from compresskit.distill.match import Match, Splice, Task
+from compresskit.distill.schedules import is_number
+from compresskit.distill.watch import parse_goal
+from compresskit.errors import RecipeError, close_names
 
 
 @dataclass(frozen=True)
@@ -119,10 +23,11 @@ class Stage:
     matches: Sequence[Match] = ()
     tasks: Sequence[Task] = ()
     train: str | Sequence[str] = ("*",)
-    """Globs over the student's parameter names; or "upstream": all that feeds this stage's terms; or "between":
-    all that lies past the points of the previous stage."""
+    """Globs over the names of the parameters that may learn: the student's, and `NAME:PARAMETER` of other models that
+    stand on the student's side of a term. Or "upstream": all that feeds this stage's terms; or "between": all that lies
+    past the points of the previous stage."""
     freeze: Sequence[str] = ()
-    """Globs over the student's parameter names that stay as they are, whatever `train` says."""
+    """Globs over the same names that stay as they are, whatever `train` says."""
     steps: int | None = None
     """Optimizer steps. Give either these or `epochs`."""
     epochs: int | None = None
@@ -135,6 +40,24 @@ class Stage:
     """Largest global gradient norm of everything that trains; larger ones are scaled down to it."""
     accumulate: int = 1
     """Batches an optimizer step. Each sample counts the same, also where an epoch ends in fewer or smaller batches."""
+    ema: float | None = None
+    """Decay of an exponential moving average of the student's weights, such as 0.999. The average is what is evaluated
+    and, after the last stage, what the run gives back; the student itself trains on as it is."""
+    every: int | None = None
+    """Steps between two evaluations inside the stage; None evaluates at its end only."""
+    best: str | None = None
+    """`"max METRIC"` or `"min METRIC"`: the stage ends with the weights of its best evaluation. METRIC is one of
+    `evaluate`'s, the name of a term, or `loss`: both over the validation data."""
+    until: Mapping[str, Any] | None = None
+    """`{"plateau": "max METRIC", "patience": 3, "min_delta": 0.0}`: end the stage before its `steps`, once so many
+    evaluations one after the other brought no progress of more than `min_delta`."""
+    groups: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Options of the optimizer for some parameters, by glob, the first that matches: `{"head.*": {"lr": 1e-4}}`.
+    Adapters and losses with parameters are called `adapter:…` and `loss:…`."""
+    splices: Sequence[Splice] = ()
+    """What makes the `hybrid` of this stage."""
+    gradient_norms: int | None = None
+    """Log each term's own gradient norm at every so many steps. Such a step costs one more backward pass a term."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
@@ -145,22 +68,45 @@ class Stage:
             raise RecipeError(f"stage {self.name!r}: {error}") from None
 
     def _check(self) -> None:
-        _set(self, matches=_sequence(self.matches, Match, "matches"), tasks=_sequence(self.tasks, Task, "tasks"))
+        for name, kind in (("matches", Match), ("tasks", Task), ("splices", Splice)):
+            object.__setattr__(self, name, _sequence(getattr(self, name), kind, name))
         if not self.matches and not self.tasks:
             raise RecipeError("it has neither matches nor tasks, so there is nothing to learn from")
         if self.train not in ("upstream", "between"):
-            _set(self, train=_globs(self.train, "train"))
-        _set(self, freeze=_globs(self.freeze, "freeze"))
+            object.__setattr__(self, "train", _globs(self.train, "train"))
+        object.__setattr__(self, "freeze", _globs(self.freeze, "freeze"))
+        self._check_numbers()
+        _check_factory(self.optimizer, "optimizer")
+        _check_factory(self.scheduler, "scheduler")
+        _check_groups(self.groups)
+        self._check_splices()
+        self._check_watched()
+
+    def _check_numbers(self) -> None:
         if (self.steps is None) == (self.epochs is None):
             both = "both steps and epochs" if self.steps is not None else "neither steps nor epochs"
             raise RecipeError(f"{both}; give one of them")
-        _check_count(self.steps, "steps")
-        _check_count(self.epochs, "epochs")
-        _check_count(self.accumulate, "accumulate")
+        for name in ("steps", "epochs", "accumulate", "every", "gradient_norms"):
+            _check_count(getattr(self, name), name)
         if self.clip is not None and not (is_number(self.clip) and self.clip > 0):
             raise RecipeError(f"clip must be a number above 0, got {self.clip!r}")
-        _check_factory(self.optimizer, "optimizer")
-        _check_factory(self.scheduler, "scheduler")
+        if self.ema is not None and not (is_number(self.ema) and 0 <= self.ema < 1):
+            raise RecipeError(f"ema must be a decay from 0 to below 1, got {self.ema!r}")
+
+    def _check_splices(self) -> None:
+        read = any(split_model(text)[0] == "hybrid" for term in self.terms.values() for text in _addresses(term))
+        if read and not self.splices:
+            raise RecipeError("a term reads the hybrid, and there are no splices that make it")
+        if self.splices and not read:
+            raise RecipeError("splices make a hybrid, and no term reads it, as in Match('hybrid:.', '.')")
+
+    def _check_watched(self) -> None:
+        if self.best is not None:
+            parse_goal(self.best, "best")
+        if self.until is not None:
+            _check_until(self.until)
+        if (self.best is not None or self.until is not None) and self.every is None:
+            raise RecipeError("every must say after how many steps to evaluate: best and until need it")
 
     @property
     def terms(self) -> dict[str, Match | Task]:
@@ -175,34 +121,8 @@ class Stage:
         return named
 
 
-def loss_name(loss: str | Callable[..., Any]) -> str:
-    """What to call a loss in logs: its catalogue name, the last part of a dotted name, or the callable's own name."""
-    if isinstance(loss, str):
-        return loss.rpartition(".")[2]
-    return getattr(loss, "__name__", type(loss).__name__)
-
-
-def _set(frozen: Any, **fields: Any) -> None:
-    for name, value in fields.items():
-        object.__setattr__(frozen, name, value)
-
-
-def _check_address(text: Any, name: str) -> None:
-    try:
-        parse_address(text.partition(":")[2] or text if isinstance(text, str) else text)
-    except TapError as error:
-        raise RecipeError(f"{name}: {error}") from None
-
-
-def _check_term(loss: Any, weight: Any, options: Mapping[str, Any]) -> None:
-    if not isinstance(loss, str) and not callable(loss):
-        raise RecipeError(f"loss must be a name or a callable, got {loss!r}")
-    check_options(resolve_loss(loss), options, where=f"loss {loss_name(loss)!r}")
-    for name, value in {"weight": weight, **options}.items():
-        if is_schedule(value):
-            check_schedule(value, name)
-    if not is_schedule(weight) and not (is_number(weight) and weight >= 0):
-        raise RecipeError(f"weight must be a number of at least 0 or a schedule, got {weight!r}")
+def _addresses(term: Match | Task) -> tuple[str, ...]:
+    return (*term.students, *term.teachers) if isinstance(term, Match) else term.students
 
 
 def _check_count(value: Any, name: str) -> None:
@@ -214,6 +134,28 @@ def _check_factory(value: Any, name: str) -> None:
     node = isinstance(value, Mapping) and "_target_" in value
     if value is not None and not isinstance(value, str) and not node and not callable(value):
         raise RecipeError(f"{name} must be a node with _target_, a dotted name or a callable, got {value!r}")
+
+
+def _check_groups(groups: Any) -> None:
+    if not isinstance(groups, Mapping) or not all(
+        isinstance(glob, str) and isinstance(options, Mapping) for glob, options in groups.items()
+    ):
+        raise RecipeError(
+            f"groups must be a mapping of globs to options such as {{head.*: {{lr: 1e-4}}}}, got {groups!r}"
+        )
+
+
+def _check_until(until: Any) -> None:
+    known = ("plateau", "patience", "min_delta")
+    if not isinstance(until, Mapping) or "plateau" not in until:
+        raise RecipeError(f"until must be a mapping such as {{plateau: max psnr, patience: 3}}, got {until!r}")
+    for key in until:
+        if key not in known:
+            raise RecipeError(f"until: unknown key {key!r}{close_names(str(key), known)}")
+    parse_goal(until["plateau"], "until: plateau")
+    _check_count(until.get("patience", 1), "until: patience")
+    if not (is_number(until.get("min_delta", 0.0)) and until.get("min_delta", 0.0) >= 0):
+        raise RecipeError(f"until: min_delta must be a number of at least 0, got {until['min_delta']!r}")
 
 
 def _sequence(value: Any, kind: type, name: str) -> tuple[Any, ...]:

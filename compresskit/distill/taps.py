@@ -6,7 +6,7 @@ soon as it holds all it was asked for, and a tap that captured nothing is an err
 
 import inspect
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Self
@@ -14,6 +14,7 @@ from typing import Any, Self
 from torch import Tensor, nn
 
 from compresskit.distill.address import Address, find_module, parse_address, select, unwrap
+from compresskit.distill.replacing import Replacing
 from compresskit.errors import TapError
 
 
@@ -45,6 +46,7 @@ class Taps(Mapping[str, Tensor]):
         addresses: What to capture. Checked at once.
         stop: End the forward once everything is captured. An address that counts calls from the end needs the whole.
         clone: Addresses that a later in-place operation overwrites; these are copied when captured.
+        replaced: Addresses whose tensor is replaced, after all captures there, by what the function makes of it.
 
     Raises:
         TapError: An address names no module; a capture found no tensor, several calls where one was expected, or a
@@ -55,6 +57,7 @@ class Taps(Mapping[str, Tensor]):
     addresses: Iterable[str]
     stop: bool = True
     clone: Collection[str] = ()
+    replaced: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict, init=False)
     """How often the module of each address ran in the last forward (up to where it stopped)."""
 
@@ -62,6 +65,7 @@ class Taps(Mapping[str, Tensor]):
         self.model = unwrap(self.model)
         self._addresses = {text: parse_address(text) for text in self.addresses}
         self._modules = {text: find_module(self.model, address) for text, address in self._addresses.items()}
+        self._replacing = [Replacing(self.model, parse_address(text), made) for text, made in self.replaced.items()]
         self._handles: list[Any] = []
         self._captures: dict[str, deque[Capture]] = {}
         self._pending: set[str] = set()
@@ -76,6 +80,8 @@ class Taps(Mapping[str, Tensor]):
             else:
                 handle = module.register_forward_hook(partial(self._on_output, address))
             self._handles.append(handle)
+        for replacing in self._replacing:  # after the captures, which read what was there before
+            self._handles.append(replacing.hook(lambda: self._active))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -93,8 +99,17 @@ class Taps(Mapping[str, Tensor]):
         self.calls = dict.fromkeys(self._addresses, 0)
         self._captures = {text: deque(maxlen=max(1, -(a.call or 0))) for text, a in self._addresses.items()}
         self._pending = set(self._addresses)
-        if not self._addresses:
-            return self
+        for replacing in self._replacing:
+            replacing.calls = 0
+        if self._addresses:
+            self._run(inputs)
+        for address in self._addresses.values():
+            self._check_captured(address)
+        for replacing in () if self.stop else self._replacing:  # else it may lie behind all that is read
+            replacing.check_happened()
+        return self
+
+    def _run(self, inputs: Any) -> None:
         self._active = True
         try:
             call_model(self.model, inputs)
@@ -108,9 +123,6 @@ class Taps(Mapping[str, Tensor]):
                 raise
         finally:
             self._active = False
-        for address in self._addresses.values():
-            self._check_captured(address)
-        return self
 
     def __getitem__(self, text: str) -> Tensor:
         capture = self._captures[text][0]

@@ -1,6 +1,6 @@
 """Terms: matches and tasks bound to losses and adapters, and the keeper of what trains beside the student."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from zlib import crc32
@@ -12,10 +12,11 @@ from compresskit import resolve
 from compresskit.data import own_randomness
 from compresskit.distill.adapters import channel_adapter, needs_channels, resize_to
 from compresskit.distill.describe import describe
+from compresskit.distill.match import Match, Task
+from compresskit.distill.models import Point
 from compresskit.distill.schedules import value_at
-from compresskit.distill.stage import Match, Task
-from compresskit.errors import RecipeError, ShapeError
-from compresskit.losses.catalogue import Entry, make_loss, resolve_loss
+from compresskit.errors import DataError, RecipeError, ShapeError
+from compresskit.losses.catalogue import EVERYTHING, Entry, make_loss, resolve_loss
 
 
 @dataclass
@@ -52,78 +53,142 @@ class Learned:
 
 
 @dataclass(frozen=True, slots=True)
-class Term:
-    """A match or a task with all that is needed to compute it."""
+class Glue:
+    """What stands between two taps: an adapter of ours or of the user's, or nothing."""
 
-    spec: Match | Task
-    entry: Entry
-    loss: Callable[..., Any]
-    teacher: tuple[str, str] | None = None
-    """Name of the teacher, and the address in it; None for a task."""
-    adapter: nn.Module | None = None
-    target: Callable[[Any], Any] | None = None
+    adapter: nn.Module | None
+    agree: frozenset[str] | None
+    """What our own adapter makes agree; None where the user's stands."""
 
-    def modules(self) -> Iterator[nn.Module]:
-        """What of this term may hold parameters."""
-        yield from (part for part in (self.adapter, self.loss) if isinstance(part, nn.Module))
-
-    def value(self, student: Tensor, other: Any, step: int, steps: int) -> Tensor:
-        """The unweighted loss, in float32 or better: `other` is the teacher's tensor, or the batch's target.
-
-        Raises:
-            ShapeError: The two cannot be compared, or the loss is not one number.
-        """
-        student, other = _wide(student), _wide(other)
-        if self.teacher is not None:
-            student = self._adapted(student, other)
-        elif self.target is not None:
-            other = _wide(self.target(other))
-        options = self.spec.options if not self.entry.built else {}  # a class or factory got its own when it was made
-        value = self.loss(student, other, **{name: value_at(option, step, steps) for name, option in options.items()})
-        if not isinstance(value, Tensor) or value.numel() != 1:
-            found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-            raise ShapeError(f"a loss must give one number, got {found}")
-        return _wide(value).reshape(())
-
-    def _adapted(self, student: Tensor, teacher: Tensor) -> Tensor:
+    def __call__(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """The student's tensor in the form of the teacher's."""
         if self.adapter is not None:
             student = self.adapter(student)
-        if self.spec.adapter == "auto" and "space" in self.entry.agree:  # pyright: ignore[reportAttributeAccessIssue]
+        if self.agree is not None and "space" in self.agree:
             student = resize_to(student, teacher)
-        if self.spec.adapter == "auto" and len(self.entry.agree) == 2 and student.shape != teacher.shape:  # pyright: ignore[reportAttributeAccessIssue]
+        if self.agree == EVERYTHING and student.shape != teacher.shape:
             raise ShapeError(
                 f"student {tuple(student.shape)} and teacher {tuple(teacher.shape)} do not fit; give an adapter"
             )
         return student
 
 
+def glue(
+    adapter: str | nn.Module | Mapping[str, Any] | None,
+    points: tuple[Point, Point],
+    shapes: tuple[torch.Size, torch.Size],
+    agree: frozenset[str],
+    learned: Learned,
+    where: str,
+) -> Glue | None:
+    """What brings the tensor at the first point into the form of that at the second, or None.
+
+    Args:
+        adapter: As in a match.
+        points: The two taps; a pair has one adapter, whoever asks for it.
+        shapes: Of the two traced tensors.
+        agree: What has to agree.
+        learned: Where adapters live.
+        where: What messages start with.
+
+    Raises:
+        RecipeError: A node cannot be built, or the pair already has another adapter.
+        ShapeError: No adapter can be built between these shapes.
+    """
+    if adapter is None:
+        return None
+    pair = f"{points[0].key} -> {points[1].key}"
+    key = f"adapter:{pair}"
+    if adapter != "auto":
+        built = learned.keep(key, lambda: _given_adapter(adapter, where))
+        if isinstance(adapter, nn.Module) and built is not adapter:
+            raise RecipeError(f"{where}: the pair {pair} already has another adapter; one pair, one adapter")
+        return Glue(built, None)
+    try:
+        needed = needs_channels(*shapes, agree)
+    except ShapeError as error:
+        raise ShapeError(f"{where}: {error}") from None
+    return Glue(learned.keep(key, lambda: channel_adapter(*shapes)) if needed else None, agree)
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A match or a task with all that is needed to compute it."""
+
+    spec: Match | Task
+    entry: Entry
+    loss: Callable[..., Any]
+    glue: Glue | None = None
+    target: Callable[[Any], Any] | None = None
+
+    def modules(self) -> Iterator[nn.Module]:
+        """What of this term may hold parameters."""
+        adapter = None if self.glue is None else self.glue.adapter
+        yield from (part for part in (adapter, self.loss) if isinstance(part, nn.Module))
+
+    def value(
+        self, students: Sequence[Tensor], teachers: Sequence[Tensor], targets: Any, step: int, steps: int
+    ) -> Tensor:
+        """The unweighted loss, in float32 or better.
+
+        Args:
+            students: The tensors of the student's side.
+            teachers: The tensors of the teacher's side; a task has none.
+            targets: The batch's.
+            step: Where in the stage the options' schedules stand.
+            steps: Steps of the stage.
+
+        Raises:
+            DataError: The term needs targets and the batch has none.
+            ShapeError: The two sides cannot be compared, or the loss is not one number.
+        """
+        if isinstance(self.spec, Match):
+            sides = [_side(self.spec.student, students), _side(self.spec.teacher, teachers)]
+            if self.glue is not None:
+                sides[0] = self.glue(*sides)
+            arguments = (*sides, _wide(self._targets(targets))) if self.entry.labels else sides
+        else:
+            target = self._targets(targets)
+            arguments = (_wide(students[0]), _wide(target if self.target is None else self.target(_wide(target))))
+        options = self.spec.options if not self.entry.built else {}  # a class or factory got its own when it was made
+        value = self.loss(*arguments, **{name: value_at(option, step, steps) for name, option in options.items()})
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise ShapeError(f"a loss must give one number, got {found}")
+        return _wide(value).reshape(())
+
+    def _targets(self, targets: Any) -> Any:
+        if targets is None:
+            raise DataError(f"{self.spec.name} needs targets, and the batch has none: a batch is (inputs, targets)")
+        return targets
+
+
 def bind_match(
-    match: Match, point: tuple[str, str], shapes: tuple[torch.Size, torch.Size], learned: Learned, where: str
+    match: Match,
+    student: Sequence[Point],
+    teacher: Sequence[Point],
+    shapes: tuple[Sequence[torch.Size], Sequence[torch.Size]],
+    learned: Learned,
+    where: str,
 ) -> Term:
-    """The term of a match whose two tensors have `shapes`; its adapter is built where one is missing.
+    """The term of a match between taps whose tensors have `shapes`; its adapter is built where one is missing.
 
     Raises:
         RecipeError: A node cannot be built, or the pair already has another adapter.
         ShapeError: No adapter can be built between these shapes.
     """
     entry = resolve_loss(match.loss, where=where)
-    pair = f"{match.student} -> {match.teacher}"
-    key = f"adapter {pair}"
-    adapter = None
-    if match.adapter == "auto":
-        try:
-            if needs_channels(*shapes, entry.agree):
-                adapter = learned.keep(key, lambda: channel_adapter(*shapes))
-        except ShapeError as error:
-            raise ShapeError(f"{where}: {error}") from None
-    elif match.adapter is not None:
-        adapter = learned.keep(key, lambda: _given_adapter(match.adapter, where))
-        if isinstance(match.adapter, nn.Module) and adapter is not match.adapter:
-            raise RecipeError(f"{where}: the pair {pair} already has another adapter; one pair, one adapter")
-    return Term(match, entry, _bound_loss(match, entry, learned, pair, where), point, adapter)
+    between = None
+    if isinstance(match.student, str) and isinstance(match.teacher, str):
+        between = glue(
+            match.adapter, (student[0], teacher[0]), (shapes[0][0], shapes[1][0]), entry.agree, learned, where
+        )
+    elif match.adapter not in ("auto", None):
+        raise RecipeError(f"{where}: a match of several taps gets no adapter; its loss takes tuples as they are")
+    return Term(match, entry, _bound_loss(match, entry, learned, (*student, *teacher), where), between)
 
 
-def bind_task(task: Task, learned: Learned, where: str) -> Term:
+def bind_task(task: Task, student: Point, learned: Learned, where: str) -> Term:
     """The term of a task.
 
     Raises:
@@ -133,19 +198,21 @@ def bind_task(task: Task, learned: Learned, where: str) -> Term:
     target = task.target
     if isinstance(target, Mapping):
         target = resolve.build(target, kind="callable", where=f"{where}: target")
-    return Term(task, entry, _bound_loss(task, entry, learned, f"{task.student} -> target", where), target=target)
+    return Term(task, entry, _bound_loss(task, entry, learned, (student,), where), target=target)
 
 
-def _bound_loss(spec: Match | Task, entry: Entry, learned: Learned, pair: str, where: str) -> Callable[..., Any]:
-    """The callable; a module lives on across the stages that use it on this pair with the same options."""
+def _bound_loss(
+    spec: Match | Task, entry: Entry, learned: Learned, points: Sequence[Point], where: str
+) -> Callable[..., Any]:
+    """The callable; a module lives on across the stages that use it on these taps with the same options."""
     loss = make_loss(entry, spec.options, where=where)
     if not isinstance(loss, nn.Module):
         return loss
-    key = f"loss {entry.name}({describe(spec.options)}) {pair}"
+    key = f"loss:{entry.name}({describe(spec.options)}) {' -> '.join(point.key for point in points)}"
     number = 1
     while not entry.built and learned.modules.get(key, loss) is not loss:  # another instance of the user's
         number += 1
-        key = f"{key.partition('#')[0]}#{number}"
+        key = f"{key.partition(' *')[0]} *{number}"
     return learned.keep(key, lambda: loss)
 
 
@@ -153,6 +220,11 @@ def _given_adapter(adapter: Any, where: str) -> nn.Module:
     return (
         adapter if isinstance(adapter, nn.Module) else resolve.build(adapter, kind="module", where=f"{where}: adapter")
     )
+
+
+def _side(addresses: str | tuple[str, ...], tensors: Sequence[Tensor]) -> Any:
+    """What a loss is given of one side: a tensor, or a tuple where several addresses were named."""
+    return _wide(tensors[0]) if isinstance(addresses, str) else tuple(_wide(tensor) for tensor in tensors)
 
 
 def _wide(value: Any) -> Any:

@@ -1,6 +1,7 @@
-"""One look at a model: the shapes at its taps and which parameters feed them. It leaves no mark on the model."""
+"""One look at the models: the shapes at their taps and which parameters feed them. It leaves no mark on them."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from compresskit.data import own_randomness
+from compresskit.distill.models import Models, qualified
 from compresskit.distill.preserved import preserved
 from compresskit.distill.taps import Taps
 
@@ -19,38 +21,60 @@ class Trace:
     shapes: dict[str, torch.Size]
     """The shape at each address."""
     feeds: dict[str, frozenset[str]]
-    """Names of the parameters from which the tensor at each address is computed; empty without gradients."""
+    """Names of the learners' parameters from which the tensor at each address is computed."""
     overwritten: frozenset[str]
     """Addresses whose tensor is changed in place later in the forward."""
 
 
-def trace(model: nn.Module, addresses: Collection[str], inputs: Any, *, train: bool) -> Trace:
-    """Run `model` once on `inputs`, to its end, and note what is at `addresses`.
+@contextmanager
+def tracing(models: Models, learners: Collection[str], others: Collection[str] = ()) -> Iterator[dict[Tensor, str]]:
+    """Inside, models may be run as they would be in training, and are put back on the way out.
 
-    Args:
-        model: Left as it was: modes, buffers, gradients' flags and random generators included.
-        addresses: Taps; a module that runs several times must say which call.
-        inputs: A batch's inputs.
-        train: Trace in training mode and with gradients, as a student runs; else in eval and without, as a teacher.
+    Learners run in training mode, with gradients for all parameters, others in eval mode. Buffers, modes, flags and
+    random generators are restored.
+
+    Yields:
+        The names of the learners' parameters.
+    """
+    chosen = {name: models.module(name) for name in dict.fromkeys((*learners, *others))}
+    with preserved(*chosen.values(), buffers=True), own_randomness(0):
+        names: dict[Tensor, str] = {}
+        for name, model in chosen.items():
+            model.train(name in learners)
+            for path, parameter in model.named_parameters():
+                parameter.requires_grad_(name in learners and parameter.is_floating_point())
+                if name in learners:
+                    names[parameter] = qualified(name, path)
+        yield names
+
+
+def observe(taps: Taps, inputs: Any, names: Mapping[Tensor, str]) -> Trace:
+    """Run a model once, to its end, and note what is at its taps. Inside `tracing` and inside `with taps`.
 
     Raises:
         TapError: An address names nothing or several tensors.
     """
-    taps = Taps(model, addresses, stop=False)
-    with preserved(taps.model, buffers=True), own_randomness(0), torch.set_grad_enabled(train):
-        taps.model.train(train)
-        for parameter in taps.model.parameters():
-            parameter.requires_grad_(train and parameter.is_floating_point())
-        with taps:
-            taps.forward(inputs)
-            shapes = {text: taps.peek(text).shape for text in taps}
-            feeds = {text: frozenset(_feeding(taps.model, taps.peek(text)) if train else ()) for text in taps}
-            return Trace(shapes, feeds, taps.overwritten())
+    with torch.set_grad_enabled(bool(names)):
+        taps.forward(inputs)
+    return Trace(
+        {text: taps.peek(text).shape for text in taps},
+        {text: frozenset(_feeding(taps.peek(text), names)) for text in taps},
+        taps.overwritten(),
+    )
 
 
-def _feeding(model: nn.Module, tensor: Tensor) -> Iterator[str]:
+def feeding(models: Models, addresses: Mapping[str, Collection[str]], inputs: Any) -> set[str]:
+    """Names of the parameters that feed some taps of some models, all of which learn."""
+    found: set[str] = set()
+    for name, texts in addresses.items():
+        with tracing(models, [name]) as names, Taps(models.module(name), texts, stop=False) as taps:
+            seen = observe(taps, models.view(name, inputs), names)
+        found |= {parameter for fed in seen.feeds.values() for parameter in fed}
+    return found
+
+
+def _feeding(tensor: Tensor, names: Mapping[Tensor, str]) -> Iterator[str]:
     """Names of the parameters that the autograd graph of `tensor` ends in."""
-    names = {parameter: name for name, parameter in model.named_parameters()}
     if isinstance(tensor, nn.Parameter) and tensor in names:
         yield names[tensor]
     queue, seen = [tensor.grad_fn], set()

@@ -1,26 +1,28 @@
-"""What trains in a stage: which parameters, and a `with` block in which nothing else of the student can change."""
+"""What trains in a stage: which parameters, and a `with` block in which nothing else of the learners can change."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
+from compresskit.distill.models import HYBRID, STUDENT, Models, qualified
 from compresskit.distill.preserved import held_buffers, preserved, put_back
 from compresskit.distill.stage import Stage
-from compresskit.distill.trace import trace
+from compresskit.distill.trace import feeding
 from compresskit.errors import RecipeError, close_names
 
 
 def declared_parameters(
-    stage: Stage, student: nn.Module, reached: Collection[str], before: Collection[str]
+    stage: Stage, learners: Mapping[str, nn.Module], reached: Collection[str], before: Collection[str]
 ) -> set[str]:
     """Names of the parameters that `stage` trains.
 
     Args:
         stage: Whose `train` and `freeze` count.
-        student: The model; a parameter with `requires_grad=False` stays out: what the user froze stays frozen.
+        learners: The models that learn, by name; a parameter with `requires_grad=False` stays out: what the user froze
+            stays frozen.
         reached: Names of the parameters that feed the stage's terms.
         before: Names of the parameters that feed the points of the stage before.
 
@@ -28,8 +30,9 @@ def declared_parameters(
         RecipeError: A glob matches no parameter, or nothing is left to train.
     """
     aliases: dict[nn.Parameter, list[str]] = {}
-    for name, parameter in student.named_parameters(remove_duplicate=False):
-        aliases.setdefault(parameter, []).append(name)
+    for model, module in learners.items():
+        for name, parameter in module.named_parameters(remove_duplicate=False):
+            aliases.setdefault(parameter, []).append(qualified(model, name))
     names = [name for group in aliases.values() for name in group]
     for globs, field in ((stage.train, "train"), (stage.freeze, "freeze")):
         for glob in () if isinstance(globs, str) else globs:
@@ -58,20 +61,23 @@ def declared_parameters(
     return chosen
 
 
-def fed_before(stages: Sequence[Stage], index: int, student: nn.Module, inputs: Any) -> set[str]:
+def fed_before(stages: Sequence[Stage], index: int, models: Models, inputs: Any) -> set[str]:
     """Names of the parameters that feed the points of the stage before, for a stage that trains "between"."""
     if stages[index].train != "between" or index == 0:
         return set()
-    points = [match.student for match in stages[index - 1].matches] or [
-        task.student for task in stages[index - 1].tasks
-    ]
-    feeds = trace(student, list(dict.fromkeys(points)), inputs, train=True).feeds
-    return {name for names in feeds.values() for name in names}
+    stage = stages[index - 1]
+    points = {point for term in stage.matches or stage.tasks for point in models.student_points(term)}
+    points |= {end for splice in stage.splices for end in models.spliced(splice) if end.model == STUDENT}
+    addresses: dict[str, list[str]] = {}
+    for name, address in points:
+        if name != HYBRID:
+            addresses.setdefault(name, []).append(address)
+    return feeding(models, addresses, inputs)
 
 
 @contextmanager
-def only_training(student: nn.Module, stage: Stage, names: Collection[str]) -> Iterator[None]:
-    """Inside, `names` learn and nothing else of the student changes; modes and flags are put back on the way out.
+def only_training(learners: Mapping[str, nn.Module], stage: Stage, names: Collection[str]) -> Iterator[None]:
+    """Inside, `names` learn and nothing else of the learners changes; modes and flags are put back on the way out.
 
     A module with running statistics (or other buffers of its own) is in training mode only where the stage trains it:
     a parameter of its own is in `names`; where it has none, its buffers match the stage's globs, or, without globs, the
@@ -79,14 +85,16 @@ def only_training(student: nn.Module, stage: Stage, names: Collection[str]) -> I
     """
     still = [
         module
-        for path, module in student.named_modules()
-        if _has_buffers(module) and not _buffers_learn(path, module, student, stage, names)
+        for model in learners
+        for path, module in learners[model].named_modules()
+        if _has_buffers(module) and not _buffers_learn(path, module, _Learner(model, learners[model]), stage, names)
     ]
     held = held_buffers(still)
-    with preserved(student):
-        student.train()
-        for name, parameter in student.named_parameters():
-            parameter.requires_grad_(name in names)
+    with preserved(*learners.values()):
+        for model, learner in learners.items():
+            learner.train()
+            for name, parameter in learner.named_parameters():
+                parameter.requires_grad_(qualified(model, name) in names)
         for module in still:
             module.training = False
         try:
@@ -95,34 +103,39 @@ def only_training(student: nn.Module, stage: Stage, names: Collection[str]) -> I
             put_back(held)  # some modules count on in eval mode, too
 
 
-def _buffers_learn(path: str, module: nn.Module, student: nn.Module, stage: Stage, names: Collection[str]) -> bool:
+class _Learner(NamedTuple):
+    name: str
+    module: nn.Module
+
+    def qualified(self, *path: str) -> str:
+        return qualified(self.name, ".".join(part for part in path if part))
+
+
+def _buffers_learn(path: str, module: nn.Module, learner: _Learner, stage: Stage, names: Collection[str]) -> bool:
     own = [name for name, _ in module.named_parameters(recurse=False)]
     if own:
-        return any(_join(path, name) in names for name in own)
+        return any(learner.qualified(path, name) in names for name in own)
+    buffers = [learner.qualified(path, name) for name, _ in module.named_buffers(recurse=False)]
     if not isinstance(stage.train, str):
-        buffers = [_join(path, name) for name, _ in module.named_buffers(recurse=False)]
         return any(_matches(name, stage.train) and not _matches(name, stage.freeze) for name in buffers)
-    if any(_matches(_join(path, name), stage.freeze) for name, _ in module.named_buffers(recurse=False)):
+    if any(_matches(name, stage.freeze) for name in buffers):
         return False
-    return _parameter_before(path, student) in names
+    return _parameter_before(path, learner) in names
 
 
-def _parameter_before(path: str, student: nn.Module) -> str | None:
+def _parameter_before(path: str, learner: _Learner) -> str | None:
     """Name of the last parameter before the module at `path`: a norm without any belongs to the layer before it."""
     last = None
-    for place, module in student.named_modules():
+    for place, module in learner.module.named_modules():
         if place == path:
             return last
-        last = next((_join(place, name) for name, _ in module.named_parameters(recurse=False)), last)
+        own = (learner.qualified(place, name) for name, _ in module.named_parameters(recurse=False))
+        last = next(own, last)
     return last
 
 
 def _has_buffers(module: nn.Module) -> bool:
     return any(True for _ in module.named_buffers(recurse=False))
-
-
-def _join(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
 
 
 def _matches(name: str, globs: Collection[str]) -> bool:

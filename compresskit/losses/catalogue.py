@@ -23,6 +23,8 @@ class Entry:
     """`(student, teacher_or_target, **options) -> scalar`, or what makes such a callable: see `built`."""
     agree: frozenset[str] = EVERYTHING
     """What must agree between the two sides: any of "channels" and "space"."""
+    relational: bool = False
+    labels: bool = False
     built: bool = False
     """Whether `function` is a class or factory, called once with the options; else they come with each call."""
     name: str = ""

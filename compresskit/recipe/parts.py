@@ -10,7 +10,8 @@ from torch.utils.data import default_collate
 from compresskit import resolve
 from compresskit.data import SampleLoader, own_randomness
 from compresskit.distill.feed import unpack_batch
-from compresskit.distill.stage import Stage, Task
+from compresskit.distill.match import Task
+from compresskit.distill.stage import Stage
 from compresskit.errors import DataError
 from compresskit.recipe.load import Recipe
 from compresskit.recipe.weights import load_weights

@@ -1,11 +1,12 @@
 """A recipe's stages: plain data to `Stage` objects, and back with every default written out."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from compresskit import resolve
-from compresskit.distill.stage import Match, Stage, Task
+from compresskit.distill.match import Match, Splice, Task
+from compresskit.distill.stage import Stage
 from compresskit.errors import RecipeError, close_names
 from compresskit.losses import check_options, resolve_loss
 from compresskit.signature import check_arguments, option_names
@@ -14,8 +15,12 @@ _STAGE = tuple(field.name for field in fields(Stage))
 _TERMS: dict[type, tuple[str, ...]] = {
     Match: ("student", "teacher", "loss", "weight", "adapter"),
     Task: ("loss", "student", "target", "weight"),
+    Splice: ("source", "into", "adapter"),
 }
 """Keys of a term besides its loss's options; the first one is what a term written as plain text means."""
+
+_LISTS: dict[str, type] = {"matches": Match, "tasks": Task, "splices": Splice}
+"""The keys of a stage that hold terms, and of a curriculum whose parameters are not annotated."""
 
 DEFAULT_OPTIMIZER = {"_target_": "torch.optim.AdamW", "lr": 1e-3}
 """What the engine takes where a stage names none."""
@@ -68,7 +73,7 @@ def _curriculum(node: Mapping[str, Any], where: str) -> tuple[Stage, ...]:
     own = option_names(curriculum)
     _check_keys(options, own if own is not None else (*_parameters(curriculum), *_STAGE), where)
     check_arguments(curriculum, options, where=where, name=dotted, noun="key")
-    options = _inside(options, where)
+    options = _inside(options, where, _terms_of(curriculum))
     try:
         stages = tuple(curriculum(**options))
     except (RecipeError, TypeError) as error:
@@ -83,10 +88,10 @@ def _parameters(function: Any) -> tuple[str, ...]:
     return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
 
 
-def _inside(node: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _inside(node: Mapping[str, Any], where: str, terms: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The keys of a stage or a curriculum, its terms made objects and its nodes checked."""
     values = dict(node)
-    for key, kind in (("matches", Match), ("tasks", Task)):
+    for key, kind in (terms or {key: Sequence[kind] for key, kind in _LISTS.items()}).items():
         if key in values:
             values[key] = _terms(values[key], kind, f"{where}.{key}")
     _check_node(values.get("optimizer"), "optimizer", f"{where}.optimizer")
@@ -94,18 +99,41 @@ def _inside(node: Mapping[str, Any], where: str) -> dict[str, Any]:
     return values
 
 
-def _terms(data: Any, kind: type, where: str) -> tuple[Any, ...]:
+def _terms_of(curriculum: Callable[..., Any]) -> dict[str, Any]:
+    """The parameters of a curriculum that take terms: those annotated with them, or by their names."""
+    try:
+        annotations = get_type_hints(curriculum)
+    except (NameError, TypeError):
+        annotations = {}
+    named = {key: Sequence[kind] for key, kind in _LISTS.items() if key not in annotations}
+    return named | {key: hint for key, hint in annotations.items() if _kind(hint) is not None and key != "return"}
+
+
+def _kind(hint: Any) -> type | None:
+    """Match, Task or Splice where a type hint is one of them or a sequence of such, however deep."""
+    if hint in _TERMS:
+        return hint
+    arguments = get_args(hint)
+    return _kind(arguments[0]) if get_origin(hint) is Sequence and arguments else None
+
+
+def _terms(data: Any, hint: Any, where: str) -> Any:
+    if hint in _TERMS:
+        return _term(data, hint, where)
     if not isinstance(data, list):
         raise RecipeError(f"{where} must be a list, got {data!r}")
-    return tuple(_term(node, kind, f"{where}[{index}]") for index, node in enumerate(data))
+    return tuple(_terms(node, get_args(hint)[0], f"{where}[{index}]") for index, node in enumerate(data))
 
 
-def _term(node: Any, kind: type, where: str) -> Match | Task:
+def _term(node: Any, kind: type, where: str) -> Match | Task | Splice:
     keys = _TERMS[kind]
     node = {keys[0]: node} if isinstance(node, str) else node
     if not isinstance(node, Mapping) or keys[0] not in node:
         raise RecipeError(f"{where} needs the key {keys[0]!r}, got {node!r}")
-    _check_term_keys(node, keys, where)
+    if kind is Splice:
+        _check_keys(node, keys, where)
+    else:
+        _check_term_keys(node, keys, where)
     values = dict(node)
     if isinstance(values.get("adapter"), Mapping):
         resolve.check(values["adapter"], kind="module", where=f"{where}.adapter")
@@ -148,21 +176,22 @@ def _describe_stage(stage: Stage) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name in _STAGE:
         value = getattr(stage, name)
-        if name in ("matches", "tasks"):
+        if name in _LISTS:
             value = [_describe_term(term) for term in value]
         elif name == "optimizer":
             value = DEFAULT_OPTIMIZER if value is None else value
         elif isinstance(value, tuple):
             value = list(value)
-        if value is not None and value != []:
+        if value is not None and value not in ([], {}):
             values[name] = value
     return values
 
 
-def _describe_term(term: Match | Task) -> dict[str, Any]:
+def _describe_term(term: Match | Task | Splice) -> dict[str, Any]:
     values = {key: getattr(term, key) for key in _TERMS[type(term)]}
+    values = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
     if callable(target := values.get("target")):
         values["target"] = f"{target.__module__}.{target.__qualname__}"
     if values.get("target", "") is None:
         del values["target"]
-    return {**values, **term.options}
+    return {**values, **getattr(term, "options", {})}

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from compresskit.distill.stage import Match, Stage, Task
+from compresskit.distill.match import Match, Task
+from compresskit.distill.stage import Stage
 from compresskit.errors import RecipeError
 from compresskit.recipe import yaml
 from compresskit.recipe.load import load_recipe

@@ -6,7 +6,8 @@ import torch
 from safetensors.torch import load_file
 
 from compresskit.distill.loop import StageLoop
-from compresskit.distill.stage import Match, Stage, Task
+from compresskit.distill.match import Match, Task
+from compresskit.distill.stage import Stage
 from compresskit.errors import CheckpointError, DataError, RecipeError, TapError, TrainingError
 from compresskit.recipe import run as running
 from compresskit.recipe.folder import choose_folder

@@ -1,10 +1,63 @@
-"""Curricula: rules that turn a few match points into stages."""
+"""Curricula with one teacher and one student: all at once, hints first, or point by point."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from compresskit.distill.stage import Match, Stage, Task
+from compresskit.distill.curricula.lengths import lengths, stage_name
+from compresskit.distill.match import Match, Task
+from compresskit.distill.stage import Stage
 from compresskit.errors import RecipeError, close_names
+
+
+def joint(
+    matches: Sequence[Match], *, steps: int, tasks: Sequence[Task] = (), **stage_options: Any
+) -> tuple[Stage, ...]:
+    """One stage: all matches and tasks together, and everything trains. Plain distillation.
+
+    Args:
+        matches: The points of imitation.
+        steps: Optimizer steps.
+        tasks: Supervised terms.
+        stage_options: Further fields of the stage.
+
+    Raises:
+        RecipeError: The steps are no whole number, or there are neither matches nor tasks.
+
+    Source: with one match of the outputs by `kl` and a task, Hinton, Vinyals & Dean, *Distilling the Knowledge in a
+        Neural Network*, 2015.
+    """
+    return (Stage("joint", matches=matches, tasks=tasks, steps=steps, **stage_options),)
+
+
+def fitnets(
+    hints: Sequence[Match],
+    matches: Sequence[Match],
+    *,
+    steps: int | Sequence[int],
+    tasks: Sequence[Task] = (),
+    **stage_options: Any,
+) -> tuple[Stage, ...]:
+    """Hints first: the student up to its guided layers learns from the hints, then all of it from the outputs.
+
+    Args:
+        hints: Matches of features, of the first stage only. Their adapters are the paper's regressors.
+        matches: Matches of the second stage, usually of the outputs.
+        steps: Optimizer steps of the two stages: one number for both, or two.
+        tasks: Supervised terms of the second stage.
+        stage_options: Further fields of both stages.
+
+    Raises:
+        RecipeError: There are no hints, or the steps do not fit.
+
+    Source: Romero et al., *FitNets: Hints for Thin Deep Nets*, ICLR 2015.
+    """
+    if not hints:
+        raise RecipeError("hints: fitnets needs at least one")
+    first, second = lengths(steps, 2, "stages")
+    return (
+        Stage("hints", matches=hints, train="upstream", steps=first, **stage_options),
+        Stage("distillation", matches=matches, tasks=tasks, steps=second, **stage_options),
+    )
 
 
 def progressive(
@@ -40,13 +93,13 @@ def progressive(
         raise RecipeError(f"mode: unknown {mode!r}{close_names(str(mode), ('cumulative', 'isolated'))}")
     if not matches:
         raise RecipeError("matches: progressive needs at least one")
-    counts = _counts(steps, len(matches), "matches")
+    counts = lengths(steps, len(matches), "matches")
     stages = []
     for k, (match, count) in enumerate(zip(matches, counts, strict=True)):
         last = k == len(matches) - 1
         stages.append(
             Stage(
-                name=_name(k, match.student),
+                name=stage_name(k, match.student),
                 matches=tuple(matches[: k + 1]) if mode == "cumulative" else (match,),
                 tasks=tuple(tasks) if last else (),
                 train=("*",) if last else "upstream" if mode == "cumulative" else "between",
@@ -76,20 +129,6 @@ def in_turn(tasks: Sequence[Task], *, steps: int | Sequence[int], **stage_option
     if not tasks:
         raise RecipeError("tasks: in_turn needs at least one")
     return tuple(
-        Stage(name=_name(k, task.student), tasks=(task,), train="upstream", steps=count, **stage_options)
-        for k, (task, count) in enumerate(zip(tasks, _counts(steps, len(tasks), "tasks"), strict=True))
+        Stage(name=stage_name(k, task.student), tasks=(task,), train="upstream", steps=count, **stage_options)
+        for k, (task, count) in enumerate(zip(tasks, lengths(steps, len(tasks), "tasks"), strict=True))
     )
-
-
-def _counts(steps: Any, length: int, what: str) -> list[int]:
-    if isinstance(steps, int):
-        return [steps] * length
-    if isinstance(steps, str) or not isinstance(steps, Sequence):
-        raise RecipeError(f"steps must be a whole number, or one for each of the {what}, got {steps!r}")
-    if len(steps) != length:
-        raise RecipeError(f"steps: {len(steps)} numbers for {length} {what}; give one number, or one for each")
-    return list(steps)
-
-
-def _name(number: int, address: str) -> str:
-    return f"{number + 1}-{'output' if address == '.' else address}"

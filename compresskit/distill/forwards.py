@@ -1,0 +1,167 @@
+"""The forwards of one stage: each model once a step, as far as something is read, and the taps that read it."""
+
+import copy
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from compresskit.distill.models import HYBRID, PREVIOUS, STUDENT, Models, Point
+from compresskit.distill.preserved import preserved
+from compresskit.distill.splicing import Splicing
+from compresskit.distill.stage import Stage
+from compresskit.distill.taps import Taps
+from compresskit.distill.terms import Learned
+from compresskit.distill.trace import Trace, observe, tracing
+
+
+class Forwards(Mapping[Point, Tensor]):
+    """The tensors at some points of some models. `run(inputs)` fills them, inside `with forwards:`.
+
+    Models that learn run with gradients, the others in eval mode, frozen and without. The latter run first, and the
+    hybrid, which reads other models, last.
+
+    Args:
+        stage: Whose splices make the hybrid.
+        models: The student and its teachers.
+        points: What is read.
+        learners: Names of the models that learn.
+        learned: Where glue lives.
+        inputs: A batch's inputs, traced once.
+
+    Raises:
+        TapError: An address names no tensor.
+        RecipeError: A splice cannot be made.
+        ShapeError: No adapter can be built for a splice.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        models: Models,
+        points: Iterable[Point],
+        learners: Collection[str],
+        learned: Learned,
+        inputs: Any,
+    ) -> None:
+        self.models, self.learners = models, learners
+        self._splicing = Splicing(stage.splices, models) if stage.splices else None
+        self._points = list(dict.fromkeys([*points, *(self._splicing.sources if self._splicing else ())]))
+        self.previous = None
+        """The student as it was when this was made, if it is read."""
+        if any(point.model == PREVIOUS for point in self._points):
+            self.previous = copy.deepcopy(models.student).eval().requires_grad_(requires_grad=False)
+        self.traces = self._trace(learned, inputs, f"stage {stage.name!r}")
+        """What a run of each model showed."""
+        self._taps = {
+            name: Taps(
+                self._module(name),
+                addresses,
+                clone=self.traces[name].overwritten & set(addresses),
+                replaced=self._splicing.replaced if self._splicing and name == HYBRID else {},
+            )
+            for name, addresses in self._by_model(self._points).items()
+        }
+
+    def shape(self, point: Point) -> torch.Size:
+        """The traced shape at a point."""
+        return self.traces[point.model].shapes[point.address]
+
+    def feeds(self, points: Iterable[Point]) -> set[str]:
+        """Names of the parameters from which the tensors at some points are computed."""
+        return {name for point in points for name in self.traces[point.model].feeds[point.address]}
+
+    def modules(self) -> list[nn.Module]:
+        """The splices' glue that may hold parameters."""
+        return [] if self._splicing is None else list(self._splicing.modules())
+
+    def __enter__(self) -> Self:
+        still = [self._module(name) for name in self._taps if self._base(name) not in self.learners]
+        with ExitStack() as stack:
+            stack.enter_context(preserved(*still, buffers=True))
+            for model in still:
+                model.eval().requires_grad_(requires_grad=False)
+            for taps in self._taps.values():
+                stack.enter_context(taps)
+            self._held = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._held.__exit__(*error)
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Inside, the models are without hooks."""
+        for taps in self._taps.values():
+            taps.__exit__()
+        try:
+            yield
+        finally:
+            for taps in self._taps.values():
+                taps.__enter__()
+
+    def run(self, inputs: Any) -> None:
+        """Run every model that is read."""
+        for name, taps in self._taps.items():
+            if name == HYBRID and self._splicing is not None:
+                self._splicing.take(self)
+                taps.forward(self.models.view(self._base(name), inputs))
+            else:
+                with torch.set_grad_enabled(name in self.learners and torch.is_grad_enabled()):
+                    taps.forward(self.models.view(name, inputs))
+
+    def clear(self) -> None:
+        """Let go of the tensors, and through them of the graph."""
+        for taps in self._taps.values():
+            taps.clear()
+        if self._splicing is not None:
+            self._splicing.clear()
+
+    def __getitem__(self, point: Point) -> Tensor:
+        return self._taps[point.model][point.address]
+
+    def __iter__(self) -> Iterator[Point]:
+        return iter(self._points)
+
+    def __len__(self) -> int:
+        return len(self._points)
+
+    def _trace(self, learned: Learned, inputs: Any, where: str) -> dict[str, Trace]:
+        """Run each model once and to its end; where there are splices, build their glue on the way."""
+        places = self._splicing.places if self._splicing else []
+        reads = self._by_model([*self._points, *places])
+        traces: dict[str, Trace] = {}
+        others = [name for name in reads if name not in (PREVIOUS, HYBRID)]
+        with tracing(self.models, self.learners, others) as names, ExitStack() as stack:
+            sources: dict[Point, Tensor] = {}
+            for name, addresses in reads.items():
+                taps = Taps(self._module(name), addresses, stop=False)
+                if name == HYBRID and self._splicing is not None:
+                    shapes = {p: traces[p.model].shapes[p.address] for p in (*self._splicing.sources, *places)}
+                    self._splicing.bind(shapes, learned, where)
+                    self._splicing.take(sources)
+                    taps.replaced = self._splicing.replaced
+                learns = name == HYBRID or name in self.learners
+                taps = stack.enter_context(taps)
+                traces[name] = observe(taps, self.models.view(self._base(name), inputs), names if learns else {})
+                sources |= {Point(name, text): taps.peek(text) for text in addresses}
+        return traces
+
+    def _by_model(self, points: Iterable[Point]) -> dict[str, list[str]]:
+        """The addresses that are read in each model, the models in the order in which they run."""
+        order = [PREVIOUS, *self.models.teachers, STUDENT, HYBRID]
+        reads: dict[str, dict[str, None]] = {}
+        for point in sorted(points, key=lambda p: (p.model in (*self.learners, HYBRID), order.index(p.model))):
+            reads.setdefault(point.model, {})[point.address] = None
+        return {name: list(addresses) for name, addresses in reads.items()}
+
+    def _module(self, name: str) -> nn.Module:
+        if name == PREVIOUS and self.previous is not None:
+            return self.previous
+        return self.models.module(self._base(name))
+
+    def _base(self, name: str) -> str:
+        """The model that runs under a name: the hybrid is another one, with tensors replaced."""
+        return self._splicing.model if name == HYBRID and self._splicing is not None else name

@@ -1,0 +1,119 @@
+"""One stage's objective for a training loop of the user's own: the engine without its loop."""
+
+import warnings
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from compresskit.distill.models import Models
+from compresskit.distill.objective import Objective
+from compresskit.distill.stage import Stage
+from compresskit.distill.terms import Learned
+from compresskit.distill.trained import declared_parameters, fed_before, only_training
+from compresskit.errors import RecipeError
+
+
+class OwnLoop:
+    """`with distiller.stage(0) as objective: loss, terms = objective(inputs, targets)`.
+
+    Inside the block the stage's rules hold: what it does not train is frozen, teachers are in eval mode, taps are in
+    place. On the way out both models are as they were, but for what has been trained. The optimizer, its steps and
+    everything around them are yours.
+
+    Schedules advance by one step after each `accumulate` calls with gradients; set `step` to say otherwise.
+    """
+
+    def __init__(
+        self, stages: Sequence[Stage], index: int, models: Models, learned: Learned, steps: int | None
+    ) -> None:
+        self._stages, self._index, self._models, self._learned = stages, index, models, learned
+        self._steps = steps or stages[index].steps or 1
+        self._objective: Objective | None = None
+        self._names: set[str] = set()
+        self._stack = ExitStack()
+        self._inside = self._asked = False
+        self._calls = 0
+
+    @property
+    def stage(self) -> Stage:
+        """The stage whose objective this is."""
+        return self._stages[self._index]
+
+    @property
+    def step(self) -> int:
+        """Where in the stage the schedules stand, from 0."""
+        return min(self._calls // self.stage.accumulate, self._steps - 1)
+
+    @step.setter
+    def step(self, value: int) -> None:
+        self._calls = value * self.stage.accumulate
+
+    def bind(self, inputs: Any) -> None:
+        """Trace a batch's inputs: find shapes, build adapters, find what trains. Changes nothing in the models."""
+        objective = Objective(self.stage, self._models, self._learned, inputs, self._steps)
+        before = fed_before(self._stages, self._index, self._models, inputs)
+        learners = {name: self._models.module(name) for name in objective.learners}
+        self._names = declared_parameters(self.stage, learners, objective.feeds(), before)
+        self._objective = objective
+        if self._inside:
+            self._enter(objective)
+
+    def parameters(self) -> list[nn.Parameter]:
+        """All that the stage trains, adapters and losses with parameters included: what an optimizer should be given.
+
+        Raises:
+            RecipeError: No batch has been traced yet, so adapters are not built.
+        """
+        objective = self._bound()
+        self._asked = True
+        trained = [p for name, p in self._models.parameters(objective.learners) if name in self._names]
+        return [*trained, *objective.beside().values()]
+
+    def __enter__(self) -> Self:
+        self._inside = True
+        if self._objective is not None:
+            self._enter(self._objective)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._inside = False
+        self._stack.close()
+
+    def __call__(self, inputs: Any, targets: Any = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """The stage's loss on one batch, to call `.backward()` on, and its unweighted terms, detached.
+
+        Raises:
+            RecipeError: It is called outside the `with` block.
+        """
+        if not self._inside:
+            raise RecipeError("the objective works inside its block: with distiller.stage(0) as objective: ...")
+        if self._objective is None:
+            self.bind(inputs)
+        objective = self._bound()
+        if not self._asked and objective.beside():
+            self._asked = True
+            warnings.warn(
+                f"stage {self.stage.name!r} has adapters or losses with parameters; they learn only if your optimizer "
+                "is given objective.parameters(), for which the stage needs a batch: distiller.stage(0, batch)",
+                stacklevel=2,
+            )
+        objective.step = self.step
+        loss, terms = objective(inputs, targets)
+        if torch.is_grad_enabled():
+            self._calls += 1
+        return loss, terms
+
+    def _enter(self, objective: Objective) -> None:
+        learners = {name: self._models.module(name) for name in objective.learners}
+        self._stack.enter_context(only_training(learners, self.stage, self._names))
+        self._stack.enter_context(objective)
+
+    def _bound(self) -> Objective:
+        if self._objective is None:
+            raise RecipeError(
+                "the stage has seen no batch, so its adapters are not built: give it one, distiller.stage(0, batch)"
+            )
+        return self._objective

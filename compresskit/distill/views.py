@@ -1,0 +1,77 @@
+"""Views: what a model is given of a batch, where that is not all of it as it is.
+
+A view is any callable from a batch's inputs to a model's inputs; these are the common ones. A teacher may have been
+trained at another size or with another normalisation, or a batch may hold one picture in two versions.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from compresskit.errors import DataError
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the inputs: `Part("large")` of a mapping, `Part(1)` of a tuple.
+
+    Raises:
+        DataError: Called on inputs that have no such part.
+    """
+
+    key: str | int
+
+    def __call__(self, inputs: Any) -> Any:
+        """The part."""
+        try:
+            return inputs[self.key]
+        except (KeyError, IndexError, TypeError):
+            kind = f"keys {', '.join(map(str, inputs))}" if isinstance(inputs, Mapping) else type(inputs).__name__
+            raise DataError(f"Part({self.key!r}): the inputs have no such part, but {kind}") from None
+
+
+@dataclass(frozen=True)
+class Resized:
+    """Images at another size, by area averaging where they shrink and bilinearly where they grow."""
+
+    size: int | Sequence[int]
+    """Height and width in pixels, or one number for both."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(n, c, h, w) at the size."""
+        size = [self.size, self.size] if isinstance(self.size, int) else list(self.size)
+        shrinks = all(want <= have for want, have in zip(size, images.shape[2:], strict=True))
+        return F.interpolate(images, size=size, mode="area" if shrinks else "bilinear")
+
+
+@dataclass(frozen=True)
+class Renormalized:
+    """Images normalised in another way, channel by channel: `(x * old_std + old_mean - mean) / std`."""
+
+    mean: Sequence[float]
+    """What the model expects to have been subtracted."""
+    std: Sequence[float]
+    """What it expects to have been divided by."""
+    old_mean: Sequence[float] | None = None
+    """What was subtracted from the images that come; None is nothing."""
+    old_std: Sequence[float] | None = None
+    """What they were divided by; None is nothing."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(n, c, h, w), normalised anew.
+
+        Raises:
+            DataError: The images have another number of channels.
+        """
+        count = len(self.mean)
+        if images.dim() < 3 or images.shape[-3] != count:
+            raise DataError(f"Renormalized: {count} channels expected, got images {tuple(images.shape)}")
+        mean, std, old_mean, old_std = (
+            torch.tensor(values, dtype=images.dtype, device=images.device)[:, None, None]
+            for values in (self.mean, self.std, self.old_mean or [0.0] * count, self.old_std or [1.0] * count)
+        )
+        return (images * old_std + old_mean - mean) / std

@@ -1,0 +1,107 @@
+"""What a stage watches while it trains: the best evaluation so far, and whether there is still progress."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from compresskit.errors import RecipeError, close_names
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """A metric, and which way is better."""
+
+    mode: Literal["max", "min"]
+    metric: str
+
+    def better(self, value: float, than: float, by: float = 0.0) -> bool:
+        """Whether `value` is better by more than `by`. NaN never is."""
+        return value > than + by if self.mode == "max" else value < than - by
+
+    @property
+    def worst(self) -> float:
+        """What everything is better than."""
+        return -math.inf if self.mode == "max" else math.inf
+
+
+def parse_goal(text: Any, name: str) -> Goal:
+    """Read `"max psnr"`.
+
+    Raises:
+        RecipeError: The text is no goal; the message starts with `name`.
+    """
+    mode, _, metric = text.partition(" ") if isinstance(text, str) else ("", "", "")
+    if mode not in ("max", "min") or not metric.strip():
+        raise RecipeError(f"{name} must be 'max METRIC' or 'min METRIC', got {text!r}")
+    return Goal("max" if mode == "max" else "min", metric.strip())
+
+
+class Watch:
+    """The evaluations of one stage: keeps the best weights, and says when to stop.
+
+    Args:
+        best: The stage's `best`.
+        until: The stage's `until`.
+    """
+
+    def __init__(self, best: str | None, until: Mapping[str, Any] | None) -> None:
+        self._best = None if best is None else parse_goal(best, "best")
+        self._plateau = None if until is None else parse_goal(until["plateau"], "until: plateau")
+        self._patience = 0 if until is None else until.get("patience", 3)
+        self._min_delta = 0.0 if until is None else until.get("min_delta", 0.0)
+        self._state: dict[str, Any] = {
+            "best": None if self._best is None else self._best.worst,
+            "weights": None,
+            "reference": None if self._plateau is None else self._plateau.worst,
+            "without_progress": 0,
+        }
+
+    def see(self, metrics: Mapping[str, float], model: nn.Module, where: str) -> None:
+        """Take note of an evaluation of `model`.
+
+        Raises:
+            RecipeError: A metric that is watched was not measured; the nearest is named.
+        """
+        state = self._state
+        if self._best is not None and self._best.better(_measured(self._best, metrics, where), state["best"]):
+            state["best"] = metrics[self._best.metric]
+            state["weights"] = {name: _copy(value) for name, value in model.state_dict().items()}
+        if self._plateau is not None:
+            value = _measured(self._plateau, metrics, where)
+            progress = self._plateau.better(value, state["reference"], by=self._min_delta)
+            state["reference"] = value if progress else state["reference"]
+            state["without_progress"] = 0 if progress else state["without_progress"] + 1
+
+    @property
+    def stalled(self) -> bool:
+        """Whether there was no progress for as many evaluations as the stage's patience."""
+        return self._plateau is not None and self._state["without_progress"] >= self._patience
+
+    def give_best(self, model: nn.Module) -> None:
+        """Give `model` the weights of the best evaluation, if there was one."""
+        if self._state["weights"] is not None:
+            model.load_state_dict(self._state["weights"])
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it, for a checkpoint."""
+        return dict(self._state)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`."""
+        self._state = dict(state)
+
+
+def _measured(goal: Goal, metrics: Mapping[str, float], where: str) -> float:
+    if goal.metric not in metrics:
+        raise RecipeError(
+            f"{where}: {goal.mode} {goal.metric!r}: no such metric was measured{close_names(goal.metric, metrics)}"
+        )
+    return float(metrics[goal.metric])
+
+
+def _copy(value: Any) -> Any:
+    return value.detach().clone() if isinstance(value, torch.Tensor) else value
