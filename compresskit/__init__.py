@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from compresskit.distill.match import Task as Task
     from compresskit.distill.stage import Stage as Stage
     from compresskit.recipe.load import load_recipe as load_recipe
+    from compresskit.recipe.model import load_model as load_model
     from compresskit.recipe.run import run_recipe as run_recipe
 
 _HOMES = {
@@ -30,6 +31,7 @@ _HOMES = {
     "Splice": "compresskit.distill.match",
     "Task": "compresskit.distill.match",
     "curricula": "compresskit.distill",
+    "load_model": "compresskit.recipe.model",
     "load_recipe": "compresskit.recipe.load",
     "run_recipe": "compresskit.recipe.run",
 }
@@ -46,6 +48,7 @@ __all__ = [
     "TapError",
     "Task",
     "curricula",
+    "load_model",
     "load_recipe",
     "run_recipe",
 ]

@@ -9,6 +9,8 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,6 +44,7 @@ Examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; a bug or the user's own code raises what it raises."""
+    _add_installed_commands()
     try:
         code = app(
             list(sys.argv[1:] if arguments is None else arguments), prog_name="compresskit", standalone_mode=False
@@ -61,6 +64,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 @app.callback()
 def _commands() -> None:
     """Compress a PyTorch model by distilling it, stage by stage, into a smaller one."""
+
+
+def _add_installed_commands() -> None:
+    """Add the commands of installed packages: functions in the entry point group `compresskit.commands`."""
+    known = {command.name for command in app.registered_commands}
+    for point in entry_points(group="compresskit.commands"):
+        if point.name not in known:
+            function = point.load()
+            app.command(point.name)(wraps(function)(_exit_codes()(function)))
 
 
 def _recipe_names(incomplete: str) -> list[str]:

@@ -24,6 +24,7 @@ PUBLIC = [
     "TapError",
     "Task",
     "curricula",
+    "load_model",
     "load_recipe",
     "run_recipe",
 ]

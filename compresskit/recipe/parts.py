@@ -69,8 +69,8 @@ def build_parts(recipe: Recipe) -> Parts:
         data["train"],
         data.get("val"),
         data.get("test"),
-        None if recipe.teacher is None else _model(recipe.teacher, "teacher", recipe.seed, 1),
-        _model(recipe.student, "student", recipe.seed, 2),
+        None if recipe.teacher is None else build_model(recipe.teacher, "teacher", recipe.seed, 1),
+        build_model(recipe.student, "student", recipe.seed, 2),
         evaluation,
         baselines,
         frozenset(
@@ -94,7 +94,7 @@ def _without_matches(stage: Stage, tasks: Sequence[Task]) -> Stage:
     return replace(stage, matches=(), tasks=stage.tasks or tasks, train=train)
 
 
-def _model(node: Mapping[str, Any], where: str, *seed: int) -> nn.Module:
+def build_model(node: Mapping[str, Any], where: str, *seed: int) -> nn.Module:
     """The model of a node, with the weights that it names."""
     with own_randomness(*seed):
         model = resolve.build(
