@@ -9,18 +9,20 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
+from compresskit.errors import DataError
 from zoo.pynet.blocks import Convolution
 from zoo.pynet.statistics import Window, folded, frame_statistics, normalised, sample_statistics
+from zoo.raw.cfa import CFA
 from zoo.raw.development import Development
 from zoo.raw.reach import MULTIPLE, peak_bytes, reach
-from zoo.raw.tiling import Grid, Tile, divide, make
+from zoo.raw.tiling import Grid, Tile, divide, make, smallest_side
 
 SCRATCH = 2.2
 """What tensors take, times this, is what the process takes: convolutions copy them into layouts of their own."""
 FIXED = 2**28
 """Bytes that libraries take whatever the tile."""
-TRIED = 512
-"""Side in pixels of the picture that a module's memory is counted on."""
+TRIED = 480
+"""About the side in pixels of the picture that a module's memory is counted on."""
 UNKNOWN = 2000.0
 """Bytes a pixel of a module that cannot be run without values."""
 OVERLAP = 256
@@ -68,7 +70,8 @@ def make_bounded(
     module, cfa = development.module, development.levels.cfa
     multiple = _multiple(module)
     size = {"period": cfa.period, "multiple": multiple, "least": LEAST}
-    most = int((memory * 2**30 - FIXED) / bytes_per_pixel(module))
+    bytes_each = bytes_per_pixel(module, cfa)
+    most = int((memory * 2**30 - FIXED) / bytes_each)
     whole = divide(*numbers.shape, **size, reach=0, most=2**62)
     if next(iter(whole)).pixels <= most:
         return Made(make(development, numbers, whole, advance=watch("demosaicing", whole.work)), 1, approximate=False)
@@ -76,18 +79,26 @@ def make_bounded(
     norms = normalised(module)
     still = folded(module, {name: _neutral(part) for name, part in norms.items()}) if norms else module
     seen = reach(still, cfa) if exact else OVERLAP
-    grid = divide(*numbers.shape, **size, reach=OVERLAP if seen is None else seen, most=most)
+    exact = exact and seen is not None
+    size["reach"] = OVERLAP if seen is None else seen
+    side = smallest_side(**size)
+    if side**2 > most:
+        needed = (side**2 * bytes_each + FIXED) / 2**30
+        raise DataError(f"{memory:g} GiB are too few: the smallest tile, {side}x{side} pixels, takes {needed:.2f} GiB")
+    grid = divide(*numbers.shape, **size, most=most)
     if norms:
         measured = _measured(development, numbers, grid, exact=exact, watch=watch)
         development = replace(development, module=folded(module, measured))
     picture = make(development, numbers, grid, advance=watch("demosaicing", grid.work))
-    return Made(picture, len(grid), approximate=not exact or seen is None)
+    return Made(picture, len(grid), approximate=not exact)
 
 
-def bytes_per_pixel(module: nn.Module) -> float:
+def bytes_per_pixel(module: nn.Module, cfa: CFA) -> float:
     """About what a process needs for each pixel that the module makes at once."""
+    unit = math.lcm(cfa.period, MULTIPLE)
+    side = -(-TRIED // unit) * unit
     try:
-        return SCRATCH * peak_bytes(module, TRIED, TRIED) / TRIED**2
+        return SCRATCH * peak_bytes(module, side, side) / side**2
     except (NotImplementedError, RuntimeError, TypeError):  # it does more than torch does, with numpy for example
         return UNKNOWN
 

@@ -103,9 +103,15 @@ def divide(height: int, width: int, *, period: int, reach: int, most: int, multi
                 grids.append(Grid(height, width, period, rows, columns))
                 break  # more columns are more work
     if not grids:
-        side = unit + 2 * reach
+        side = smallest_side(period=period, reach=reach, multiple=multiple, least=least)
         raise DataError(f"{most} pixels at once are too few: a tile with its surroundings takes {side}x{side}")
     return min(grids, key=lambda grid: (grid.work, len(grid)))
+
+
+def smallest_side(*, period: int, reach: int, multiple: int = 1, least: int = 1) -> int:
+    """Side in pixels of the smallest tile together with its surroundings."""
+    unit = math.lcm(period, multiple)
+    return max(unit + 2 * -(-reach // unit) * unit, -(-least // unit) * unit)
 
 
 def make(
