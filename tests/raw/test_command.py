@@ -141,8 +141,8 @@ def test_released_weights_in_tiles_are_the_whole_frame(monkeypatch, capsys):
     np.save("a.npy", numbers)
     options = ["--weights", "released.pth", "--cfa", "qxq", "--to", "npy"]
     assert demosaic("a.npy", "-o", "whole", *options) == 0
-    monkeypatch.setattr(bounded, "bytes_per_pixel", lambda *_: 2**28 / 304 / 288)
-    assert demosaic("a.npy", "-o", "tiles", "--memory", 0.5, *options) == 0
+    monkeypatch.setattr(bounded, "bytes_per_pixel", lambda *_: 2**29 / 304 / 288)
+    assert demosaic("a.npy", "-o", "tiles", "--memory", 1.0, *options) == 0
     assert "a_student.npy  301x330, qxq-grbg, student, 2 tiles" in capsys.readouterr().out
     np.testing.assert_allclose(np.load("tiles/a_student.npy"), np.load("whole/a_student.npy"), atol=1e-5)
 
@@ -153,9 +153,9 @@ def test_pynet_in_tiles_says_that_it_is_approximate(monkeypatch, capsys):
     np.save("a.npy", np.random.default_rng(0).random((64, 700)).astype(np.float32))
     options = ["--weights", "pynet.pth", "--cfa", "qxq", "--method", "teacher"]
     assert demosaic("a.npy", "-o", "whole", *options) == 0
-    monkeypatch.setattr(bounded, "bytes_per_pixel", lambda *_: 2**28 / 640 / 64)
+    monkeypatch.setattr(bounded, "bytes_per_pixel", lambda *_: 2**29 / 640 / 64)
     monkeypatch.setattr(bounded, "OVERLAP", 64)
-    assert demosaic("a.npy", "-o", "tiles", "--memory", 0.5, *options) == 0
+    assert demosaic("a.npy", "-o", "tiles", "--memory", 1.0, *options) == 0
     assert "2 tiles, approximate" in capsys.readouterr().out
     whole, tiles = picture("whole/a_teacher.png"), picture("tiles/a_teacher.png")
     assert np.abs(whole.astype(int) - tiles).mean() < 5
@@ -188,8 +188,8 @@ MISTAKES = [
     ("a.npy -o out --method nc --cfa qxq --encoded --white-balance 2,1,2", "white balance is for linear values"),
     ("a.npy -o out --method nc --cfa qxq --bits 12", "--bits is 8 or 16, got 12"),
     (
-        "big.npy -o out --method nc --cfa qxq --memory 0.2",
-        "0.2 GiB are too few: the smallest tile, 64x64 pixels, takes 0.25 GiB",
+        "big.npy -o out --method nc --cfa qxq --memory 0.4",
+        "0.4 GiB are too few: the smallest tile, 64x64 pixels, takes 0.50 GiB",
     ),
 ]
 

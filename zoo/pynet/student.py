@@ -64,21 +64,20 @@ class PyNETQxQ(nn.Module):
         check_packed(packed, network="PyNETQxQ", multiple=self.cfa.block, smallest=SMALLEST)
         start = None if self.skip is None else Start.of(self.skip, packed, self.cfa)
         # nothing is kept in a name that the last layer, whose features are the largest, does not need
-        t0 = self.conv_t0(self._level_1(packed if start is None else start.planes()))
+        features = self.conv_t0(self._level_1(self.conv_l1_d1(packed if start is None else start.planes())))
         mosaic = self.cfa.unpack(packed) if start is None else start.relative_mosaic()
-        t0 = torch.cat([t0, mosaic], dim=1)
+        features = torch.cat([features, mosaic], dim=1)
         if start is None:
-            return self.conv_l0_d1(t0)
-        return start.complete(self.conv_l0_d1(t0, unit=start.unit))
+            return self.conv_l0_d1(features)
+        return start.complete(self.conv_l0_d1(features, unit=start.unit))
 
-    def _level_1(self, planes: Tensor) -> Tensor:
-        """Blocks d1 to d14. A map is let go once the next is made; kept, they would be most of the memory."""
-        d1 = self.conv_l1_d1(planes)
-        features = self.conv_l1_d3(d1)
-        features = self.conv_l1_d5(torch.cat([features, d1], dim=1))
+    def _level_1(self, d1: Tensor) -> Tensor:
+        """Blocks d3 to d14. A map is let go once the next is made; kept, they would be most of the memory."""
+        features = torch.cat([self.conv_l1_d3(d1), d1], dim=1)
+        features = self.conv_l1_d5(features)
         features = self.conv_l1_d6(features)
         for block in (self.conv_l1_d7, self.conv_l1_d8, self.conv_l1_d9):
             features = block(features) + features
-        features = self.conv_l1_d10(features)
-        features = self.conv_l1_d12(torch.cat([features, d1], dim=1))
-        return self.conv_l1_d14(torch.cat([features, d1], dim=1))
+        features = torch.cat([self.conv_l1_d10(features), d1], dim=1)
+        features = torch.cat([self.conv_l1_d12(features), d1], dim=1)
+        return self.conv_l1_d14(features)

@@ -19,8 +19,8 @@ from zoo.raw.tiling import Grid, Tile, divide, make, smallest_side
 
 SCRATCH = 2.2
 """What tensors take, times this, is what the process takes: convolutions copy them into layouts of their own."""
-FIXED = 2**28
-"""Bytes that libraries take whatever the tile."""
+FIXED = 2**29
+"""Bytes that Python and the libraries take, whatever the tile."""
 TRIED = 480
 """About the side in pixels of the picture that a module's memory is counted on."""
 UNKNOWN = 2000.0
