@@ -234,10 +234,8 @@ def test_a_full_disk_ends_with_1_and_leaves_no_part(monkeypatch, capsys):
     assert list(Path("out").iterdir()) == []
 
 
-def test_a_file_that_says_another_array_is_overruled_aloud(tmp_path, capsys):
+def test_a_file_that_says_another_array_is_overruled_aloud(tmp_path, dng, capsys):
     pytest.importorskip("rawpy")
-    from tests.raw.test_mosaics import dng
-
     dng(tmp_path / "a.dng", np.full((64, 96), 500, np.uint16), ("GR", "BG"), orientation=6)
     assert demosaic("a.dng", "-o", "out", "--method", "nc", "--cfa", "quad") == 0
     assert "a.dng: taken as quad-grbg, though the file says bayer-grbg" in capsys.readouterr().err

@@ -16,29 +16,6 @@ from zoo.raw.packed import Layout
 NUMBERS = np.random.default_rng(3).integers(0, 1024, (10, 14)).astype(np.uint16)
 
 
-def dng(path, values, pattern, *, neutral=(0.5, 1.0, 0.625), orientation=1):
-    """A minimal DNG with its array written row by row in the letters R, G, B."""
-
-    def rationals(numbers):
-        return tuple(part for number in numbers for part in (round(number * 10000), 10000))
-
-    side = len(pattern)
-    colours = bytes("RGB".index(letter) for row in pattern for letter in row)
-    tags = [
-        (50706, "B", 4, (1, 4, 0, 0), True),  # DNG version
-        (50708, "s", 0, "Unit Test", True),
-        (33421, "H", 2, (side, side), True),
-        (33422, "B", side * side, colours, True),
-        (50714, "H", 1, (64,), True),  # black
-        (50717, "H", 1, (1023,), True),  # white
-        (50721, "2i", 9, rationals(np.eye(3).flatten()), True),
-        (50728, "2I", 3, rationals(neutral), True),
-        (274, "H", 1, (orientation,), True),
-    ]
-    tifffile.imwrite(path, values, photometric=32803, extratags=tags, metadata=None, software=False)
-    return path
-
-
 def test_raw10_by_hand(tmp_path):
     # 1023, 2, 513, 0: upper eight bits 255, 0, 128, 0; lower two 3, 2, 1, 0, the first pixel's in the lowest place
     (tmp_path / "a.raw").write_bytes(bytes([255, 0, 128, 0, 0b00_01_10_11]))
@@ -102,7 +79,7 @@ def test_eight_bits_and_floats_state_their_levels(tmp_path):
         ("BBBBGGGG",) * 4 + ("GGGGRRRR",) * 4,  # LibRaw refuses this one
     ],
 )
-def test_a_dng_states_all(tmp_path, pattern):
+def test_a_dng_states_all(tmp_path, dng, pattern):
     pytest.importorskip("rawpy")
     values = np.random.default_rng(0).integers(64, 1024, (64, 96)).astype(np.uint16)
     frame = read_mosaic(dng(tmp_path / "a.dng", values, pattern, orientation=6))
