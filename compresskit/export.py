@@ -167,7 +167,9 @@ def _save_onnx(program: Any, sample: Inputs, path: Path, metadata: dict[str, str
 def _run_onnx(path: Path, samples: Sequence[Inputs]) -> list[list[Tensor]]:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors; it warns of what its own optimisation could not do
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]
     fed = [{name: tensor.numpy() for name, tensor in zip(names, sample, strict=True)} for sample in samples]
     return [[torch.from_numpy(answer) for answer in session.run(None, values)] for values in fed]

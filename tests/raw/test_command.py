@@ -186,6 +186,7 @@ MISTAKES = [
     ("r.raw -o out --method nc --cfa qxq", "has no header: say how it is packed"),
     ("a.npy -o out --method nc --cfa qxq --white-balance 1,2", "--white-balance is three gains"),
     ("a.npy -o out --method nc --cfa qxq --encoded --white-balance 2,1,2", "white balance is for linear values"),
+    ("a.npy -o out --method nc --cfa qxq --device gpu", "--device gpu: Expected one of cpu, cuda"),
     ("a.npy -o out --method nc --cfa qxq --bits 12", "--bits is 8 or 16, got 12"),
     (
         "big.npy -o out --method nc --cfa qxq --memory 0.4",

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from compresskit.errors import DataError
 from zoo.pynet import PyNETQxQ
 from zoo.raw import CFA, LMMSEPhase, NormalisedConvolution
+from zoo.raw.methods import METHODS
 from zoo.raw.reach import peak_bytes, reach
 from zoo.raw.tiling import divide, make
 
@@ -64,6 +65,27 @@ def test_pynet_qxq_in_tiles_is_the_whole_frame(corrects):
 def test_any_array_in_tiles_is_the_whole_frame(method, cfa):
     tiles, whole = tiled_and_whole(method(cfa).eval(), CFA.of(cfa), NOISE.random((97, 101), dtype=np.float32), 24)
     assert np.abs(tiles - whole).max() <= 1e-5
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if "lmmse" not in name])
+def test_every_method_in_tiles_is_the_whole_frame(name):
+    cfa = CFA.of("bayer")
+    method = METHODS[name](cfa).eval()
+    side = 2 * (reach(method, cfa) or 1000) + 40
+    tiles, whole = tiled_and_whole(method, cfa, NOISE.random((side, side + 5), dtype=np.float32), 24)
+    assert np.abs(tiles - whole).max() <= 1e-5
+
+
+class Undecided(torch.nn.Module):
+    """Looks three pixels to the right only to compare, which loses NaN."""
+
+    def forward(self, packed):
+        mosaic = CFA.of("bayer").unpack(packed)
+        return torch.where(mosaic.roll(-3, -1) > 0.5, 1.0, 0.0).repeat(1, 3, 1, 1)
+
+
+def test_what_is_only_compared_is_seen_too():
+    assert reach(Undecided(), CFA.of("bayer")) == 4
 
 
 def test_the_network_as_released_sees_115_pixels_and_its_skip_adds_to_them():

@@ -40,12 +40,12 @@ def folded(network: nn.Module, statistics: Statistics) -> nn.Module:
     """
     network = copy.deepcopy(network)
     for name, part in normalised(network).items():
-        mean, variance = statistics[name]
         norm, convolution = part.instance, part.conv2d
         assert norm is not None
         assert convolution.bias is not None
-        scale = norm.weight.double() / (variance.double() + norm.eps).sqrt()
-        bias = (convolution.bias.double() - mean.double()) * scale + norm.bias.double()
+        mean, variance = (each.to(norm.weight.device, torch.float64) for each in statistics[name])
+        scale = norm.weight.double() / (variance + norm.eps).sqrt()
+        bias = (convolution.bias.double() - mean) * scale + norm.bias.double()
         convolution.weight.copy_(convolution.weight.double() * scale[:, None, None, None])
         convolution.bias.copy_(bias)
         part.instance = None

@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from compresskit import load_model
-from compresskit.errors import CheckpointError, DataError
+from compresskit.errors import CheckpointError, DataError, RecipeError
 from zoo.pynet.released import network_of
 from zoo.raw.bounded import make_bounded
 from zoo.raw.cfa import CFA
@@ -126,8 +126,8 @@ def conventional(name: str, weights: Path | None, domain: Domain | None, device:
         fitted = next((part for part in loaded.model.modules() if isinstance(part, LMMSEPhase)), None)
         if fitted is None:
             raise CheckpointError(f"{weights} has no LMMSE-phase; leave --weights out, and it is fitted anew")
-        return Method(name, lambda _: fitted.to(device), fitted.cfa, domain or _domain(loaded.recipe))
-    return Method(name, lambda cfa: METHODS[name](cfa).to(device), None, domain or "display")
+        return Method(name, lambda _: _placed(fitted, device), fitted.cfa, domain or _domain(loaded.recipe))
+    return Method(name, lambda cfa: _placed(METHODS[name](cfa), device), None, domain or "display")
 
 
 def trained(part: str, weights: Path, domain: Domain | None, device: str) -> Method:
@@ -137,11 +137,18 @@ def trained(part: str, weights: Path, domain: Domain | None, device: str) -> Met
         CheckpointError: The weights, or the recipe beside them, cannot be used.
     """
     loaded = load_model(weights, part=part if weights.is_dir() else None, otherwise=network_of)
-    model = loaded.model.to(device)
+    model = _placed(loaded.model, device)
     cfa = getattr(model, "cfa", None)
     if not isinstance(cfa, CFA):
         raise CheckpointError(f"{weights} is a {type(model).__name__}, which does not say for which array it is")
     return Method(part, lambda _: model, cfa, domain or _domain(loaded.recipe))
+
+
+def _placed(module: nn.Module, device: str) -> nn.Module:
+    try:
+        return module.to(device)
+    except (RuntimeError, AssertionError) as error:  # torch's two ways to say that there is none
+        raise RecipeError(f"--device {device}: {str(error).strip().splitlines()[0]}") from error
 
 
 def _domain(recipe: Mapping[str, Any] | None) -> Domain:

@@ -13,6 +13,7 @@ from compresskit.errors import DataError
 from zoo.raw.cfa import CFA
 from zoo.raw.encoding import Domain, converted
 from zoo.raw.frame import Levels
+from zoo.raw.reach import place_of
 
 Finish = Callable[[Float[Tensor, "3 h w"]], Tensor]
 """From a picture in the working domain to the numbers to be stored."""
@@ -49,9 +50,8 @@ class Development:
         """What the module is given of a part of the frame."""
         values = self.levels.apply(numbers)
         values = values if self.highest is None else values.clamp(max=self.highest)
-        place = next((tensor for tensor in (*self.module.parameters(), *self.module.buffers())), values)
         packed = self.levels.cfa.pack(converted(values, self.source, self.working)[None, None])
-        return packed.to(place.device)
+        return packed.to(place_of(self.module))
 
 
 def picture_of(working: Domain, target: Domain, bits: int | None) -> Finish:

@@ -6,6 +6,7 @@ import weakref
 from typing import Any
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -14,6 +15,8 @@ from zoo.raw.cfa import CFA
 
 MULTIPLE = 32
 """Sides of what the modules are tried on are multiples of this many pixels; PyNET's five scales need it."""
+CHANGES = 3
+"""How many other values a tile is given."""
 FARTHEST = 1024
 """A module that sees farther than this many pixels is taken to see the whole frame."""
 
@@ -22,8 +25,9 @@ FARTHEST = 1024
 def reach(module: nn.Module, cfa: CFA, *, farthest: int = FARTHEST) -> int | None:
     """How many pixels past a tile of the array a change of it can be seen in the picture.
 
-    One tile in the middle of a noise mosaic becomes NaN, and what is NaN in the picture has seen it. Unlike a small
-    change, NaN is lost in no rounding and multiplied away by no weight of zero, so the answer holds for any values.
+    One tile in the middle of a noise mosaic becomes NaN, and what is NaN in the picture has seen it. Unlike a change of
+    its values, NaN is lost in no rounding and multiplied away by no weight of zero. Comparisons do lose it, so the tile
+    is also given other values, and what differs has seen it too.
 
     Args:
         module: From packed mosaics (n, 4, h/2, w/2) to pictures (n, 3, h, w), in eval mode.
@@ -41,21 +45,39 @@ def reach(module: nn.Module, cfa: CFA, *, farthest: int = FARTHEST) -> int | Non
     return -(-max(pixels for pixels in found if pixels is not None) // cfa.period) * cfa.period
 
 
+def place_of(module: nn.Module) -> torch.device:
+    """Where a module's tensors are; the CPU for one that has none."""
+    return next((tensor.device for tensor in (*module.parameters(), *module.buffers())), torch.device("cpu"))
+
+
 def _reach_along(module: nn.Module, cfa: CFA, axis: int, unit: int, farthest: int) -> int | None:
     length = 4 * unit
     while True:
         start = length // 2 // cfa.period * cfa.period
         shape = [1, 1, 2 * unit, 2 * unit]
         shape[axis] = length
-        mosaic = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-        mosaic.narrow(axis, start, cfa.period).fill_(torch.nan)
-        touched = module(cfa.pack(mosaic)).isnan().any(dim=1).any(dim=4 - axis).flatten().nonzero().flatten()
+        touched = _touched(module, cfa, shape, axis, start).nonzero().flatten()
         first, last = (int(touched[0]), int(touched[-1])) if len(touched) else (start, start)
         if first > 0 and last < length - 1:
             return max(0, start - first, last - (start + cfa.period - 1))
         if length > 2 * farthest:
             return None
         length *= 2
+
+
+def _touched(module: nn.Module, cfa: CFA, shape: list[int], axis: int, start: int) -> Bool[Tensor, " length"]:
+    """Which rows, or columns, of the picture have seen the tile that begins at `start`."""
+    generator = torch.Generator().manual_seed(0)
+    mosaic = torch.rand(shape, generator=generator)
+    place = place_of(module)
+    picture = module(cfa.pack(mosaic).to(place))
+    tile = mosaic.narrow(axis, start, cfa.period)
+    touched = torch.zeros_like(picture, dtype=torch.bool)
+    for other in (torch.nan, *(torch.rand(tile.shape, generator=generator) for _ in range(CHANGES))):
+        tile.copy_(torch.as_tensor(other))
+        found = module(cfa.pack(mosaic).to(place))
+        touched |= found != picture  # NaN differs from everything
+    return touched.any(dim=1).any(dim=4 - axis).flatten().cpu()
 
 
 def peak_bytes(module: nn.Module, height: int, width: int) -> int:
