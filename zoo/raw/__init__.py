@@ -14,6 +14,7 @@ from zoo.raw.dataset import PhotographFrames as PhotographFrames
 from zoo.raw.evaluation import DemosaicEvaluation as DemosaicEvaluation
 from zoo.raw.lmmse import LMMSEPhase as LMMSEPhase
 from zoo.raw.losses import mse_inside as mse_inside
+from zoo.raw.mosaic_input import FromMosaic as FromMosaic
 from zoo.raw.photographs import Photographs as Photographs
 from zoo.raw.sensor import Sensor as Sensor
 from zoo.raw.targets import Reduced as Reduced
