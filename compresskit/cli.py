@@ -279,6 +279,67 @@ def export(
         typer.echo(str(exported))
 
 
+@app.command()
+def evaluate(
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE",
+            help="A YAML file, a shipped recipe's name, or a run's folder.",
+            autocompletion=_recipe_names,
+        ),
+    ],
+    *,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The student's; a run's folder has its own.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(metavar="DIR", help="Measure on this instead of the test data.")] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,…",
+            help="What to compare, the first with all others.",
+            show_default="the student and the evaluation's baselines",
+        ),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", help="Only the first N samples.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="One of the recipe's presets; 'quick' where it has one.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change one value, after the preset.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="For tables and pictures.", show_default="evaluations/NAME")
+    ] = None,
+    device: Annotated[
+        str, typer.Option(metavar="DEVICE", help="'auto' takes a GPU where there is one; else 'cpu', 'cuda:1', …")
+    ] = "auto",
+    allow: Annotated[
+        list[str] | None, typer.Option(metavar="PACKAGE", help="Trust a package that the recipe names.")
+    ] = None,
+) -> None:
+    """Measure trained weights beside other methods, with intervals, and write tables and pictures."""
+    with _exit_codes():
+        from compresskit import resolve
+        from compresskit.recipe.evaluate import evaluate_recipe
+
+        names = None if methods is None else [name.strip() for name in methods.split(",")]
+        with resolve.allow(allow or ()):
+            result = evaluate_recipe(
+                recipe,
+                weights,
+                data=data,
+                methods=names,
+                limit=limit,
+                preset=preset,
+                overrides=changes or (),
+                out=out,
+                device=device,
+            )
+        _show(result)
+
+
 @contextmanager
 def _exit_codes() -> Iterator[None]:
     """What goes wrong inside becomes a message and an exit code."""

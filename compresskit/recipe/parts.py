@@ -1,6 +1,6 @@
 """The parts of a run, built from the recipe's nodes: data, models, evaluation, and the stages of the control."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from zlib import crc32
