@@ -43,8 +43,8 @@ class Comparison:
     """All scores of an evaluation. It prints well: a table for each condition.
 
     Behind the first metric's mean, in Markdown behind every mean, stands its bootstrap interval. Samples differ more
-    than methods do, so the last column has the difference to the first method, sample by sample, with an interval of its
-    own: two methods differ if it leaves 0 out, however much the intervals of their means overlap.
+    than methods do, so the last column has the difference to the first method, sample by sample, with an interval of
+    its own: two methods differ if it leaves 0 out, however much the intervals of their means overlap.
     """
 
     title: str
