@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,28 +10,20 @@ from torch import nn
 
 from compresskit.data import own_randomness
 from compresskit.distill.address import unwrap
+from compresskit.distill.cache import CacheOptions
 from compresskit.distill.feed import Unpack, moved, unpack_batch
 from compresskit.distill.interrupt import deferred_interrupt
 from compresskit.distill.judge import Evaluate
 from compresskit.distill.learned import Learned
 from compresskit.distill.models import TEACHER, Models, View
+from compresskit.distill.numerics import Numerics
 from compresskit.distill.ownloop import OwnLoop
 from compresskit.distill.plan import Plan, plan_stages
 from compresskit.distill.progress import shown
-from compresskit.distill.session import Session, StageResult
+from compresskit.distill.results import Result
+from compresskit.distill.session import Session
 from compresskit.distill.stage import Stage
-from compresskit.errors import RecipeError, close_names
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What `fit` gives back."""
-
-    student: nn.Module
-    """The very object that was passed in, trained; where the last stage averages weights, a copy that has these."""
-    history: list[dict[str, Any]]
-    """A record a step, as in `metrics.jsonl`."""
-    stages: list[StageResult]
+from compresskit.errors import RecipeError
 
 
 class ProgressiveDistiller:
@@ -45,7 +36,13 @@ class ProgressiveDistiller:
         stages: What to learn, in which order; see `compresskit.curricula`.
         seed: Decides adapters' initial values, dropout and the order of replayed loaders.
         device: "auto" takes CUDA where there is a device; else a torch device name.
-        precision: "fp32", or "bf16" for autocast forwards; losses are computed in float32 or better either way.
+        precision: "fp32"; "tf32", float32 whose products a GPU rounds; "bf16" or "fp16" for autocast forwards. Weights
+            are float32 and losses float32 or better in every case. "auto" takes what is fastest here.
+        compile: Whether the models run through `torch.compile`, each as one graph; or "auto".
+        memory_format: "contiguous", "channels_last" for images, or "auto".
+        cache: Keeps what frozen teachers say about a sample for when it comes again: a mapping with `budget`, such as
+            "8GB", and maybe `dtype` (fp32, fp16, bf16) and `folder`, which runs share; or "auto", which uses one only
+            where it is possible and pays. It takes a `SampleLoader` of a dataset with `variants`.
         views: What a model is given of a batch's inputs, where that is not all of them as they are: a callable by the
             model's name, `"student"` and `"teacher"` or the teachers' own. See `compresskit.distill.views`.
         out: Folder for metrics, checkpoints and the student's weights; None writes nothing.
@@ -63,6 +60,9 @@ class ProgressiveDistiller:
         seed: int = 0,
         device: str | torch.device = "auto",
         precision: str = "fp32",
+        compile: bool | str = False,  # noqa: A002  (the public name)
+        memory_format: str = "contiguous",
+        cache: str | Mapping[str, Any] | CacheOptions | None = None,
         views: Mapping[str, View] | None = None,
         out: str | Path | None = None,
     ) -> None:
@@ -73,7 +73,9 @@ class ProgressiveDistiller:
         self.stages = tuple(stages)
         self.seed = seed
         self.device = _device(device)
-        self.precision = precision
+        self.numerics = Numerics(precision, compile, memory_format)
+        self.numerics.check(self.device)
+        self.cache = CacheOptions.of(cache)
         self.out = None if out is None else Path(out)
         self._learned: Learned | None = None
         """Adapters of `stage`; a run of `fit` has its own."""
@@ -91,7 +93,8 @@ class ProgressiveDistiller:
         """
         inputs, targets = (unpack or unpack_batch)(batch)
         device = _home(self.models.student)
-        return plan_stages(self.stages, self.models, self.seed, moved(inputs, device), moved(targets, device))
+        inputs, targets = moved(inputs, device), moved(targets, device)
+        return plan_stages(self.stages, self.models, self.seed, inputs, targets, timed=self.cache is not None)
 
     def stage(
         self, index: int, batch: Any = None, *, steps: int | None = None, unpack: Unpack | None = None
@@ -123,6 +126,8 @@ class ProgressiveDistiller:
         evaluate: Evaluate | None = None,
         resume: bool | str = "auto",  # noqa: FBT001  (the public signature)
         unpack: Unpack | None = None,
+        *,
+        trace: bool = False,
     ) -> Result:
         """Train through all stages.
 
@@ -135,6 +140,7 @@ class ProgressiveDistiller:
             resume: False refuses a used folder; True demands a run to continue; "auto" continues one, starts a new
                 one, or returns a finished one.
             unpack: Makes (inputs, targets) of a batch of another form.
+            trace: Write a profiler's trace of a few steps of each stage to `out`, in the folder `trace`.
 
         Raises:
             CheckpointError: The folder does not fit `resume`, or holds another run.
@@ -143,19 +149,25 @@ class ProgressiveDistiller:
         """
         if resume not in (True, False, "auto"):
             raise RecipeError(f"resume must be True, False or 'auto', got {resume!r}")
+        if trace and self.out is None:
+            raise RecipeError("trace=True needs a folder: give ProgressiveDistiller(..., out=...)")
         for model in (self.models.student, *self.models.teachers.values()):
             model.to(self.device)
         with ExitStack() as stack:
             display = stack.enter_context(shown())
             stack.enter_context(own_randomness(self.seed))
             interrupt = stack.enter_context(deferred_interrupt())
+            numerics = self.numerics
+            stack.enter_context(numerics.at_work(self.models.student, *self.models.teachers.values()))
             session = Session(
                 self.models,
                 self.stages,
                 seed=self.seed,
                 device=self.device,
-                half=torch.bfloat16 if self.precision == "bf16" else None,
+                numerics=numerics,
+                cache=self.cache,
                 out=self.out,
+                trace=trace,
                 display=display,
                 interrupt=interrupt,
             )
@@ -163,7 +175,7 @@ class ProgressiveDistiller:
             session.restore(resume=resume)
             session.run(train_loader, val_loader, evaluate, unpack)
             student = self.student if session.given is self.models.student else session.given
-            return Result(student, session.log.records, session.results)
+            return Result(student, session.log.records, session.results, session.shares())
 
     def _check(self) -> None:
         for stage in self.stages:
@@ -171,10 +183,6 @@ class ProgressiveDistiller:
                 raise RecipeError(f"stages must be Stage objects, got {stage!r}")
         if not self.stages:
             raise RecipeError("stages: there are none")
-        if self.precision not in ("fp32", "bf16"):
-            raise RecipeError(
-                f"precision: unknown {self.precision!r}{close_names(str(self.precision), ('fp32', 'bf16'))}"
-            )
         mine = set(self.models.student.parameters())
         for name, teacher in self.models.teachers.items():
             if mine & set(teacher.parameters()):

@@ -14,7 +14,9 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from compresskit import resolve
 from compresskit.distill.average import moving_average
+from compresskit.distill.feed import Fed
 from compresskit.distill.groups import check_groups, parameter_groups
+from compresskit.distill.numerics import Numerics
 from compresskit.distill.objective import Objective, inputs_device, tensors_in
 from compresskit.distill.stage import Stage
 from compresskit.distill.watch import Watch
@@ -27,13 +29,13 @@ class StageLoop:
     Args:
         objective: Entered by the caller.
         parameters: What of the models trains, by name.
-        half: The autocast type of the forwards, or None for full precision.
+        numerics: The precision of the forwards.
     """
 
-    def __init__(self, objective: Objective, parameters: Mapping[str, nn.Parameter], half: torch.dtype | None) -> None:
+    def __init__(self, objective: Objective, parameters: Mapping[str, nn.Parameter], numerics: Numerics) -> None:
         self.objective = objective
         self.stage = objective.stage
-        self.half = half
+        self.half = numerics.half
         beside = objective.beside()
         self.parameters = [*parameters.values(), *beside.values()]
         self.optimizer = _optimizer(self.stage, parameter_groups(self.stage, parameters, beside))
@@ -43,24 +45,26 @@ class StageLoop:
         self.watch = Watch(self.stage.best, self.stage.until)
         self._clock = time.perf_counter()
 
-    def update(self, batches: Sequence[tuple[Any, Any]]) -> dict[str, Any]:
+    def update(self, batches: Sequence[Fed]) -> dict[str, Any]:
         """One optimizer step on the mean over all samples of `batches`; returns the record for the log.
 
         Raises:
             TrainingError: A term or the gradient is not finite. The weights are still those of the step before.
         """
-        sizes = [batch_size(inputs) for inputs, _ in batches]
+        sizes = [batch_size(batch.inputs) for batch in batches]
+        phase = self.objective.forwards.clock.phase
         self.optimizer.zero_grad(set_to_none=True)
         sums: Tensor | None = None
         names: list[str] = []
         norms: dict[str, float] = {}
-        for (inputs, targets), size in zip(batches, sizes, strict=True):
+        for batch, size in zip(batches, sizes, strict=True):
             share = size / sum(sizes)
-            with torch.autocast(inputs_device(inputs), dtype=self.half, enabled=self.half is not None):
-                terms = self.objective.values(inputs, targets)
+            with torch.autocast(inputs_device(batch.inputs), dtype=self.half, enabled=self.half is not None):
+                terms = self.objective.values(*batch)
             loss = self.objective.total(terms)
             norms = norms or self._gradient_norms(terms)
-            (loss * share).backward()
+            with phase("backward"):
+                (loss * share).backward()
             names = list(terms)
             values = torch.stack([loss.detach(), *(value.detach() for value in terms.values())]) * share
             sums = values if sums is None else sums + values
@@ -75,7 +79,8 @@ class StageLoop:
         if self.stage.clip is not None:
             clip_grads_with_norm_(self.parameters, self.stage.clip, norm)
         rate = self.optimizer.param_groups[0]["lr"]
-        self.optimizer.step()
+        with phase("optimizer"):
+            self.optimizer.step()
         if self.scheduler is not None:
             self.scheduler.step()
         if self.average is not None:

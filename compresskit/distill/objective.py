@@ -1,11 +1,12 @@
 """The loss of one stage: a batch's inputs and targets in, one differentiable number and its terms out."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from compresskit.data import SampleId
 from compresskit.distill.forwards import Forwards
 from compresskit.distill.learned import Learned
 from compresskit.distill.match import Match
@@ -28,6 +29,7 @@ class Objective:
         learned: Where adapters and losses with parameters live.
         inputs: A batch's inputs, traced once to find shapes.
         steps: Steps of the stage, for its schedules.
+        compiled: Whether the models run through `torch.compile`.
 
     Raises:
         TapError: An address names no tensor.
@@ -35,7 +37,9 @@ class Objective:
         ShapeError: No adapter can be built between two taps.
     """
 
-    def __init__(self, stage: Stage, models: Models, learned: Learned, inputs: Any, steps: int) -> None:
+    def __init__(
+        self, stage: Stage, models: Models, learned: Learned, inputs: Any, steps: int, *, compiled: bool = False
+    ) -> None:
         self.stage = stage
         self.models = models
         self.steps = steps
@@ -47,7 +51,7 @@ class Objective:
         self.learners = models.learners(stage.terms.values())
         """Names of the models that learn."""
         points = [point for sides in self.sides.values() for side in sides for point in side]
-        self.forwards = Forwards(stage, models, points, self.learners, learned, inputs)
+        self.forwards = Forwards(stage, models, points, self.learners, learned, inputs, compiled=compiled)
         self.terms: dict[str, Term] = {}
         for name, spec in stage.terms.items():
             where, (student, teacher) = f"stage {stage.name!r}: {name}", self.sides[name]
@@ -97,10 +101,10 @@ class Objective:
         values = self.values(inputs, targets)
         return self.total(values), {name: value.detach() for name, value in values.items()}
 
-    def values(self, inputs: Any, targets: Any = None) -> dict[str, Tensor]:
-        """The unweighted terms on one batch, differentiable."""
-        self.forwards.run(inputs)
-        with torch.autocast(inputs_device(inputs), enabled=False):
+    def values(self, inputs: Any, targets: Any = None, samples: Sequence[SampleId] = ()) -> dict[str, Tensor]:
+        """The unweighted terms on one batch, differentiable; `samples` tells which these are, where that is known."""
+        self.forwards.run(inputs, samples)
+        with self.forwards.clock.phase("losses"), torch.autocast(inputs_device(inputs), enabled=False):
             values = {name: self._value(name, term, targets) for name, term in self.terms.items()}
         self.forwards.clear()
         return values

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 
 from compresskit.distill.address import Address, find_module, parse_address, select, unwrap
@@ -131,7 +132,9 @@ class Taps(Mapping[str, Tensor]):
                 f"the tensor at {text!r} was overwritten in place after it was captured (ReLU(inplace=True)?); tap the "
                 "module that overwrites it, or build that one with inplace=False"
             )
-        return capture.tensor.clone() if capture.tensor.is_inference() else capture.tensor
+        if not torch.compiler.is_compiling() and capture.tensor.is_inference():
+            return capture.tensor.clone()
+        return capture.tensor
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._captures)
@@ -198,8 +201,10 @@ class Capture:
 
 
 def _version(tensor: Tensor) -> int:
-    """How often the tensor was written into; an inference tensor does not count that."""
-    return 0 if tensor.is_inference() else tensor._version  # noqa: SLF001  (it has no public name)
+    """How often the tensor was written into; inference tensors and those in a graph do not count that."""
+    if torch.compiler.is_compiling() or tensor.is_inference():
+        return 0
+    return tensor._version  # noqa: SLF001  (it has no public name)
 
 
 def _bound_arguments(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

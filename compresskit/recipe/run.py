@@ -172,7 +172,8 @@ class _Run:
     ) -> None:
         recipe, folder = self.recipe, self.folder
         out = None if folder is None else folder if part == "student" else folder / part
-        options = {"seed": recipe.seed, "device": device, "precision": recipe.precision, "views": views, "out": out}
+        options = {"seed": recipe.seed, "device": device, "views": views, "out": out, "cache": recipe.cache}
+        options |= recipe.numerics.to_dict()
         self.distillers[part] = ProgressiveDistiller(teachers, student, stages, **options)
 
 
