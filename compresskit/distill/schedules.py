@@ -30,7 +30,7 @@ def check_schedule(value: Mapping[str, Any], name: str) -> None:
 
 def value_at(value: Any, step: int, steps: int) -> Any:
     """What `value` is at `step` of `steps`: `start` at the first step, `end` at the last; a plain value is itself."""
-    if not is_schedule(value):
+    if isinstance(value, (int, float)) or not is_schedule(value):  # numbers first: this is on the way of every step
         return value
     start, end = float(value["start"]), float(value.get("end", value["start"]))
     progress = step / (steps - 1) if steps > 1 else 0.0
