@@ -1,6 +1,6 @@
 """ProgressiveDistiller: runs the stages of a curriculum over any teacher and any student."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from torch import nn
 from compresskit.data import own_randomness
 from compresskit.distill.address import unwrap
 from compresskit.distill.cache import CacheOptions
-from compresskit.distill.feed import Unpack, moved, unpack_batch
+from compresskit.distill.checkpoint import Checkpoints
+from compresskit.distill.feed import Feed, Unpack, moved, unpack_batch
 from compresskit.distill.interrupt import deferred_interrupt
 from compresskit.distill.judge import Evaluate
 from compresskit.distill.learned import Learned
@@ -19,6 +20,7 @@ from compresskit.distill.models import TEACHER, Models, View
 from compresskit.distill.numerics import Numerics
 from compresskit.distill.ownloop import OwnLoop
 from compresskit.distill.plan import Plan, plan_stages
+from compresskit.distill.probe import settled
 from compresskit.distill.progress import shown
 from compresskit.distill.results import Result
 from compresskit.distill.session import Session
@@ -157,7 +159,7 @@ class ProgressiveDistiller:
             display = stack.enter_context(shown())
             stack.enter_context(own_randomness(self.seed))
             interrupt = stack.enter_context(deferred_interrupt())
-            numerics = self.numerics
+            numerics = self._numerics_of(train_loader, unpack, display.note)
             stack.enter_context(numerics.at_work(self.models.student, *self.models.teachers.values()))
             session = Session(
                 self.models,
@@ -176,6 +178,34 @@ class ProgressiveDistiller:
             session.run(train_loader, val_loader, evaluate, unpack)
             student = self.student if session.given is self.models.student else session.given
             return Result(student, session.log.records, session.results, session.shares())
+
+    def settle(
+        self, batch: Any, unpack: Unpack | None = None, note: Callable[[str], None] = lambda _: None
+    ) -> Numerics:
+        """Measure what `"auto"` should be, take it from now on and return it. Without any `"auto"` nothing is done.
+
+        Args:
+            batch: What is trained on.
+            unpack: Makes (inputs, targets) of the batch.
+            note: Is told what was measured.
+        """
+        if not self.numerics.settled:
+            for model in (self.models.student, *self.models.teachers.values()):
+                model.to(self.device)
+            inputs, targets = (moved(part, self.device) for part in (unpack or unpack_batch)(batch))
+            self.numerics = settled(self.numerics, self.stages[-1], self.models, (inputs, targets), note)
+        return self.numerics
+
+    def _numerics_of(self, loader: Iterable[Any], unpack: Unpack | None, note: Callable[[str], None]) -> Numerics:
+        """What is set; where that is "auto", what the run in the folder was begun with, or else what is fastest."""
+        if self.numerics.settled:
+            return self.numerics
+        if self.out is not None:
+            state = Checkpoints(self.out / "checkpoints").newest(self.device, note)
+            if state is not None:
+                return Numerics(**state["numerics"])
+        batch = Feed(loader, 0, self.seed, unpack, self.device, Numerics()).peek()
+        return self.settle((batch.inputs, batch.targets), None, note)
 
     def _check(self) -> None:
         for stage in self.stages:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Self
 
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 
 from compresskit.distill.address import Address, find_module, parse_address, select, unwrap
 from compresskit.distill.replacing import Replacing
@@ -194,9 +195,9 @@ _UNCOUNTED = -1
 
 
 def _version(tensor: Tensor) -> int:
-    """How often the tensor was written into; an inference tensor does not count that."""
+    """How often the tensor was written into; an inference tensor does not count that, and in a graph nobody asks."""
     try:
-        return tensor._version  # noqa: SLF001  (it has no public name)
+        return 0 if is_compiling() else tensor._version  # noqa: SLF001  (it has no public name)
     except RuntimeError:
         return _UNCOUNTED
 

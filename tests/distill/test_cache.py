@@ -137,18 +137,12 @@ def test_entries_in_half_precision_round_first_runs_as_well_so_that_hits_change_
 
 
 def test_a_run_that_is_stopped_and_resumed_ends_with_the_same_weights(tmp_path):
-    class Stop(Exception):
-        pass
-
-    def stop(model):
-        raise Stop
-
     cache = {"budget": "1MB", "dtype": "fp16"}
     whole = run(cache, steps=(7, 7))
     teacher, loader = net(6, 1), SampleLoader(Shifted(), 4, seed=3)
-    with pytest.raises(Stop):
+    with pytest.raises(InterruptedError):
         ProgressiveDistiller(teacher, net(4, 2), stages(7, 7), seed=5, device="cpu", cache=cache, out=tmp_path).fit(
-            loader, evaluate=Once(stop)
+            loader, evaluate=StopsAtTheSecond()
         )
     resumed = ProgressiveDistiller(
         teacher, net(4, 2), stages(7, 7), seed=5, device="cpu", cache=cache, out=tmp_path
@@ -157,15 +151,14 @@ def test_a_run_that_is_stopped_and_resumed_ends_with_the_same_weights(tmp_path):
         assert torch.equal(ours, theirs)
 
 
-class Once:
-    """Lets the first stage end, and calls `then` at the second one's."""
+class StopsAtTheSecond:
+    calls = 0
 
-    def __init__(self, then):
-        self.then, self.calls = then, 0
-
-    def __call__(self, model):
+    def __call__(self, _):
         self.calls += 1
-        return {} if self.calls == 1 else self.then(model)
+        if self.calls == 2:
+            raise InterruptedError
+        return {}
 
 
 class Constant(Shifted):
@@ -230,7 +223,7 @@ def test_auto_keeps_the_cache_only_where_recalling_takes_less_than_half_the_time
     monkeypatch, capsys, recalling, share
 ):
     clock = itertools.cycle([0.0, 1.0, 0.0, recalling])  # a run begins and ends, a recall begins and ends
-    monkeypatch.setattr("compresskit.distill.recall._now", lambda device: next(clock))
+    monkeypatch.setattr("compresskit.distill.recall._now", lambda _: next(clock))
     assert run("auto").stages[0].recalled == pytest.approx(share)
     assert ("no cache for teacher: recalling takes more than half" in capsys.readouterr().err) == (share == 0)
 
