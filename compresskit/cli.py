@@ -121,6 +121,10 @@ def run(
         bool, typer.Option("--resume", help="Go on with the run in --out, or with the newest one.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Build everything, show the plan, write nothing.")] = False,
+    trace: Annotated[
+        bool,
+        typer.Option("--trace", help="Write a profiler's trace of a few steps of each stage into the run's folder."),
+    ] = False,
     seeds: Annotated[
         str | None, typer.Option(metavar="0,1,2", help="Run once under each of these seeds, and compare over them.")
     ] = None,
@@ -141,7 +145,7 @@ def run(
         from compresskit.recipe.seeds import read_seeds, run_seeds
 
         several = None if seeds is None else read_seeds(seeds)
-        where = {"out": out, "resume": resume, "device": device}
+        where = {"out": out, "resume": resume, "device": device, "trace": trace}
         with resolve.allow(allow or ()):
             if several is None or dry_run:  # the plan is the same under every seed
                 result = run_recipe(recipe, preset=preset, overrides=changes or (), dry_run=dry_run, **where)

@@ -103,6 +103,7 @@ class OwnLoop:
                 stacklevel=2,
             )
         objective.step = self.step
+        objective.forwards.hold_still()
         if torch.is_grad_enabled():
             self._set_modes()
         loss, terms = objective(inputs, targets)
