@@ -8,7 +8,7 @@ from torch import nn
 
 from compresskit.errors import DataError
 from compresskit.profiling.call import Call
-from compresskit.profiling.tensors import tensors_in
+from compresskit.profiling.tensors import OBJECTS, tensors_in
 from compresskit.profiling.twins import untouched, weightless
 
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
@@ -99,7 +99,7 @@ def _output_frame(twin: nn.Module, call: Call) -> tuple[int, int] | bool:
             output = twin(*placed.args, **placed.kwargs)
     except Exception:  # noqa: BLE001  (whatever a model's own code raises)
         return False
-    first = next(tensors_in(output, objects=True), None)
+    first = next(tensors_in(output, objects=OBJECTS), None)
     return tuple(first.shape[-2:]) if first is not None and first.ndim >= 4 else True  # pyright: ignore
 
 
