@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from compresskit.errors import CompressKitError, DataError
+from compresskit.errors import CompressKitError, DataError, ShapeError
 from compresskit.profiling.call import Call
 from compresskit.profiling.failures import explained, is_about_shapes, needs_values, values_missing
 from compresskit.profiling.record import Record
@@ -83,12 +83,19 @@ def check_ready(model: nn.Module, call: Call) -> None:
 
 
 def materialised(model: nn.Module, call: Call) -> nn.Module:
-    """A copy of a model with lazy modules after one real forward: it has weights, and they are random."""
+    """A copy of a model with lazy modules after one real forward: it has weights, and they are random.
+
+    Raises:
+        ShapeError: The forward fails.
+    """
     call.check(model)
     device = own_device(model)
     copied, placed = real_copy(model, device), call.on(device)
     with untouched(model), torch.no_grad():
-        copied(*placed.args, **placed.kwargs)
+        try:
+            copied(*placed.args, **placed.kwargs)
+        except (RuntimeError, ValueError) as error:
+            raise ShapeError(f"--materialize: the forward fails: {str(error).splitlines()[0]}") from error
     return copied
 
 

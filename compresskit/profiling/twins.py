@@ -101,7 +101,7 @@ def untouched(*models: nn.Module) -> Iterator[None]:
             parameter.requires_grad = flag
         with torch.no_grad():
             for buffer, value in values:
-                if not buffer.is_meta and not torch.equal(buffer, value):
+                if not buffer.is_meta and not _surely_equal(buffer, value):
                     buffer.copy_(value)
 
 
@@ -126,6 +126,13 @@ def _held(model: nn.Module) -> Iterator[Tensor]:
 def _on_meta(tensor: Tensor) -> Tensor:
     empty = torch.empty_like(tensor, device="meta", requires_grad=False)
     return nn.Parameter(empty, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+
+
+def _surely_equal(one: Tensor, other: Tensor) -> bool:
+    try:
+        return torch.equal(one, other)
+    except RuntimeError:  # sparse and opaque tensors cannot be compared
+        return False
 
 
 def _tables(module: nn.Module) -> list[dict[Any, Any]]:
