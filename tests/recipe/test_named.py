@@ -39,7 +39,7 @@ def test_weights_that_cannot_be_downloaded_are_a_sentence(monkeypatch):
 
     monkeypatch.setattr(named.resolve, "build", unreachable)
     with pytest.raises(
-        RecipeError, match="downloads weights, and that failed: no route to host; .*weights_backbone=None"
+        RecipeError, match=r"downloads weights, and that failed: no route to host; .*weights_backbone=None"
     ):
         build_named(["torchvision.models.segmentation.fcn_resnet50"])
 
