@@ -159,7 +159,7 @@ def profile(
     models: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODEL...", help="A dotted name with literal arguments, or RECIPE#teacher, RECIPE#student."
+            metavar="MODEL", help="A dotted name with literal arguments, or RECIPE#teacher, RECIPE#student."
         ),
     ],
     *,
