@@ -17,8 +17,7 @@ import typer
 from compresskit.errors import CompressKitError, TrainingError
 
 if TYPE_CHECKING:
-    from compresskit.recipe.result import RunResult
-    from compresskit.recipe.seeds import SeedsResult
+    from rich.console import RenderableType
 
 app = typer.Typer(
     name="compresskit",
@@ -40,6 +39,19 @@ Examples:
   compresskit run my.yaml --resume                go on with its newest run
 
   compresskit run digits --seeds 0,1,2            once under each seed: mean, spread, paired differences
+"""
+
+
+_PROFILE_EXAMPLES = """
+Examples:
+
+  compresskit profile zoo.pynet.PyNET --input 1x4x64x64
+
+  compresskit profile zoo.pynet.PyNET zoo.pynet.PyNETQxQ --input 1x4x64x64 --megapixels 108
+
+  compresskit profile 'torchvision.models.resnet18(num_classes=10)' --input 1x3x224x224 --sort macs --top 5
+
+  compresskit profile pynet_qxq#student --latency --json student.json
 """
 
 
@@ -126,6 +138,79 @@ def run(
         _show(result)
 
 
+@app.command(epilog=_PROFILE_EXAMPLES)
+def profile(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...", help="A dotted name with literal arguments, or RECIPE#teacher, RECIPE#student."
+        ),
+    ],
+    *,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            metavar="SHAPE",
+            help="1x4x64x64, ids=1x128:int64 or @batch.pt; a recipe's models have their own.",
+        ),
+    ] = None,
+    megapixels: Annotated[
+        float | None, typer.Option(metavar="N", help="A picture of this size instead, rounded up to one that fits.")
+    ] = None,
+    latency: Annotated[bool, typer.Option("--latency", help="Time real runs, of several models in turn.")] = False,
+    memory: Annotated[bool, typer.Option("--memory", help="Measure the memory of a real run.")] = False,
+    receptive_field: Annotated[
+        bool, typer.Option("--receptive-field", help="Probe how far one pixel of the input reaches.")
+    ] = False,
+    crosscheck: Annotated[
+        bool, typer.Option("--check/--no-check", help="Ask torch's counter, thop and fvcore too.")
+    ] = True,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 if something is uncounted or a counter differs unexplained.")
+    ] = False,
+    device: Annotated[
+        str, typer.Option(metavar="DEVICE", help="Where real runs happen: auto, cpu, cuda, …; meta allows none.")
+    ] = "auto",
+    max_seconds: Annotated[float, typer.Option(metavar="S", help="Limit of the timed calls.")] = 30.0,
+    materialize: Annotated[
+        bool, typer.Option("--materialize", help="Run lazy modules once, for their weights.")
+    ] = False,
+    depth: Annotated[int, typer.Option(metavar="N", min=0, help="Levels of modules in the table.")] = 1,
+    sort: Annotated[
+        str, typer.Option(metavar="ORDER", help="model, macs, parameters, output_bytes or bytes.")
+    ] = "model",
+    top: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only so many modules.")] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything, exact.")] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a row for each module.")] = None,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table.")] = None,
+    preset: Annotated[str | None, typer.Option(metavar="NAME", help="One of the recipe's presets.")] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change one value of the recipe.")
+    ] = None,
+    allow: Annotated[
+        list[str] | None, typer.Option(metavar="PACKAGE", help="Trust a package that a MODEL names.")
+    ] = None,
+) -> None:
+    """Say what models cost: parameters, MACs, FLOPs, bytes, memory, and what nobody counted. Several are compared."""
+    with _exit_codes():
+        from compresskit import resolve
+        from compresskit.profiling import files
+        from compresskit.profiling.table import view
+        from compresskit.recipe.profiled import profile_named
+
+        asked = {"latency": latency, "memory": memory, "receptive_field": receptive_field, "crosscheck": crosscheck}
+        options = {**asked, "device": device, "materialize": materialize, "max_seconds": max_seconds}
+        with resolve.allow(allow or ()):
+            result = profile_named(
+                models, inputs or (), megapixels=megapixels, preset=preset, overrides=changes or (), **options
+            )
+        _show(view(result, depth=depth, sort=sort, top=top))
+        files.write(result, json=json, csv=csv, markdown=markdown)
+        if strict and result.doubts:
+            raise _failure(f"--strict: {'; '.join(result.doubts)}", 1)
+
+
 @contextmanager
 def _exit_codes() -> Iterator[None]:
     """What goes wrong inside becomes a message and an exit code."""
@@ -148,7 +233,7 @@ def _failure(message: str, code: int) -> typer.Exit:
     return typer.Exit(code)
 
 
-def _show(result: "RunResult | SeedsResult") -> None:
+def _show(result: "RenderableType") -> None:
     """Print a result; a reader that has closed the pipe (`| head`) has seen enough."""
     from rich.console import Console
 

@@ -141,19 +141,22 @@ def _likeness(
     student: Float[Tensor, "b c h w"], target: Float[Tensor, "b c h w"], data_range: float | int
 ) -> tuple[Float[Tensor, "b c vh vw"], Float[Tensor, "b c vh vw"]]:
     """The luminance and the structure (with contrast) terms of SSIM at each place where the window fits."""
-    # variances do not change with the mean, and without it their rounding stays small
-    offset_s, offset_t = (images.detach().mean(dim=(2, 3), keepdim=True) for images in (student, target))
-    student, target = student - offset_s, target - offset_t
     with torch.autocast(student.device.type, enabled=False):  # convolutions in half precision would lose the variances
         mean_s, mean_t = _blur(student), _blur(target)
-        variance_s = (_blur(student.square()) - mean_s.square()).clamp_min(0)
-        variance_t = (_blur(target.square()) - mean_t.square()).clamp_min(0)
-        covariance = _blur(student * target) - mean_s * mean_t
-    mean_s, mean_t = mean_s + offset_s, mean_t + offset_t
+        variance_s, variance_t = _variance(student, mean_s), _variance(target, mean_t)
+        bound = (variance_s + variance_t) / 2  # true of any numbers, and here in spite of rounding
+        covariance = (_blur(student * target) - mean_s * mean_t).clamp(-bound, bound)
     floor, floor_2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     luminance = (2 * mean_s * mean_t + floor) / (mean_s.square() + mean_t.square() + floor)
     structure = (2 * covariance + floor_2) / (variance_s + variance_t + floor_2)
-    return luminance, structure.clamp(-1, 1)  # rounding may carry it past its bounds
+    return luminance, structure
+
+
+def _variance(images: Float[Tensor, "b c h w"], mean: Float[Tensor, "b c vh vw"]) -> Float[Tensor, "b c vh vw"]:
+    """The local variance; exactly 0 where it is only rounding."""
+    square = _blur(images.square())
+    variance = square - mean.square()
+    return torch.where(variance > 16 * torch.finfo(images.dtype).eps * square, variance, 0.0)
 
 
 def _blur(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c vh vw"]:

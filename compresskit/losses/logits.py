@@ -83,7 +83,7 @@ def cross_entropy(
         Mean over samples (and pixels), in nats. Scalar, >= 0.
 
     Raises:
-        ShapeError: The labels fit neither way.
+        ShapeError: The labels fit neither way, or (on the CPU) one lies outside the classes.
         RecipeError: `label_smoothing` is outside 0 to 1.
     """
     if not 0 <= label_smoothing <= 1:
@@ -95,7 +95,10 @@ def cross_entropy(
             f"{tuple(target.shape)} do not fit; the classes are dimension 1 of the logits"
         )
     labels = target.long() if indices else target.to(wide(student).dtype)
-    return F.cross_entropy(wide(student), labels, label_smoothing=label_smoothing)
+    try:
+        return F.cross_entropy(wide(student), labels, label_smoothing=label_smoothing)
+    except IndexError as error:  # looking at the labels first would make a GPU wait
+        raise ShapeError(f"cross_entropy: a label is none of the {student.shape[1]} classes: {error}") from error
 
 
 def class_scores(

@@ -18,6 +18,11 @@ def test_gram_does_not_see_where_things_are():
     torch.testing.assert_close(gram(tokens.roll(1, 2), tokens), gram(features.roll(1, 1), features))
 
 
+def test_gram_takes_the_mean_over_places_so_maps_may_differ_in_size():
+    features = torch.randn(2, 3, 4, 5)
+    assert gram(features.repeat(1, 1, 2, 3), features) < 1e-10
+
+
 def test_gram_is_one_for_a_student_of_zeros_at_any_scale():
     teacher = torch.randn(2, 3, 4, 5)
     for scale in (1e-3, 1.0, 1e4):

@@ -76,6 +76,15 @@ def test_ssim_of_a_bright_flat_image_is_not_lost_in_rounding():
     assert ssim(bright, bright).abs() < 1e-6
 
 
+@pytest.mark.parametrize("contrast", [1.0, 1e2, 1e3, 1e4, 1e5, 1e6])
+def test_ssim_is_not_lost_in_rounding_at_contrasts_far_beyond_the_data_range(contrast):
+    halves = contrast * torch.rand(2, 8, 1, 1, 2).repeat_interleave(20, dim=-1)
+    student, image = halves.expand(2, 8, 1, 40, 40)
+    precise = ssim(student.double(), image.double())
+    torch.testing.assert_close(ssim(student, image).double(), precise, atol=1e-4, rtol=0)
+    assert ssim(image, image) == 0
+
+
 def test_ms_ssim_of_flat_images_is_their_luminance_at_the_last_scale():
     dark, bright = torch.full((1, 2, 176, 180), 0.2), torch.full((1, 2, 176, 180), 0.6)
     luminance = (2 * 0.2 * 0.6 + 1e-4) / (0.2**2 + 0.6**2 + 1e-4)
@@ -90,11 +99,13 @@ def test_ms_ssim_of_checkerboards_is_their_structure_at_the_first_scale():
 
 
 def test_ms_ssim_of_an_image_and_its_negative_is_finite_and_near_one():
-    image = torch.rand(1, 1, 176, 176)
+    noise = [torch.rand(1, 1, 176 // 2**k, 176 // 2**k).repeat_interleave(2**k, 2) for k in range(5)]
+    image = sum(part.repeat_interleave(2**k, 3) for k, part in enumerate(noise)) / 5  # detail at every scale
     student = (1 - image).requires_grad_()
     loss = ms_ssim(student, image)
     loss.backward()
-    assert 0.9 < loss <= 1
+    floor = 1e-4 ** (0.0448 + 0.2856 + 0.3001 + 0.2363 + 0.1333)  # at every scale they are opposites
+    torch.testing.assert_close(loss.detach(), torch.tensor(1 - floor), atol=1e-6, rtol=0)
     assert student.grad.isfinite().all()
 
 

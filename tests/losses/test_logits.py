@@ -125,3 +125,8 @@ def test_cross_entropy_says_which_shapes_do_not_fit():
         cross_entropy(torch.zeros(2, 5), torch.zeros(2, 4))
     with pytest.raises(RecipeError, match="label_smoothing must be from 0 to 1, got 2"):
         cross_entropy(torch.zeros(2, 5), torch.zeros(2, dtype=torch.long), label_smoothing=2)
+
+
+def test_cross_entropy_says_when_a_label_is_no_class():
+    with pytest.raises(ShapeError, match="cross_entropy: a label is none of the 5 classes: Target 7 is out of bounds"):
+        cross_entropy(torch.zeros(2, 5), torch.tensor([1, 7]))

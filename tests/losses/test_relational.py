@@ -29,12 +29,12 @@ def test_a_turned_shifted_and_scaled_copy_has_the_same_relations(loss):
 
 
 @pytest.mark.parametrize("loss", [relational_distance, relational_angle])
-def test_samples_that_coincide_are_no_nan_and_need_no_exact_zero(loss):
-    student = (torch.randn(1, 5) + 1e-7 * torch.randn(4, 5)).requires_grad_()
-    value = loss(student, torch.randn(4, 5))
-    value.backward()
-    assert value.isfinite()
-    assert student.grad.abs().max() < 10
+def test_samples_that_coincide_up_to_rounding_do_not_pull_at_each_other(loss):
+    student = torch.randn(6, 50)
+    student[1] = student[0] + 1e-5 * torch.randn(50)
+    student.requires_grad_()
+    loss(student, torch.randn(6, 50)).backward()
+    assert student.grad.abs().max() < 0.05
 
 
 @pytest.mark.parametrize("loss", [relational_distance, relational_angle])
