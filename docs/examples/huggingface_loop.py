@@ -32,16 +32,16 @@ class DistillationTrainer(Trainer):
         self.model_accepts_loss_kwargs = False  # the loss is a mean over its batch, also where batches accumulate
 
     def compute_loss(
-        self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, **more: Any
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The stage's loss where the Trainer trains; where it evaluates, the student's own loss and outputs."""
         if return_outputs:
-            return super().compute_loss(model, inputs, return_outputs=True, **more)
+            return super().compute_loss(model, inputs, True, num_items_in_batch)
         inputs, labels = split(inputs)
         return self.objective(inputs, labels)[0]
 
 
-def split(batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+def split(batch: dict[str, Any]) -> tuple[dict[str, Any], Tensor]:
     """(inputs, targets) of a batch, as the Trainer collates it."""
     return {name: value for name, value in batch.items() if name != "labels"}, batch["labels"]
 

@@ -1,5 +1,7 @@
 """One stage of distillation inside a fit of Lightning."""
 
+from typing import Any
+
 import lightning
 import torch
 from torch import Tensor, nn
@@ -15,7 +17,7 @@ data = TensorDataset(torch.randn(64, 8), torch.randint(4, (64,)))
 class Distillation(lightning.LightningModule):
     """Trains the student by a stage's objective; neither the teacher nor the adapters become part of it."""
 
-    def __init__(self, student: nn.Module, objective: object) -> None:
+    def __init__(self, student: nn.Module, objective: Any) -> None:
         super().__init__()
         self.student = student
         self.objective = objective
