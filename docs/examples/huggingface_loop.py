@@ -27,6 +27,8 @@ class DistillationTrainer(Trainer):
 
     def __init__(self, objective: Any, args: TrainingArguments, **options: Any) -> None:
         optimizer = torch.optim.AdamW(objective.parameters(), lr=args.learning_rate)
+        # the Trainer clears the gradients of its model, in which the adapters are not
+        optimizer.register_step_post_hook(lambda optimizer, *_: optimizer.zero_grad())
         super().__init__(args=args, optimizers=(optimizer, None), **options)
         self.objective = objective
         self.model_accepts_loss_kwargs = False  # the loss is a mean over its batch, also where batches accumulate
