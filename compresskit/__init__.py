@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from compresskit.profiling import compare as compare
     from compresskit.profiling import profile as profile
     from compresskit.recipe.load import load_recipe as load_recipe
+    from compresskit.recipe.model import load_model as load_model
     from compresskit.recipe.run import run_recipe as run_recipe
 
 _HOMES = {
@@ -33,6 +34,7 @@ _HOMES = {
     "Task": "compresskit.distill.match",
     "compare": "compresskit.profiling",
     "curricula": "compresskit.distill",
+    "load_model": "compresskit.recipe.model",
     "load_recipe": "compresskit.recipe.load",
     "profile": "compresskit.profiling",
     "run_recipe": "compresskit.recipe.run",
@@ -51,6 +53,7 @@ __all__ = [
     "Task",
     "compare",
     "curricula",
+    "load_model",
     "load_recipe",
     "profile",
     "run_recipe",

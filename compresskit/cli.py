@@ -9,12 +9,14 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from compresskit.errors import CompressKitError, TrainingError
+from compresskit.errors import CompressKitError, ExportError, TrainingError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -57,6 +59,7 @@ Examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; a bug or the user's own code raises what it raises."""
+    _add_installed_commands()
     try:
         code = app(
             list(sys.argv[1:] if arguments is None else arguments), prog_name="compresskit", standalone_mode=False
@@ -76,6 +79,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 @app.callback()
 def _commands() -> None:
     """Compress a PyTorch model by distilling it, stage by stage, into a smaller one."""
+
+
+def _add_installed_commands() -> None:
+    """Add the commands of installed packages: functions in the entry point group `compresskit.commands`."""
+    known = {command.name for command in app.registered_commands}
+    for point in entry_points(group="compresskit.commands"):
+        if point.name not in known:
+            function = point.load()
+            app.command(point.name)(wraps(function)(_exit_codes()(function)))
 
 
 def _recipe_names(incomplete: str) -> list[str]:
@@ -211,12 +223,129 @@ def profile(
             raise _failure(f"--strict: {'; '.join(result.doubts)}", 1)
 
 
+@app.command()
+def export(
+    source: Annotated[
+        str, typer.Argument(metavar="RECIPE|RUN", help="A run's folder, or a recipe together with --weights.")
+    ],
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The file to write.")],
+    format: Annotated[  # noqa: A002  (the option's name)
+        Literal["onnx", "pt2"], typer.Option(help="ONNX, or PyTorch's own torch.export.")
+    ],
+    weights: Annotated[Path | None, typer.Option(metavar="FILE", help="Weights for a recipe.")] = None,
+    part: Annotated[str | None, typer.Option(help="student, teacher or alone.")] = None,
+    preset: Annotated[str | None, typer.Option(metavar="NAME", help="A recipe's preset.")] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change the recipe's data.")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="HxW", help="Of the model's input; a training sample's if not given.")
+    ] = None,
+    dynamic: Annotated[bool, typer.Option("--dynamic", help="Let height and width differ from that.")] = False,
+    wrap: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A module to put the model into, such as zoo.raw.FromMosaic.")
+    ] = None,
+    half: Annotated[bool, typer.Option("--half", help="float16, inputs and outputs too.")] = False,
+    reflection: Annotated[
+        Literal["pad", "slices"], typer.Option(help="How reflection padding is written; slices run everywhere.")
+    ] = "pad",
+    tolerance: Annotated[
+        float | None, typer.Option(help="Largest difference from PyTorch that passes.", show_default="1e-4; half 2e-2")
+    ] = None,
+    allow: Annotated[list[str] | None, typer.Option(metavar="PACKAGE", help="Trust a package.")] = None,
+) -> None:
+    """Write a run's model as a file for other runtimes, after comparing it with PyTorch on real samples."""
+    with _exit_codes():
+        from compresskit import resolve
+        from compresskit.recipe.export import export_model
+
+        with resolve.allow(allow or ()):
+            exported = export_model(
+                source,
+                out,
+                format=format,
+                weights=weights,
+                part=part,
+                preset=preset,
+                overrides=changes or (),
+                size=size,
+                dynamic=dynamic,
+                wrap=wrap,
+                half=half,
+                sliced_reflection=reflection == "slices",
+                tolerance=tolerance,
+            )
+        typer.echo(str(exported))
+
+
+@app.command()
+def evaluate(
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE",
+            help="A YAML file, a shipped recipe's name, or a run's folder.",
+            autocompletion=_recipe_names,
+        ),
+    ],
+    *,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The student's; a run's folder has its own.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(metavar="DIR", help="Measure on this instead of the test data.")] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,…",
+            help="What to compare, the first with all others.",
+            show_default="the student and the evaluation's baselines",
+        ),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", help="Only the first N samples.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="One of the recipe's presets; 'quick' where it has one.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change one value, after the preset.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="For tables and pictures.", show_default="evaluations/NAME")
+    ] = None,
+    device: Annotated[
+        str, typer.Option(metavar="DEVICE", help="'auto' takes a GPU where there is one; else 'cpu', 'cuda:1', …")
+    ] = "auto",
+    allow: Annotated[
+        list[str] | None, typer.Option(metavar="PACKAGE", help="Trust a package that the recipe names.")
+    ] = None,
+) -> None:
+    """Measure trained weights beside other methods, with intervals, and write tables and pictures."""
+    with _exit_codes():
+        from compresskit import resolve
+        from compresskit.recipe.evaluate import evaluate_recipe
+
+        names = None if methods is None else [name.strip() for name in methods.split(",")]
+        with resolve.allow(allow or ()):
+            result = evaluate_recipe(
+                recipe,
+                weights,
+                data=data,
+                methods=names,
+                limit=limit,
+                preset=preset,
+                overrides=changes or (),
+                out=out,
+                device=device,
+            )
+        _show(result)
+
+
 @contextmanager
 def _exit_codes() -> Iterator[None]:
     """What goes wrong inside becomes a message and an exit code."""
     try:
         yield
-    except TrainingError as error:
+    except (TrainingError, ExportError) as error:
         raise _failure(str(error), 1) from error
     except CompressKitError as error:
         raise _failure(str(error), 2) from error

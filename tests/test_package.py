@@ -25,6 +25,7 @@ PUBLIC = [
     "Task",
     "compare",
     "curricula",
+    "load_model",
     "load_recipe",
     "profile",
     "run_recipe",

@@ -72,7 +72,7 @@ class ProgressiveDistiller:
         self.models = Models(unwrap(student), bare, dict(views or {}))
         self.stages = tuple(stages)
         self.seed = seed
-        self.device = _device(device)
+        self.device = chosen_device(device)
         self.precision = precision
         self.out = None if out is None else Path(out)
         self._learned: Learned | None = None
@@ -198,7 +198,12 @@ def _home(model: nn.Module) -> torch.device:
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
-def _device(device: str | torch.device) -> torch.device:
+def chosen_device(device: str | torch.device) -> torch.device:
+    """The device that is meant: "auto" takes CUDA where there is a device.
+
+    Raises:
+        RecipeError: It cannot be used here.
+    """
     if str(device) == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

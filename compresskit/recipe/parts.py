@@ -1,6 +1,6 @@
 """The parts of a run, built from the recipe's nodes: data, models, evaluation, and the stages of the control."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from zlib import crc32
@@ -97,13 +97,22 @@ def build_model(recipe: Recipe, name: str) -> nn.Module:
     else:
         own = () if name == TEACHER else (crc32(name.encode()),)
         node, where, seed = recipe.teachers[name], teacher_place(name), (recipe.seed, 1, *own)
-    with own_randomness(*seed):
-        model = resolve.build(
-            {key: value for key, value in node.items() if key != "weights"}, kind="module", where=where
-        )
+    model = bare_model(node, where, *seed)
     if node.get("weights") is not None:
         load_weights(model, node["weights"], where=f"{where}.weights")
     return model
+
+
+def bare_model(node: Mapping[str, Any], where: str, *seed: int) -> nn.Module:
+    """The model of a node, without the weights that it may name; drawn from a seed of its own.
+
+    Raises:
+        CompressKitError: The node cannot be built; the message starts with `where`.
+    """
+    with own_randomness(*seed):
+        return resolve.build(
+            {key: value for key, value in node.items() if key != "weights"}, kind="module", where=where
+        )
 
 
 def teacher_place(name: str) -> str:

@@ -1,6 +1,6 @@
 """Time and memory of profiling a 108-megapixel frame: run by hand, no test, as a busy machine would fail it.
 
-    python tests/benchmarks/profile_limits.py
+python tests/benchmarks/profile_limits.py
 """
 
 import subprocess
