@@ -17,7 +17,6 @@ from compresskit.distill.schedules import value_at
 from compresskit.distill.stage import Stage
 from compresskit.distill.terms import Term, bind_match, bind_task
 from compresskit.errors import CompressKitError, TapError
-from compresskit.losses.catalogue import is_schedule
 
 _UNCONNECTED = (
     "no gradient reaches a parameter from this tap: the tensor is an input, detached, of whole numbers, or computed "
@@ -70,9 +69,8 @@ class Objective:
                 self.terms[name] = bind_match(spec, student, teacher, self.shapes(name), learned, where)
             else:
                 self.terms[name] = bind_task(spec, student[0], learned, where)
-
-        fixed = not any(is_schedule(term.spec.weight) for term in self.terms.values())
-        self._constant_weights = {name: term.spec.weight for name, term in self.terms.items()} if fixed else None
+        constant = {name: w for name, t in self.terms.items() if isinstance(w := t.spec.weight, (int, float))}
+        self._constant_weights = constant if len(constant) == len(self.terms) else None
         self._weighing: tuple[tuple[float, ...], Tensor] = (), torch.empty(0)
 
     def modules(self) -> list[nn.Module]:
