@@ -1,64 +1,135 @@
 """Adapters: what makes a student's tensor comparable with a teacher's. They train along and are never exported.
 
-Built from two traced shapes and from what the loss says must agree: a 1x1 convolution or a linear layer where channels
-differ, resizing to the teacher's map where height or width differ, nothing where nothing must be done.
+Only channels are learned, by one linear map. Sizes need no parameters and are worked out anew for each batch, because
+they may change from batch to batch.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from compresskit.distill.resizing import Step, extra_tokens, size_of, steps_between
 from compresskit.errors import ShapeError
 
 _CONVOLUTIONS = {4: nn.Conv2d, 5: nn.Conv3d}
+_NAMES = {2: "linear", 3: "linear", 4: "1x1 conv", 5: "1x1x1 conv"}
 
 
-def needs_channels(student: torch.Size, teacher: torch.Size, agree: Collection[str]) -> bool:
-    """Whether the student's channels have to be mapped to the teacher's.
+class Adapter(nn.Module):
+    """Brings a student's tensor into the form of the teacher's: `student, teacher = adapter(student, teacher)`.
+
+    The teacher's tensor comes back as it is, except that its leading class and register tokens are left out when the
+    student has a map: nothing in a map corresponds to them. `str(adapter)` is one line for the plan, empty when the
+    traced tensors agree already. `build_adapter` makes it.
+    """
+
+    def __init__(
+        self,
+        agree: Collection[str],
+        *,
+        extra: int = 0,
+        channels: tuple[int, int] | None = None,
+        learned: nn.Module | None = None,
+        text: str = "",
+    ) -> None:
+        super().__init__()
+        self.learned = learned
+        """Maps the student's channels to the teacher's, all that has parameters; None where nothing needs mapping."""
+        self._agree = frozenset(agree)
+        self._extra = extra
+        self._channels = channels
+        self._text = text
+
+    def __str__(self) -> str:
+        return self._text
+
+    def forward(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+        """Both tensors, equal in what the loss compares; the very same objects when there is nothing to do.
+
+        Raises:
+            ShapeError: This batch's tensors differ in a way that the traced ones did not.
+        """
+        if self.learned is None and student.shape == teacher.shape:
+            return student, teacher
+        with _naming(student.shape, teacher.shape):
+            steps = _steps(student.shape, teacher.shape, self._agree, self._extra)
+            self._check_channels(channels_of(student.shape), channels_of(teacher.shape))
+        if self.learned is not None:
+            student = self.learned(student)
+        for step in steps:
+            student = step.run(student)
+        if self._extra and teacher.dim() == 3:  # the student's own extra tokens went with the steps
+            teacher = teacher[:, self._extra :]
+        return student, teacher
+
+    def _check_channels(self, student: int, teacher: int) -> None:
+        same = student == teacher if self._channels is None else (student, teacher) == self._channels
+        if "channels" in self._agree and not same:
+            raise ShapeError(
+                "the channels are not those of the traced batch; they are read from (n, c), (n, length, c) or "
+                "(n, c, h, w): give an adapter if yours are elsewhere"
+            )
+
+
+def channels_of(shape: torch.Size) -> int:
+    """How many channels: last in tokens, second in vectors, maps and volumes."""
+    return shape[2] if len(shape) == 3 else shape[1]
+
+
+def build_adapter(
+    student: torch.Size,
+    teacher: torch.Size,
+    agree: Collection[str],
+    keep: Callable[[Callable[[], nn.Module]], nn.Module] = lambda build: build(),
+) -> Adapter | None:
+    """The adapter between two traced shapes, or None for a loss that needs nothing to agree.
 
     Args:
-        student: Shape of the student's tensor: (n, c), tokens (n, length, c), maps (n, c, h, w) or volumes
+        student: Shape of the student's tensor: a vector (n, c), tokens (n, length, c), a map (n, c, h, w) or a volume
             (n, c, d, h, w).
-        teacher: Shape of the teacher's tensor, of as many dimensions.
+        teacher: Shape of the teacher's tensor, of any of these kinds.
         agree: What the loss compares one to one: any of "channels" and "space".
+        keep: Called when channels have to be mapped, with what builds the linear map; gives it back, or the one that
+            it keeps from an earlier stage.
 
     Raises:
-        ShapeError: The two differ in a way that neither channels nor size explain.
+        ShapeError: The two differ in a way that only the user can settle.
     """
-    if student == teacher or not agree:
-        return False
-    if len(student) != len(teacher) or student[0] != teacher[0] or len(student) < 2:
-        raise ShapeError(f"no adapter between {tuple(student)} and {tuple(teacher)}: they differ in kind; give one")
-    if len(student) == 3 and student[1] != teacher[1] and "space" in agree:
-        raise ShapeError(f"no adapter between sequences of length {student[1]} and {teacher[1]}; give one")
-    return "channels" in agree and student[channel_axis(student)] != teacher[channel_axis(student)]
+    if not agree:
+        return None
+    if student == teacher:
+        return Adapter(agree)
+    with _naming(student, teacher):
+        extra = extra_tokens(size_of(student), size_of(teacher)) if "space" in agree else 0
+        words = [step.text for step in _steps(student, teacher, agree, extra)]
+    channels = channels_of(student), channels_of(teacher)
+    if "channels" not in agree or channels[0] == channels[1]:
+        return Adapter(agree, extra=extra, text=" + ".join(words))
+    words.insert(0, f"{_NAMES[len(student)]} {channels[0]}→{channels[1]}")
+    learned = keep(lambda: _linear_map(len(student), *channels))
+    return Adapter(agree, extra=extra, channels=channels, learned=learned, text=" + ".join(words))
 
 
-def channel_adapter(student: torch.Size, teacher: torch.Size) -> nn.Module:
-    """A linear map of the student's channels to the teacher's: a 1x1 convolution for maps and volumes."""
-    axis = channel_axis(student)
-    if len(student) in _CONVOLUTIONS:
-        return _CONVOLUTIONS[len(student)](student[axis], teacher[axis], kernel_size=1)
-    return nn.Linear(student[axis], teacher[axis])
+def _steps(student: torch.Size, teacher: torch.Size, agree: Collection[str], extra: int) -> list[Step]:
+    """What to do about the size of a student's tensor."""
+    sizes = size_of(student), size_of(teacher)
+    if student[0] != teacher[0]:
+        raise ShapeError("the batch sizes differ; both must hold the same samples")
+    return list(steps_between(*sizes, extra)) if "space" in agree else []
 
 
-def channel_axis(shape: torch.Size) -> int:
-    """Where the channels are: last in vectors and tokens, second in maps and volumes."""
-    return 1 if len(shape) >= 4 else len(shape) - 1
+def _linear_map(dimensions: int, student: int, teacher: int) -> nn.Module:
+    if dimensions in _CONVOLUTIONS:
+        return _CONVOLUTIONS[dimensions](student, teacher, kernel_size=1)
+    return nn.Linear(student, teacher)
 
 
-def resize_to(student: Tensor, teacher: Tensor) -> Tensor:
-    """The student's map at the teacher's size, by area averaging down and linear interpolation up.
-
-    Args:
-        student: (n, c, h, w) or (n, c, d, h, w); anything else is returned as it is.
-        teacher: A tensor of as many dimensions, whose size counts.
-    """
-    size = list(teacher.shape[2:])
-    if student.dim() not in (4, 5) or list(student.shape[2:]) == size:
-        return student
-    if all(want <= have for want, have in zip(size, student.shape[2:], strict=True)):
-        return F.interpolate(student, size=size, mode="area")
-    return F.interpolate(student, size=size, mode="bilinear" if student.dim() == 4 else "trilinear")
+@contextmanager
+def _naming(student: torch.Size, teacher: torch.Size) -> Iterator[None]:
+    """Errors inside begin with the two shapes."""
+    try:
+        yield
+    except ShapeError as error:
+        raise ShapeError(f"student {tuple(student)} and teacher {tuple(teacher)}: {error}") from None

@@ -1,26 +1,26 @@
 """ProgressiveDistiller: runs the stages of a curriculum over any teacher and any student."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from compresskit.data import own_randomness
 from compresskit.distill.address import unwrap
 from compresskit.distill.feed import Unpack, moved, unpack_batch
 from compresskit.distill.interrupt import deferred_interrupt
 from compresskit.distill.judge import Evaluate
+from compresskit.distill.learned import Learned
 from compresskit.distill.models import TEACHER, Models, View
 from compresskit.distill.ownloop import OwnLoop
 from compresskit.distill.plan import Plan, plan_stages
 from compresskit.distill.progress import shown
 from compresskit.distill.session import Session, StageResult
 from compresskit.distill.stage import Stage
-from compresskit.distill.terms import Learned
 from compresskit.errors import RecipeError, close_names
 
 
@@ -72,7 +72,7 @@ class ProgressiveDistiller:
         self.models = Models(unwrap(student), bare, dict(views or {}))
         self.stages = tuple(stages)
         self.seed = seed
-        self.device = _device(device)
+        self.device = chosen_device(device)
         self.precision = precision
         self.out = None if out is None else Path(out)
         self._learned: Learned | None = None
@@ -91,7 +91,8 @@ class ProgressiveDistiller:
         """
         inputs, targets = (unpack or unpack_batch)(batch)
         device = _home(self.models.student)
-        return plan_stages(self.stages, self.models, self.seed, moved(inputs, device), moved(targets, device))
+        with torch.inference_mode(mode=False):
+            return plan_stages(self.stages, self.models, self.seed, moved(inputs, device), moved(targets, device))
 
     def stage(
         self, index: int, batch: Any = None, *, steps: int | None = None, unpack: Unpack | None = None
@@ -110,7 +111,7 @@ class ProgressiveDistiller:
         if not -len(self.stages) <= index < len(self.stages):
             raise RecipeError(f"stage {index}: there are {len(self.stages)} stages, counted from 0")
         if self._learned is None:
-            self._learned = Learned(self.seed, _home(self.models.student))
+            self._learned = Learned.beside(self.models.student, self.seed)
         loop = OwnLoop(self.stages, index % len(self.stages), self.models, self._learned, steps)
         if batch is not None:
             loop.bind((unpack or unpack_batch)(batch)[0])
@@ -146,6 +147,8 @@ class ProgressiveDistiller:
         for model in (self.models.student, *self.models.teachers.values()):
             model.to(self.device)
         with ExitStack() as stack:
+            stack.enter_context(torch.inference_mode(mode=False))
+            stack.enter_context(torch.enable_grad())
             display = stack.enter_context(shown())
             stack.enter_context(own_randomness(self.seed))
             interrupt = stack.enter_context(deferred_interrupt())
@@ -175,12 +178,19 @@ class ProgressiveDistiller:
             raise RecipeError(
                 f"precision: unknown {self.precision!r}{close_names(str(self.precision), ('fp32', 'bf16'))}"
             )
-        mine = set(self.models.student.parameters())
+        mine = set(_tensors(self.models.student))
         for name, teacher in self.models.teachers.items():
-            if mine & set(teacher.parameters()):
-                raise RecipeError(f"{name} shares parameters with the student; give it a copy (copy.deepcopy)")
+            if not mine.isdisjoint(_tensors(teacher)):
+                raise RecipeError(
+                    f"{name} shares parameters or buffers with the student; give it a copy (copy.deepcopy)"
+                )
         for stage in self.stages:  # a model that is not there should be missed at once
             self.models.check(stage)
+
+
+def _tensors(model: nn.Module) -> Iterator[Tensor]:
+    yield from model.parameters()
+    yield from model.buffers()
 
 
 def _home(model: nn.Module) -> torch.device:
@@ -188,7 +198,12 @@ def _home(model: nn.Module) -> torch.device:
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
-def _device(device: str | torch.device) -> torch.device:
+def chosen_device(device: str | torch.device) -> torch.device:
+    """The device that is meant: "auto" takes CUDA where there is a device.
+
+    Raises:
+        RecipeError: It cannot be used here.
+    """
     if str(device) == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

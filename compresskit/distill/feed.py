@@ -1,6 +1,6 @@
 """Batches in groups: what one optimizer step consumes, on the right device, and where in the data it stands."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -24,6 +24,8 @@ def unpack_batch(batch: Any) -> tuple[Any, Any]:
         return batch, None
     if isinstance(batch, (tuple, list)) and len(batch) in (1, 2):
         return batch[0], batch[1] if len(batch) == 2 else None
+    if hasattr(batch, "__iter__") and not isinstance(batch, (tuple, list, Mapping)):
+        raise DataError(f"one batch is wanted, got a {type(batch).__name__}; if it gives batches: next(iter(loader))")
     found = f"keys {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else type(batch).__name__
     found += f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""
     raise DataError(
@@ -33,15 +35,37 @@ def unpack_batch(batch: Any) -> tuple[Any, Any]:
 
 
 def moved(value: Any, device: torch.device) -> Any:
-    """A nested batch on `device`."""
+    """A nested batch on `device`, fit for autograd also where it was made in inference mode."""
+    return _mapped(value, lambda t: (t.clone() if t.is_inference() else t).to(device, non_blocking=True))
+
+
+def copied(value: Any) -> Any:
+    """A nested batch with tensors of its own."""
+    return _mapped(value, Tensor.clone)
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """All tensors of a nested batch, in order."""
     if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from tensors_in(item)
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from tensors_in(item)
+
+
+def _mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """A nested batch with `function` of each tensor."""
+    if isinstance(value, Tensor):
+        return function(value)
     if isinstance(value, Mapping):
-        return {key: moved(item, device) for key, item in value.items()}
+        return {key: _mapped(item, function) for key, item in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(moved(item, device) for item in value))
+        return type(value)(*(_mapped(item, function) for item in value))
     if isinstance(value, (tuple, list)):
-        return type(value)(moved(item, device) for item in value)
+        return type(value)(_mapped(item, function) for item in value)
     return value
 
 

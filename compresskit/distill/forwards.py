@@ -8,12 +8,14 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from compresskit.distill.average import copying
+from compresskit.distill.feed import copied
+from compresskit.distill.learned import Learned
 from compresskit.distill.models import HYBRID, PREVIOUS, STUDENT, Models, Point
 from compresskit.distill.preserved import preserved
 from compresskit.distill.splicing import Splicing
 from compresskit.distill.stage import Stage
 from compresskit.distill.taps import Taps
-from compresskit.distill.terms import Learned
 from compresskit.distill.trace import Trace, observe, tracing
 
 
@@ -49,10 +51,13 @@ class Forwards(Mapping[Point, Tensor]):
         self.models, self.learners = models, learners
         self._splicing = Splicing(stage.splices, models) if stage.splices else None
         self._points = list(dict.fromkeys([*points, *(self._splicing.sources if self._splicing else ())]))
+        self._still: list[nn.Module] = []
         self.previous = None
         """The student as it was when this was made, if it is read."""
         if any(point.model == PREVIOUS for point in self._points):
-            self.previous = copy.deepcopy(models.student).eval().requires_grad_(requires_grad=False)
+            with copying(models.student, "previous"):
+                self.previous = copy.deepcopy(models.student)
+            self.previous.eval().requires_grad_(requires_grad=False)
         self.traces = self._trace(learned, inputs, f"stage {stage.name!r}")
         """What a run of each model showed."""
         self._taps = {
@@ -78,11 +83,11 @@ class Forwards(Mapping[Point, Tensor]):
         return [] if self._splicing is None else list(self._splicing.modules())
 
     def __enter__(self) -> Self:
-        still = [self._module(name) for name in self._taps if self._base(name) not in self.learners]
+        self._still = [self._module(name) for name in self._taps if self._base(name) not in self.learners]
         with ExitStack() as stack:
-            stack.enter_context(preserved(*still, buffers=True))
-            for model in still:
-                model.eval().requires_grad_(requires_grad=False)
+            stack.enter_context(preserved(*self._still, buffers=True))
+            for model in self._still:
+                model.requires_grad_(requires_grad=False)
             for taps in self._taps.values():
                 stack.enter_context(taps)
             self._held = stack.pop_all()
@@ -104,13 +109,15 @@ class Forwards(Mapping[Point, Tensor]):
 
     def run(self, inputs: Any) -> None:
         """Run every model that is read."""
+        for model in self._still:
+            model.eval()  # each time: a loop of the user's own may call `train()` on what holds a teacher
         for name, taps in self._taps.items():
             if name == HYBRID and self._splicing is not None:
                 self._splicing.take(self)
-                taps.forward(self.models.view(self._base(name), inputs))
+                taps.forward(self._seen(name, inputs))
             else:
                 with torch.set_grad_enabled(name in self.learners and torch.is_grad_enabled()):
-                    taps.forward(self.models.view(name, inputs))
+                    taps.forward(self._seen(name, inputs))
 
     def clear(self) -> None:
         """Let go of the tensors, and through them of the graph."""
@@ -137,17 +144,22 @@ class Forwards(Mapping[Point, Tensor]):
         with tracing(self.models, self.learners, others) as names, ExitStack() as stack:
             sources: dict[Point, Tensor] = {}
             for name, addresses in reads.items():
-                taps = Taps(self._module(name), addresses, stop=False)
+                replaced = {}
                 if name == HYBRID and self._splicing is not None:
                     shapes = {p: traces[p.model].shapes[p.address] for p in (*self._splicing.sources, *places)}
                     self._splicing.bind(shapes, learned, where)
                     self._splicing.take(sources)
-                    taps.replaced = self._splicing.replaced
+                    replaced = self._splicing.replaced
                 learns = name == HYBRID or name in self.learners
-                taps = stack.enter_context(taps)
+                taps = stack.enter_context(Taps(self._module(name), addresses, stop=False, replaced=replaced))
                 traces[name] = observe(taps, self.models.view(self._base(name), inputs), names if learns else {})
                 sources |= {Point(name, text): taps.peek(text) for text in addresses}
         return traces
+
+    def _seen(self, name: str, inputs: Any) -> Any:
+        """What a model is given: tensors of its own, if it writes into them; others and later epochs read them, too."""
+        seen = self.models.view(self._base(name), inputs)
+        return copied(seen) if self.traces[name].writes else seen
 
     def _by_model(self, points: Iterable[Point]) -> dict[str, list[str]]:
         """The addresses that are read in each model, the models in the order in which they run."""

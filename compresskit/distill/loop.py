@@ -14,8 +14,9 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from compresskit import resolve
 from compresskit.distill.average import moving_average
+from compresskit.distill.feed import tensors_in
 from compresskit.distill.groups import check_groups, parameter_groups
-from compresskit.distill.objective import Objective, inputs_device, tensors_in
+from compresskit.distill.objective import Objective, inputs_device
 from compresskit.distill.stage import Stage
 from compresskit.distill.watch import Watch
 from compresskit.errors import DataError, RecipeError, TrainingError

@@ -1,18 +1,25 @@
 """The loss of one stage: a batch's inputs and targets in, one differentiable number and its terms out."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from compresskit.distill.feed import tensors_in
 from compresskit.distill.forwards import Forwards
+from compresskit.distill.learned import Learned
 from compresskit.distill.match import Match
 from compresskit.distill.models import Models, Point
 from compresskit.distill.schedules import value_at
 from compresskit.distill.stage import Stage
-from compresskit.distill.terms import Learned, Term, bind_match, bind_task
-from compresskit.errors import CompressKitError
+from compresskit.distill.terms import Term, bind_match, bind_task
+from compresskit.errors import CompressKitError, TapError
+
+_UNCONNECTED = (
+    "no gradient reaches a parameter from this tap: the tensor is an input, detached, of whole numbers, or computed "
+    "under no_grad (as inside reentrant gradient checkpointing); tap another place"
+)
 
 
 class Objective:
@@ -29,7 +36,7 @@ class Objective:
         steps: Steps of the stage, for its schedules.
 
     Raises:
-        TapError: An address names no tensor.
+        TapError: An address names no tensor, or on the student's side one that nothing trainable feeds.
         RecipeError: A match names no teacher, or a node cannot be built.
         ShapeError: No adapter can be built between two taps.
     """
@@ -47,6 +54,9 @@ class Objective:
         """Names of the models that learn."""
         points = [point for sides in self.sides.values() for side in sides for point in side]
         self.forwards = Forwards(stage, models, points, self.learners, learned, inputs)
+        for name, (student, _) in self.sides.items():
+            if not self.forwards.feeds(student):
+                raise TapError(f"stage {stage.name!r}: {name}: {_UNCONNECTED}")
         self.terms: dict[str, Term] = {}
         for name, spec in stage.terms.items():
             where, (student, teacher) = f"stage {stage.name!r}: {name}", self.sides[name]
@@ -125,15 +135,3 @@ def _sides(term: Any, models: Models) -> tuple[tuple[Point, ...], tuple[Point, .
 def inputs_device(inputs: Any) -> str:
     """The device type of the first tensor in a batch's inputs."""
     return next((tensor.device.type for tensor in tensors_in(inputs)), "cpu")
-
-
-def tensors_in(value: Any) -> Iterable[Tensor]:
-    """All tensors of a nested batch, in order."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from tensors_in(item)
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from tensors_in(item)

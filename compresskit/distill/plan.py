@@ -9,14 +9,13 @@ import torch
 from torch import nn
 
 from compresskit.data import own_randomness
+from compresskit.distill.learned import Learned
 from compresskit.distill.loop import StageLoop
-from compresskit.distill.match import Match
 from compresskit.distill.models import Models
 from compresskit.distill.objective import Objective
 from compresskit.distill.preserved import preserved
 from compresskit.distill.stage import Stage
-from compresskit.distill.terms import Learned
-from compresskit.distill.trained import declared_parameters, fed_before
+from compresskit.distill.trained import declared_parameters, fed_before, only_training
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +85,7 @@ def plan_stages(
         CompressKitError: What training would stumble over: taps, shapes, nodes, globs.
     """
     student = models.student
-    device = next((parameter.device for parameter in student.parameters()), torch.device("cpu"))
-    learned = Learned(seed, device)
+    learned = Learned.beside(student, seed)
     planned = []
     for index, stage in enumerate(stages):
         objective = Objective(stage, models, learned, inputs, stage.steps or 1)
@@ -96,9 +94,8 @@ def plan_stages(
         trained = {name: p for name, p in models.parameters(objective.learners) if name in names}
         StageLoop(objective, trained, None)  # can it be built?
         beside = [*learners.values(), *objective.modules()]
-        with preserved(*beside, buffers=True), own_randomness(seed), objective, torch.no_grad():
-            for learner in learners.values():
-                learner.eval()
+        same_modes = only_training(learners, stage, names)  # as in the first step; parts may run in training mode only
+        with preserved(*beside, buffers=True), own_randomness(seed), same_modes, objective, torch.no_grad():
             _, values = objective(inputs, targets)
         planned.append(_planned(stage, objective, trained, {name: float(v) for name, v in values.items()}))
     total = sum(parameter.numel() for parameter in student.parameters())
@@ -132,11 +129,7 @@ def _warnings(stage: Stage, objective: Objective) -> Iterator[str]:
 
 def _planned_term(name: str, objective: Objective, value: float) -> PlannedTerm:
     term, (student, teacher) = objective.terms[name], objective.shapes(name)
-    spec, adapter = term.spec, ""
-    if term.glue is not None and term.glue.adapter is not None:
-        adapter = str(term.glue.adapter).splitlines()[0]
-    if isinstance(spec, Match) and spec.adapter == "auto" and len(teacher) == 1 and student[0][2:] != teacher[0][2:]:
-        adapter += (" + " if adapter else "") + f"resize to {'x'.join(map(str, teacher[0][2:]))}"
+    spec, adapter = term.spec, "" if term.glue is None else str(term.glue)
     weight = f"{spec.weight:g}" if isinstance(spec.weight, (int, float)) else _node_text(spec.weight)
     return PlannedTerm(name, weight, _sizes(student), _sizes(teacher), adapter, value)
 
@@ -169,7 +162,10 @@ def _table(terms: Sequence[PlannedTerm]) -> Any:
 def _node_text(node: Any) -> str:
     """A node, a schedule or a callable, in a few words."""
     if isinstance(node, Mapping) and "schedule" in node:
-        return f"{node['schedule']} {node['start']} → {node.get('end', node['start'])}"
+        shape = node["schedule"]
+        if "start" not in node:
+            return f"schedule {_node_text(shape)}"
+        return f"{_node_text(shape)} {node['start']} → {node.get('end', node['start'])}"
     if isinstance(node, Mapping):
         options = ", ".join(f"{key}={value}" for key, value in node.items() if key != "_target_")
         return f"{str(node['_target_']).rpartition('.')[2]}({options})"

@@ -15,6 +15,7 @@ from compresskit.distill.checkpoint import Checkpoints, check_fingerprint, finge
 from compresskit.distill.feed import Feed, Unpack
 from compresskit.distill.interrupt import Interrupt
 from compresskit.distill.judge import Evaluate, Judge
+from compresskit.distill.learned import Learned
 from compresskit.distill.log import MetricsLog
 from compresskit.distill.loop import StageLoop
 from compresskit.distill.models import STUDENT, Models
@@ -22,7 +23,6 @@ from compresskit.distill.objective import Objective
 from compresskit.distill.plan import plan_stages
 from compresskit.distill.progress import Display
 from compresskit.distill.stage import Stage
-from compresskit.distill.terms import Learned
 from compresskit.distill.trained import declared_parameters, fed_before, only_training
 from compresskit.errors import CheckpointError, RecipeError
 
@@ -82,7 +82,7 @@ class Session:
         self.display = display
         self.interrupt = interrupt
         self.position = Position()
-        self.learned = Learned(seed, device)
+        self.learned = Learned.beside(models.student, seed)
         self.results: list[StageResult] = []
         self.log = MetricsLog(None)
         self.given: nn.Module = models.student
@@ -149,6 +149,8 @@ class Session:
                 self._stop_if_asked(f"after stage {self.stages[index].name!r}")
         if self.out is not None:
             save_weights(self.out / "student.safetensors", self.given)
+            for name in self._learning:
+                save_weights(self.out / f"{name}.safetensors", self.models.teachers[name])
 
     def close(self) -> None:
         """Close the log."""

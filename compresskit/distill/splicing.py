@@ -6,11 +6,12 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from compresskit.distill.glue import Glue, glue
+from compresskit.distill.learned import Learned
 from compresskit.distill.match import Splice
 from compresskit.distill.models import Models, Point
-from compresskit.distill.terms import Glue, Learned, glue
 from compresskit.errors import RecipeError, ShapeError
-from compresskit.losses.catalogue import EVERYTHING
+from compresskit.losses.entry import EVERYTHING
 
 
 class Splicing:
@@ -34,7 +35,7 @@ class Splicing:
         """The name of the model that the splices lead into."""
         self.replaced: dict[str, Callable[[Tensor], Tensor]] = {}
         """What each tap of the hybrid puts in the place of what is there."""
-        self._glue: dict[Point, Glue | None] = {}
+        self._glue: dict[Point, Glue] = {}
         self._sources: dict[Point, Tensor] = {}
 
     @property
@@ -61,7 +62,7 @@ class Splicing:
 
     def modules(self) -> Iterable[nn.Module]:
         """Glue that may hold parameters."""
-        return (made.adapter for made in self._glue.values() if made is not None and made.adapter is not None)
+        return (made.module for made in self._glue.values() if made.module is not None)
 
     def take(self, tensors: Mapping[Point, Tensor]) -> None:
         """Take up the tensors of this step, for the hybrid's run."""
@@ -73,9 +74,9 @@ class Splicing:
 
     def _made(self, source: Point, into: Point, old: Tensor) -> Tensor:
         """What replaces `old`: a tensor of its own, as what comes behind may write into it."""
-        made, tensor = self._glue[into], self._sources[source]
+        tensor = self._sources[source]
         try:
-            glued = tensor if made is None else made(tensor, old)
+            glued, _ = self._glue[into](tensor, old)
         except ShapeError as error:
             raise ShapeError(f"splice {source.address} -> {into.address}: {error}") from None
         return glued.clone() if glued is tensor else glued

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from compresskit.distill.address import Address, find_module, parse_address, select, unwrap
 from compresskit.distill.replacing import Replacing
-from compresskit.errors import TapError
+from compresskit.errors import DataError, TapError
 
 
 def call_model(model: nn.Module, inputs: Any) -> Any:
@@ -25,6 +25,22 @@ def call_model(model: nn.Module, inputs: Any) -> Any:
     if isinstance(inputs, (tuple, list)):
         return model(*inputs)
     return model(inputs)
+
+
+def check_call(model: nn.Module, inputs: Any) -> None:
+    """Raise a DataError where `call_model` would only get a TypeError about arguments."""
+    args, kwargs = ((), inputs) if isinstance(inputs, Mapping) else (inputs, {})
+    args = args if isinstance(args, (tuple, list)) else (args,)
+    try:
+        inspect.signature(model.forward).bind(*args, **kwargs)
+    except TypeError as error:
+        raise DataError(
+            f"{type(model).__name__}.forward does not take these inputs: {error};\n"
+            "a mapping is passed as model(**inputs), a tuple or list as model(*inputs); "
+            "a single argument of that kind goes into a tuple: (inputs,)"
+        ) from None
+    except ValueError:  # no signature to be read
+        return
 
 
 class _Complete(BaseException):
@@ -177,7 +193,9 @@ class Taps(Mapping[str, Tensor]):
     def _check_captured(self, address: Address) -> None:
         ran = self.calls[address.text]
         if ran == 0:
-            raise TapError(f"the tap {address.text!r} captured nothing: its module did not run in this forward")
+            parts = [name for name, _ in self._modules[address.text].named_children()]
+            hint = f"; tap a part of it, such as {address.path}.{parts[-1]}" if parts else ""
+            raise TapError(f"the tap {address.text!r} captured nothing: its module did not run in this forward{hint}")
         if len(self._captures[address.text]) < max(1, -(address.call or 0)):
             raise TapError(
                 f"the tap {address.text!r} captured nothing: its module ran {ran} times, there is no such call"

@@ -1,114 +1,22 @@
-"""Terms: matches and tasks bound to losses and adapters, and the keeper of what trains beside the student."""
+"""Terms: matches and tasks bound to losses and adapters."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
-from zlib import crc32
 
 import torch
 from torch import Tensor, nn
 
 from compresskit import resolve
-from compresskit.data import own_randomness
-from compresskit.distill.adapters import channel_adapter, needs_channels, resize_to
 from compresskit.distill.describe import describe
+from compresskit.distill.glue import Glue, glue
+from compresskit.distill.learned import Learned
 from compresskit.distill.match import Match, Task
 from compresskit.distill.models import Point
 from compresskit.distill.schedules import value_at
 from compresskit.errors import DataError, RecipeError, ShapeError
-from compresskit.losses.catalogue import EVERYTHING, Entry, make_loss, resolve_loss
-
-
-@dataclass
-class Learned:
-    """What trains beside the student and never leaves with it: adapters, and losses that hold parameters.
-
-    One adapter belongs to one (student tap, teacher tap) pair and lives on from stage to stage.
-    """
-
-    seed: int
-    device: torch.device
-    modules: dict[str, nn.Module] = field(default_factory=dict)
-    _restored: dict[str, Any] = field(default_factory=dict)
-
-    def keep(self, key: str, build: Callable[[], nn.Module]) -> nn.Module:
-        """The module called `key`; built on first use, from a seed of its own."""
-        if key not in self.modules:
-            with own_randomness(self.seed, crc32(key.encode())):
-                module = build()
-            if key in self._restored:
-                module.load_state_dict(self._restored[key])
-            self.modules[key] = module.to(self.device)
-        return self.modules[key]
-
-    def state_dict(self) -> dict[str, Any]:
-        """States by key, those of modules that are not built again yet included."""
-        return {**self._restored, **{key: module.state_dict() for key, module in self.modules.items()}}
-
-    def load_state_dict(self, states: Mapping[str, Any]) -> None:
-        """Take the states of a checkpoint, for the modules that exist and for those to come."""
-        self._restored = dict(states)
-        for key in self.modules.keys() & states.keys():
-            self.modules[key].load_state_dict(states[key])
-
-
-@dataclass(frozen=True, slots=True)
-class Glue:
-    """What stands between two taps: an adapter of ours or of the user's, or nothing."""
-
-    adapter: nn.Module | None
-    agree: frozenset[str] | None
-    """What our own adapter makes agree; None where the user's stands."""
-
-    def __call__(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """The student's tensor in the form of the teacher's."""
-        if self.adapter is not None:
-            student = self.adapter(student)
-        if self.agree is not None and "space" in self.agree:
-            student = resize_to(student, teacher)
-        if self.agree == EVERYTHING and student.shape != teacher.shape:
-            raise ShapeError(
-                f"student {tuple(student.shape)} and teacher {tuple(teacher.shape)} do not fit; give an adapter"
-            )
-        return student
-
-
-def glue(
-    adapter: str | nn.Module | Mapping[str, Any] | None,
-    points: tuple[Point, Point],
-    shapes: tuple[torch.Size, torch.Size],
-    agree: frozenset[str],
-    learned: Learned,
-    where: str,
-) -> Glue | None:
-    """What brings the tensor at the first point into the form of that at the second, or None.
-
-    Args:
-        adapter: As in a match.
-        points: The two taps; a pair has one adapter, whoever asks for it.
-        shapes: Of the two traced tensors.
-        agree: What has to agree.
-        learned: Where adapters live.
-        where: What messages start with.
-
-    Raises:
-        RecipeError: A node cannot be built, or the pair already has another adapter.
-        ShapeError: No adapter can be built between these shapes.
-    """
-    if adapter is None:
-        return None
-    pair = f"{points[0].key} -> {points[1].key}"
-    key = f"adapter:{pair}"
-    if adapter != "auto":
-        built = learned.keep(key, lambda: _given_adapter(adapter, where))
-        if isinstance(adapter, nn.Module) and built is not adapter:
-            raise RecipeError(f"{where}: the pair {pair} already has another adapter; one pair, one adapter")
-        return Glue(built, None)
-    try:
-        needed = needs_channels(*shapes, agree)
-    except ShapeError as error:
-        raise ShapeError(f"{where}: {error}") from None
-    return Glue(learned.keep(key, lambda: channel_adapter(*shapes)) if needed else None, agree)
+from compresskit.losses.catalogue import make_loss, resolve_loss
+from compresskit.losses.entry import Entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +31,7 @@ class Term:
 
     def modules(self) -> Iterator[nn.Module]:
         """What of this term may hold parameters."""
-        adapter = None if self.glue is None else self.glue.adapter
+        adapter = None if self.glue is None else self.glue.module
         yield from (part for part in (adapter, self.loss) if isinstance(part, nn.Module))
 
     def value(
@@ -145,7 +53,7 @@ class Term:
         if isinstance(self.spec, Match):
             sides = [_side(self.spec.student, students), _side(self.spec.teacher, teachers)]
             if self.glue is not None:
-                sides[0] = self.glue(*sides)
+                sides = self.glue(*sides)
             arguments = (*sides, _wide(self._targets(targets))) if self.entry.labels else sides
         else:
             target = self._targets(targets)
@@ -214,12 +122,6 @@ def _bound_loss(
         number += 1
         key = f"{key.partition(' *')[0]} *{number}"
     return learned.keep(key, lambda: loss)
-
-
-def _given_adapter(adapter: Any, where: str) -> nn.Module:
-    return (
-        adapter if isinstance(adapter, nn.Module) else resolve.build(adapter, kind="module", where=f"{where}: adapter")
-    )
 
 
 def _side(addresses: str | tuple[str, ...], tensors: Sequence[Tensor]) -> Any:

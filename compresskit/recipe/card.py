@@ -3,11 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from compresskit.distill.models import TEACHER
 from compresskit.distill.stage import Stage
 from compresskit.recipe import yaml
 from compresskit.recipe.evaluation import Row
 from compresskit.recipe.load import Recipe
-from compresskit.recipe.summary import Difference, amount, figure, signed, words
+from compresskit.recipe.summary import Difference, amount, value, words
+
+_NAMED = 12
+"""Most samples that are named one by one."""
 
 
 def card(
@@ -33,7 +37,7 @@ def card(
     made_with = f"compresskit {packages['compresskit'] or 'from a checkout'}, torch {packages['torch']}"
     facts = {
         "student": _target(recipe.student),
-        "teacher": "none" if recipe.teacher is None else _target(recipe.teacher),
+        "teacher": ", ".join(_target(node) for node in recipe.teachers.values()) or "none",
         "recipe": recipe.name,
         "preset": recipe.preset or "none",
         "commit": environment["commit"] or "not run from a checkout",
@@ -57,11 +61,11 @@ def card(
 
 
 def _table(rows: Sequence[Row]) -> str:
-    metrics = list(rows[0].metrics)
-    titles = ["", *(metric.upper().replace("_", "-") for metric in metrics), "parameters", "MACs"]
+    metrics = rows[0].columns
+    titles = ["", *(metric.title for metric in metrics), "parameters", "MACs"]
     lines = [titles, ["---", *["---:"] * (len(titles) - 1)]]
     for row in rows:
-        figures = [figure(metric, row.metrics[metric]) for metric in metrics]
+        figures = [value(row, metric) for metric in metrics]
         lines.append([row.name, *figures, f"{row.parameters:,}", amount(row.macs)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -74,36 +78,40 @@ def _says(rows: Sequence[Row], found: Sequence[Difference], samples: Sequence[st
     for difference in found:
         if difference.role == "alone":
             said.append(_of_the_teacher(difference, samples))
-        elif difference.mean <= 0:
-            said.append(f"The student does not reach the best conventional baseline, {difference.than}.")
+        elif difference.gain <= 0:
+            said.append(f"The student does not reach the best baseline, {difference.than}.")
     teacher = next((row for row in rows if row.role == "teacher"), None)
     distilled = next(row for row in rows if row.role == "distilled")
     metric = found[0].metric
-    if teacher is not None and teacher.metrics[metric] <= distilled.metrics[metric]:
-        gap = signed(metric, distilled.metrics[metric] - teacher.metrics[metric])
-        said.append(f"The teacher itself is no better than its student ({gap} for the student).")
+    ahead = 0.0 if teacher is None else distilled.metrics[metric.name] - teacher.metrics[metric.name]
+    if teacher is not None and metric.gain(ahead) >= 0:
+        said.append(f"The teacher itself is no better than its student ({metric.signed(ahead)} for the student).")
     return said
 
 
 def _of_the_teacher(difference: Difference, samples: Sequence[str]) -> str:
-    """What the teacher added to what the student learns alone, and on which samples nothing."""
-    count = len(difference.each)
-    names = samples if len(samples) == count else [f"sample {number}" for number in range(1, count + 1)]
-    worse = [name for name, value in zip(names, difference.each, strict=True) if value <= 0]
-    gain = signed(difference.metric, difference.mean)
-    if difference.mean <= 0:
-        but = f"; it helps on {difference.better} of {count} samples" if difference.better else ""
-        return f"**The teacher adds nothing**: alone, the same student is as good or better ({gain} on average{but})."
-    if worse:
-        return f"The teacher adds {gain} on average, and nothing on {len(worse)} of {count}: {words(worse)}."
-    return f"The teacher adds {gain} on average{f', and on each of the {count} samples' if count else ''}."
+    """What the teacher adds to what the student learns alone, and on which samples nothing."""
+    count, better = len(difference.each), difference.better
+    change = f"{difference.metric.signed(difference.mean)} on average"
+    if difference.gain <= 0:
+        but = f"; it helps on {better} of {count} samples" if better else ""
+        return f"**The teacher adds nothing**: alone, the same student is as good or better ({change}{but})."
+    if count - better > _NAMED:
+        worse = count - better - sum(value == 0 for value in difference.each)
+        return f"The teacher helps: {change}, better on {better} of {count} samples and worse on {worse}."
+    if better < count:
+        names = samples if len(samples) == count else [f"sample {number}" for number in range(1, count + 1)]
+        pairs = zip(names, difference.each, strict=True)
+        without = [name for name, by in pairs if difference.metric.gain(by) <= 0]
+        return f"The teacher helps: {change}, but not on {len(without)} of {count}: {words(without)}."
+    return f"The teacher helps: {change}{f', and on each of the {count} samples' if count else ''}."
 
 
 def _training(recipe: Recipe) -> list[str]:
     parts = []
-    if recipe.pretrain:
-        parts.append(f"The teacher, on its own:\n\n{_stages(recipe.pretrain)}")
-    parts.append(f"The student{', from the teacher' if recipe.teacher else ''}:\n\n{_stages(recipe.stages)}")
+    for name, stages in recipe.pretrain.items():
+        parts.append(f"The teacher{'' if name == TEACHER else f' {name}'}, on its own:\n\n{_stages(stages)}")
+    parts.append(f"The student{', from the teacher' if recipe.teachers else ''}:\n\n{_stages(recipe.stages)}")
     if recipe.control:
         parts.append(
             "The student alone: the same student from the same initial weights, over the same stages, steps and "

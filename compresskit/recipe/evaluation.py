@@ -1,7 +1,7 @@
 """The end of a run: every model measured on the test data, one row each, kept as they come."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -13,6 +13,7 @@ from compresskit.data import own_randomness
 from compresskit.distill.preserved import preserved
 from compresskit.profiling.count import count_macs
 from compresskit.recipe.folder import read_json, say, write_json
+from compresskit.recipe.metric import Metric
 
 EVALUATION_FILE = "evaluation.json"
 
@@ -38,6 +39,15 @@ class Row:
     """The metrics of each test sample, in the data's order; empty where the evaluation does not give them."""
     parameters: int
     macs: int
+    units: Mapping[str, str] = field(default_factory=dict)
+    """Of the metrics that have one."""
+    lower_is_better: Sequence[str] = ()
+    """Metrics of which less is better."""
+
+    @property
+    def columns(self) -> list[Metric]:
+        """What kind of figure each of the metrics is, in order."""
+        return [Metric(name, self.units.get(name, ""), name in self.lower_is_better) for name in self.metrics]
 
     def summary(self) -> dict[str, Any]:
         """The row as `summary.json` has it."""
@@ -94,7 +104,17 @@ def _row(contender: Contender, evaluation: Any, inputs: Any, seed: int) -> Row:
         elif evaluation is not None:
             metrics = {name: float(value) for name, value in evaluation(model).items()}
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Row(contender.name, contender.role, metrics, per_sample, parameters, _macs(model, inputs))
+    lower = getattr(evaluation, "lower_is_better", ())
+    return Row(
+        contender.name,
+        contender.role,
+        metrics,
+        per_sample,
+        parameters,
+        _macs(model, inputs),
+        units=dict(getattr(evaluation, "units", {})),
+        lower_is_better=[lower] if isinstance(lower, str) else list(lower),
+    )
 
 
 def _macs(model: nn.Module, inputs: Any) -> int:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from compresskit import resolve
+from compresskit.distill.address import split_model
+from compresskit.distill.models import PREVIOUS, TEACHER
 from compresskit.distill.stage import Stage
 from compresskit.errors import RecipeError, close_names
 from compresskit.recipe import overrides as changes_by_path
@@ -23,6 +25,7 @@ _DEFAULTS: dict[str, Any] = {
     "precision": "fp32",
     "teacher": None,
     "student": None,
+    "views": None,
     "data": None,
     "pretrain": None,
     "stages": None,
@@ -40,13 +43,15 @@ class Recipe:
     name: str
     seed: int
     precision: str
-    teacher: Mapping[str, Any] | None
-    """A node, and `weights` where they are loaded."""
+    teachers: Mapping[str, Mapping[str, Any]]
+    """Nodes by name, each with `weights` where they are loaded; a teacher without a name is called teacher."""
     student: Mapping[str, Any]
+    views: Mapping[str, Mapping[str, Any]]
+    """For a model's name, the node of what it is given of a batch's inputs."""
     data: Mapping[str, Any]
     """Nodes `train`, `val` and `test`, numbers `batch_size` and `workers`."""
-    pretrain: tuple[Stage, ...]
-    """The teacher's own stages."""
+    pretrain: Mapping[str, tuple[Stage, ...]]
+    """The teachers' own stages, by name."""
     stages: tuple[Stage, ...]
     control: bool
     """Whether an equal student is trained on the supervised terms alone, to compare with."""
@@ -63,10 +68,11 @@ class Recipe:
             "name": self.name,
             "seed": self.seed,
             "precision": self.precision,
-            "teacher": None if self.teacher is None else dict(self.teacher),
+            "teacher": _unnamed({name: dict(node) for name, node in self.teachers.items()}),
             "student": dict(self.student),
+            "views": {name: dict(node) for name, node in self.views.items()} or None,
             "data": dict(self.data),
-            "pretrain": describe_stages(self.pretrain) or None,
+            "pretrain": _unnamed({name: describe_stages(stages) for name, stages in self.pretrain.items()}),
             "stages": describe_stages(self.stages),
             "control": self.control,
             "evaluate": None if self.evaluate is None else dict(self.evaluate),
@@ -121,9 +127,26 @@ def _preset_changes(document: yaml.Document, preset: str | None) -> tuple[str | 
         preset = DEFAULT_PRESET if DEFAULT_PRESET in presets else None
     elif preset not in presets:
         raise RecipeError(f"presets: no preset {preset!r}{close_names(preset, presets)}")
-    changes = presets[preset] or {} if preset is not None else {}
-    line = {path: document.lines[f"presets.{preset}.{path}"] for path in changes}
-    return preset, [(f"{document.source}, line {line[path]}", path, value) for path, value in changes.items()]
+    return preset, [] if preset is None else _changes_of(preset, presets, document)
+
+
+def _changes_of(preset: str, presets: Mapping[str, Any], document: yaml.Document) -> list[tuple[str, str, Any]]:
+    """A preset's changes, those of the presets that it extends first, with where each is written."""
+    chain: list[str] = []
+    name: Any = preset
+    while name is not None:
+        if name not in presets:
+            raise RecipeError(f"presets.{chain[-1]}.extends: no preset {name!r}{close_names(str(name), presets)}")
+        if name in chain:
+            raise RecipeError(f"presets.{name}.extends: {' extends '.join([*chain, name])}, without end")
+        chain.append(name)
+        name = (presets[name] or {}).get("extends")
+    return [
+        (f"{document.source}, line {document.lines[f'presets.{name}.{path}']}", path, value)
+        for name in reversed(chain)
+        for path, value in (presets[name] or {}).items()
+        if path != "extends"
+    ]
 
 
 def _recipe(tree: dict[str, Any], stem: str, places: Places) -> Recipe:
@@ -132,10 +155,11 @@ def _recipe(tree: dict[str, Any], stem: str, places: Places) -> Recipe:
         name=_name(values["name"] if values["name"] is not None else stem),
         seed=_whole(values["seed"], "seed", 0),
         precision=_choice(values["precision"], "precision", ("fp32", "bf16")),
-        teacher=_model(values["teacher"], "teacher") if values["teacher"] is not None else None,
+        teachers=_teachers(values["teacher"]),
         student=_model(values["student"], "student"),
+        views=_views(values["views"]),
         data=_data(values["data"]),
-        pretrain=parse_stages(values["pretrain"], "pretrain") if values["pretrain"] else (),
+        pretrain=_pretrain(values["pretrain"]),
         stages=parse_stages(values["stages"], "stages"),
         control=_choice(values["control"], "control", (True, False)),
         evaluate=values["evaluate"],
@@ -148,20 +172,59 @@ def _recipe(tree: dict[str, Any], stem: str, places: Places) -> Recipe:
 
 
 def _check_teachers(recipe: Recipe) -> None:
-    """Matches need a teacher, the teacher's own stages have none, and a control needs something to learn from."""
-    for where, stages, why in (
-        ("pretrain", recipe.pretrain, "here the teacher itself learns"),
-        ("stages", () if recipe.teacher else recipe.stages, "this recipe has none"),
-    ):
-        for index, stage in enumerate(stages):
-            if stage.matches:
-                raise RecipeError(f"{where}[{index}]: matches need a teacher, and {why}; use tasks")
-    if recipe.pretrain and recipe.teacher is None:
-        raise RecipeError("pretrain: these are the teacher's own stages, and this recipe has no teacher")
+    """Matches need a teacher, a teacher's own stages have none, and a control needs something to learn from."""
+    if not recipe.teachers:
+        _check_no_matches(recipe.stages, "stages", "this recipe has none")
+    for name, stages in recipe.pretrain.items():
+        where = "pretrain" if name == TEACHER else f"pretrain.{name}"
+        if not recipe.teachers:
+            raise RecipeError(f"{where}: these are the teacher's own stages, and this recipe has no teacher")
+        if name not in recipe.teachers:
+            raise RecipeError(f"{where}: there is no teacher {name!r}{close_names(name, recipe.teachers)}")
+        _check_no_matches(stages, where, "here the teacher itself learns")
     if recipe.control and not any(stage.tasks for stage in recipe.stages):
         raise RecipeError("control: no stage has tasks, so a student alone would have nothing to learn from")
-    if recipe.control and recipe.teacher is None:
+    if recipe.control and not recipe.teachers:
         raise RecipeError("control: this recipe has no teacher, so its student is alone already")
+
+
+def _check_no_matches(stages: tuple[Stage, ...], where: str, why: str) -> None:
+    for index, stage in enumerate(stages):
+        if any(split_model(text)[0] != PREVIOUS for match in stage.matches for text in match.teachers):
+            raise RecipeError(f"{where}[{index}]: matches need a teacher, and {why}; use tasks")
+
+
+def _teachers(data: Any) -> dict[str, Mapping[str, Any]]:
+    """The nodes by name: one node, or a mapping of names to nodes."""
+    if data is None:
+        return {}
+    if not isinstance(data, Mapping) or "_target_" in data or not all(isinstance(v, Mapping) for v in data.values()):
+        return {TEACHER: _model(data, "teacher")}
+    return {name: _model(node, f"teacher.{name}") for name, node in data.items()}
+
+
+def _pretrain(data: Any) -> dict[str, tuple[Stage, ...]]:
+    """The teachers' own stages: those of the one teacher, or a mapping of teachers' names to stages."""
+    if not data:
+        return {}
+    if isinstance(data, Mapping) and "_target_" not in data:
+        return {name: parse_stages(stages, f"pretrain.{name}") for name, stages in data.items()}
+    return {TEACHER: parse_stages(data, "pretrain")}
+
+
+def _views(data: Any) -> dict[str, Mapping[str, Any]]:
+    if data is None:
+        return {}
+    if not isinstance(data, Mapping):
+        raise RecipeError(f"views must be a mapping of models' names to nodes, got {data!r}")
+    for name, node in data.items():
+        resolve.check(node, kind="callable", where=f"views.{name}")
+    return dict(data)
+
+
+def _unnamed(by_name: dict[str, Any]) -> Any:
+    """As a recipe writes it: what belongs to the only teacher without its name."""
+    return by_name.get(TEACHER, by_name) if len(by_name) < 2 and TEACHER in by_name else by_name or None
 
 
 def _model(node: Any, where: str) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ from compresskit.errors import CheckpointError, RecipeError, close_names
 from compresskit.recipe import yaml
 from compresskit.recipe.folder import RECIPE_FILE, read_json
 from compresskit.recipe.load import load_recipe
-from compresskit.recipe.parts import build_model
+from compresskit.recipe.parts import bare_model
 from compresskit.recipe.weights import load_weights, read_weights
 
 PARTS = {"student": ".", "teacher": "teacher", "alone": "alone"}
@@ -113,4 +113,4 @@ def _built(tree: Mapping[str, Any], part: str, path: Path) -> nn.Module:
     node = tree.get(key)
     if not isinstance(node, Mapping):
         raise RecipeError(f"the recipe of {path} has no {key}")
-    return build_model({name: value for name, value in node.items() if name != "weights"}, key, 0)
+    return bare_model(node, key, 0)

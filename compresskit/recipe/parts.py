@@ -3,14 +3,17 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from zlib import crc32
 
 from torch import nn
 from torch.utils.data import default_collate
 
 from compresskit import resolve
 from compresskit.data import SampleLoader, own_randomness
+from compresskit.distill.address import split_model
 from compresskit.distill.feed import unpack_batch
 from compresskit.distill.match import Task
+from compresskit.distill.models import HYBRID, STUDENT, TEACHER
 from compresskit.distill.stage import Stage
 from compresskit.errors import DataError
 from compresskit.recipe.load import Recipe
@@ -24,12 +27,13 @@ class Parts:
     train: Any
     val: Any
     test: Any
-    teacher: nn.Module | None
+    teachers: dict[str, nn.Module]
     student: nn.Module
+    views: dict[str, Any]
     evaluation: Any
     baselines: dict[str, nn.Module]
     loaded: frozenset[str] = frozenset()
-    """Which of teacher and student came with weights of their own."""
+    """Which of the models, by name, came with weights of their own."""
 
     def loader(self, recipe: Recipe, split: str, workers: int | None = None) -> SampleLoader:
         """Batches of `train`, shuffled, or of `val`, in order; as many workers as the recipe says, or so many."""
@@ -69,37 +73,81 @@ def build_parts(recipe: Recipe) -> Parts:
         data["train"],
         data.get("val"),
         data.get("test"),
-        None if recipe.teacher is None else build_model(recipe.teacher, "teacher", recipe.seed, 1),
-        build_model(recipe.student, "student", recipe.seed, 2),
+        {name: build_model(recipe, name) for name in recipe.teachers},
+        build_model(recipe, STUDENT),
+        {name: resolve.build(node, kind="callable", where=f"views.{name}") for name, node in recipe.views.items()},
         evaluation,
         baselines,
         frozenset(
-            title for title in ("teacher", "student") if (getattr(recipe, title) or {}).get("weights") is not None
+            name
+            for name, node in {**recipe.teachers, STUDENT: recipe.student}.items()
+            if node.get("weights") is not None
         ),
     )
+
+
+def build_model(recipe: Recipe, name: str) -> nn.Module:
+    """A teacher by its name, or the student, with the weights that its node names.
+
+    Raises:
+        CompressKitError: The node cannot be built, or the weights do not fit; the message starts with the place.
+    """
+    if name == STUDENT:
+        node, where, seed = recipe.student, STUDENT, (recipe.seed, 2)
+    else:
+        own = () if name == TEACHER else (crc32(name.encode()),)
+        node, where, seed = recipe.teachers[name], teacher_place(name), (recipe.seed, 1, *own)
+    model = bare_model(node, where, *seed)
+    if node.get("weights") is not None:
+        load_weights(model, node["weights"], where=f"{where}.weights")
+    return model
+
+
+def bare_model(node: Mapping[str, Any], where: str, *seed: int) -> nn.Module:
+    """The model of a node, without the weights that it may name; drawn from a seed of its own.
+
+    Raises:
+        CompressKitError: The node cannot be built; the message starts with `where`.
+    """
+    with own_randomness(*seed):
+        return resolve.build(
+            {key: value for key, value in node.items() if key != "weights"}, kind="module", where=where
+        )
+
+
+def teacher_place(name: str) -> str:
+    """Where in a recipe the teacher of that name is written."""
+    return name if name == TEACHER else f"teacher.{name}"
 
 
 def control_stages(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     """The same stages and steps without a teacher: a stage without tasks takes those of the last stage that has some.
 
-    Where a stage trains what its matches reach (`upstream`, `between`), the student alone trains everything: there are
-    no matches, and holding parameters back would only weaken it.
+    A stage in which not the student learns but an assistant falls away. Where a stage trains what its matches reach
+    (`upstream`, `between`), the student alone trains everything: there are no matches, and holding parameters back
+    would only weaken it.
     """
-    last = next(stage.tasks for stage in reversed(stages) if stage.tasks)
-    return tuple(_without_matches(stage, last) for stage in stages)
+    own = [(stage, [task for task in stage.tasks if _is_student(task.student)]) for stage in stages if _learns(stage)]
+    last = next(tasks for _, tasks in reversed(own) if tasks)
+    return tuple(_without_matches(stage, tasks or last) for stage, tasks in own)
+
+
+def _learns(stage: Stage) -> bool:
+    """Whether the student learns in a stage: in others an assistant may."""
+    return any(_is_student(text, through=True) for term in stage.terms.values() for text in term.students)
+
+
+def _is_student(address: str, *, through: bool = False) -> bool:
+    """Whether an address is in the student, or if asked in the hybrid, through which the student learns."""
+    name = split_model(address)[0]
+    return name in ("", STUDENT) or (through and name == HYBRID)
 
 
 def _without_matches(stage: Stage, tasks: Sequence[Task]) -> Stage:
-    train = ("*",) if stage.train in ("upstream", "between") else stage.train
-    return replace(stage, matches=(), tasks=stage.tasks or tasks, train=train)
+    train = ("*",) if stage.train in ("upstream", "between") else tuple(g for g in stage.train if ":" not in g)
+    return replace(stage, matches=(), splices=(), tasks=tasks, train=train, groups=_own_groups(stage))
 
 
-def build_model(node: Mapping[str, Any], where: str, *seed: int) -> nn.Module:
-    """The model of a node, with the weights that it names."""
-    with own_randomness(*seed):
-        model = resolve.build(
-            {key: value for key, value in node.items() if key != "weights"}, kind="module", where=where
-        )
-    if node.get("weights") is not None:
-        load_weights(model, node["weights"], where=f"{where}.weights")
-    return model
+def _own_groups(stage: Stage) -> dict[str, Any]:
+    """The groups without those of adapters, losses and other models, which are not there."""
+    return {glob: options for glob, options in stage.groups.items() if ":" not in glob}

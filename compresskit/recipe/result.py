@@ -40,12 +40,17 @@ class RunResult:
         return Group(table(self.rows), Text(said, no_wrap=True, overflow="ignore"))
 
     def __str__(self) -> str:
-        from rich.console import Console
+        return plain_text(self)
 
-        console = Console(file=io.StringIO(), width=140)
-        with console.capture() as capture:
-            console.print(self, soft_wrap=True)
-        return capture.get().rstrip()
+
+def plain_text(shown: "RenderableType") -> str:
+    """What a terminal would show, without colours."""
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=140)
+    with console.capture() as capture:
+        console.print(shown, soft_wrap=True)
+    return capture.get().rstrip()
 
 
 def plans_text(plans: Mapping[str, Plan]) -> str:

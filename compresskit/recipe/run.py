@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from compresskit import resolve
 from compresskit.distill.distiller import ProgressiveDistiller
+from compresskit.distill.models import STUDENT, TEACHER
 from compresskit.distill.plan import Plan
 from compresskit.distill.stage import Stage
 from compresskit.recipe import yaml
@@ -78,15 +79,27 @@ def run_recipe(
             run.solve()
             return RunResult(None, plans=run.plans())
         folder = choose_folder(loaded, out, resume=resume)
-        if resume and (folder / SUMMARY_FILE).exists():
-            say(f"{folder} is finished already")
-            return _result(folder)
-        call = [str(recipe), *_options(loaded.preset, overrides, device)]
-        with _says_how_to_go_on(folder, call):
-            run = _Run(loaded, folder, device)
-            begun = _begin(run, folder, f"compresskit run {shlex.join(call)}")
-            _train(run)
-            return _finish(run, folder, begun)
+        call = [str(recipe), *call_options(loaded.preset, overrides, device)]
+        with says_how_to_go_on(folder, call):
+            return run_in(folder, loaded, call, device)
+
+
+def run_in(folder: Path, recipe: Recipe, call: Sequence[str], device: str) -> RunResult:
+    """Run a recipe in a folder that `choose_folder` chose: from the start, or on from where a run of it stopped.
+
+    Args:
+        folder: The run's.
+        recipe: What to run.
+        call: Arguments of `compresskit run` that amount to this, to be written down.
+        device: "auto", or a torch device name.
+    """
+    if (folder / SUMMARY_FILE).exists():
+        say(f"{folder} is finished already")
+        return _result(folder)
+    run = _Run(recipe, folder, device)
+    begun = _begin(run, folder, f"compresskit run {shlex.join(call)}")
+    _train(run)
+    return _finish(run, folder, begun)
 
 
 class _Run:
@@ -96,9 +109,12 @@ class _Run:
         self.recipe, self.folder = recipe, folder
         self.parts = parts = build_parts(recipe)
         self.distillers: dict[str, ProgressiveDistiller] = {}
-        if recipe.pretrain and parts.teacher is not None:
-            self._add("teacher", None, parts.teacher, recipe.pretrain, device)
-        self._add("student", parts.teacher, parts.student, recipe.stages, device)
+        self.trained: dict[str, nn.Module] = {}
+        """What each part came to."""
+        for name, stages in recipe.pretrain.items():
+            view = {STUDENT: parts.views[name]} if name in parts.views else {}
+            self._add(_part(name), {}, parts.teachers[name], stages, device, view)
+        self._add("student", parts.teachers, parts.student, recipe.stages, device, parts.views)
 
     @property
     def device(self) -> torch.device:
@@ -118,7 +134,8 @@ class _Run:
             solved = fit_to_data(self.parts, self.recipe.seed)
         if self.recipe.control:
             alone = copy.deepcopy(self.parts.student)
-            self._add("alone", None, alone, control_stages(self.recipe.stages), str(self.device))
+            view = {name: view for name, view in self.parts.views.items() if name == STUDENT}
+            self._add("alone", {}, alone, control_stages(self.recipe.stages), str(self.device), view)
         return solved
 
     def plans(self) -> dict[str, Plan]:
@@ -128,30 +145,40 @@ class _Run:
 
     def title(self, part: str) -> str:
         """What happens in a part."""
-        if part == "teacher":
-            return "the teacher learns on its own"
         if part == "alone":
             return "the same student learns alone, on the supervised terms only"
-        return "the student learns" + ("" if self.parts.teacher is None else " from the teacher")
+        if part != "student":
+            return f"{'the teacher' if part == TEACHER else part.replace('-', ' ', 1)} learns on its own"
+        return "the student learns" + (" from the teacher" if self.parts.teachers else "")
 
     def contenders(self) -> list[Contender]:
         """Everything that the table at the end compares."""
         found = [Contender(name, "baseline", model) for name, model in self.parts.baselines.items()]
-        if self.parts.teacher is None:
-            return [*found, Contender("student", "alone", self.parts.student)]
-        found.append(Contender("teacher", "teacher", self.parts.teacher))
+        if not self.parts.teachers:
+            return [*found, Contender("student", "alone", self.trained["student"])]
+        found += [Contender(name, "teacher", teacher) for name, teacher in self.parts.teachers.items()]
         if self.recipe.control:
-            found.append(Contender("student alone", "alone", self.distillers["alone"].student))
-        return [*found, Contender("student distilled", "distilled", self.parts.student)]
+            found.append(Contender("student alone", "alone", self.trained["alone"]))
+        return [*found, Contender("student distilled", "distilled", self.trained["student"])]
 
     def _add(
-        self, part: str, teacher: nn.Module | None, student: nn.Module, stages: Sequence[Stage], device: str
+        self,
+        part: str,
+        teachers: Mapping[str, nn.Module],
+        student: nn.Module,
+        stages: Sequence[Stage],
+        device: str,
+        views: Mapping[str, Any],
     ) -> None:
         recipe, folder = self.recipe, self.folder
         out = None if folder is None else folder if part == "student" else folder / part
-        self.distillers[part] = ProgressiveDistiller(
-            teacher, student, stages, seed=recipe.seed, device=device, precision=recipe.precision, out=out
-        )
+        options = {"seed": recipe.seed, "device": device, "precision": recipe.precision, "views": views, "out": out}
+        self.distillers[part] = ProgressiveDistiller(teachers, student, stages, **options)
+
+
+def _part(teacher: str) -> str:
+    """What the pretraining of a teacher is called, and its folder."""
+    return teacher if teacher == TEACHER else f"teacher-{teacher}"
 
 
 def _begin(run: _Run, folder: Path, heading: str) -> dict[str, Any]:
@@ -176,7 +203,12 @@ def _train(run: _Run) -> None:
     for number, (part, distiller) in enumerate(run.distillers.items(), start=1):
         say(f"part {number} of {len(run.distillers)}: {run.title(part)}")
         validation = None if run.parts.val is None else run.parts.loader(run.recipe, "val")
-        distiller.fit(run.parts.loader(run.recipe, "train"), validation, resume="auto")
+        result = distiller.fit(run.parts.loader(run.recipe, "train"), validation, resume="auto")
+        run.trained[part] = result.student
+        if part.partition("-")[0] == TEACHER and result.student is not distiller.student:
+            distiller.student.load_state_dict(
+                result.student.state_dict()
+            )  # a teacher teaches with its averaged weights
 
 
 def _finish(run: _Run, folder: Path, begun: Mapping[str, Any]) -> RunResult:
@@ -198,7 +230,7 @@ def _result(folder: Path) -> RunResult:
 
 
 @contextmanager
-def _says_how_to_go_on(folder: Path, arguments: Sequence[str]) -> Iterator[None]:
+def says_how_to_go_on(folder: Path, arguments: Sequence[str]) -> Iterator[None]:
     """Inside, Ctrl-C and a full disk are answered with the command that goes on, once the folder is there."""
     try:
         yield
@@ -217,7 +249,7 @@ def _could_not_write(error: RuntimeError) -> bool:
     return "PytorchStreamWriter failed writing" in text or ("inline_container" in text and "unexpected pos" in text)
 
 
-def _options(preset: str | None, overrides: Mapping[str, Any] | Sequence[str], device: str) -> list[str]:
+def call_options(preset: str | None, overrides: Mapping[str, Any] | Sequence[str], device: str) -> list[str]:
     """The options of the command that this call amounts to."""
     changes = overrides
     if isinstance(overrides, Mapping):

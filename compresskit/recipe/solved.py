@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from compresskit.data import own_randomness
 from compresskit.distill.checkpoint import write_atomically
+from compresskit.distill.models import STUDENT
 from compresskit.errors import CheckpointError
 from compresskit.recipe.parts import Parts
 from compresskit.recipe.weights import read_weights
@@ -62,14 +63,14 @@ def restore_fitted(parts: Parts, path: Path, seed: int) -> None:
 
 def _solvers(parts: Parts) -> Iterator[tuple[str, nn.Module]]:
     """Every module with a method `fit_to`, once, by its name in the run; what lies inside one is its own business."""
-    owners = {"teacher": parts.teacher, "student": parts.student}
+    owners: dict[str, nn.Module] = {**parts.teachers, STUDENT: parts.student}
     if not hasattr(parts.evaluation, "fit_to"):  # else its baselines are its own business too
         owners |= {f"baselines.{name}": baseline for name, baseline in parts.baselines.items()}
     seen: set[nn.Module] = set()
     for title, owner in owners.items():
         if title in parts.loaded:
             continue
-        for path, module in () if owner is None else owner.named_modules():
+        for path, module in owner.named_modules():
             if module not in seen and hasattr(module, "fit_to"):
                 yield f"{title}.{path}" if path else title, module
             if module in seen or hasattr(module, "fit_to"):

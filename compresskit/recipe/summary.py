@@ -1,11 +1,12 @@
 """What a run came to: the table at its end, and paired differences between its rows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from compresskit.recipe.evaluation import Row
+from compresskit.recipe.metric import Metric
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -13,28 +14,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One row minus another, in the first metric, sample by sample; higher is better."""
+    """One row minus another, in the first metric, sample by sample."""
 
     row: str
     than: str
     role: str
     """The other row's."""
-    metric: str
+    metric: Metric
     mean: float
     each: tuple[float, ...]
     """Empty where the evaluation has no figures for single samples."""
 
     @property
+    def gain(self) -> float:
+        """By how much the row is better on average; below 0 if it is worse."""
+        return self.metric.gain(self.mean)
+
+    @property
     def better(self) -> int:
         """On how many samples the row is better than the other."""
-        return sum(value > 0 for value in self.each)
+        return sum(self.metric.gain(value) > 0 for value in self.each)
 
     def __str__(self) -> str:
-        text = f"{self.row} minus {self.than}: {signed(self.metric, self.mean)} on average"
+        text = f"{self.row} minus {self.than}: {self.metric.signed(self.mean)} on average"
         if not self.each:
             return text
-        low, high = difference_figure(self.metric, min(self.each)), difference_figure(self.metric, max(self.each))
-        return f"{text} ({low} to {high}), better on {self.better} of {len(self.each)}"
+        low, high = self.metric.change(min(self.each)), self.metric.change(max(self.each))
+        equal = sum(value == 0 for value in self.each)
+        counted = f"better on {self.better} of {len(self.each)}" + (f", equal on {equal}" if equal else "")
+        return f"{text} ({low} to {high}), {counted}"
 
 
 def differences(rows: Sequence[Row]) -> list[Difference]:
@@ -43,45 +51,40 @@ def differences(rows: Sequence[Row]) -> list[Difference]:
     The first metric decides.
     """
     distilled = next((row for row in rows if row.role == "distilled"), None)
-    metric = next(iter(distilled.metrics), None) if distilled is not None else None
+    metric = next(iter(distilled.columns), None) if distilled is not None else None
     if distilled is None or metric is None:
         return []
     baselines = [row for row in rows if row.role == "baseline"]
-    best = max(baselines, key=lambda row: row.metrics[metric], default=None)
+    best = max(baselines, key=lambda row: metric.gain(row.metrics[metric.name]), default=None)
     alone = next((row for row in rows if row.role == "alone"), None)
     return [_difference(distilled, other, metric) for other in (best, alone) if other is not None]
 
 
-def figure(metric: str, value: float) -> str:
-    """A metric's value as the table shows it."""
-    return f"{value:.2f}" if metric == "psnr" else f"{value:.4f}"
+def value(row: Row, metric: Metric) -> str:
+    """A row's figure in a metric."""
+    return metric.figure(row.metrics[metric.name])
 
 
-def difference_figure(metric: str, value: float) -> str:
-    """A difference of two values of a metric, with its sign."""
-    return f"{value:+.3f}" if metric == "psnr" else f"{value:+.4f}"
+def table(rows: Sequence[Row], cell: Callable[[Row, Metric], str] = value) -> "Table":
+    """The rows for a terminal; the best value of each metric is bold.
 
-
-def signed(metric: str, value: float) -> str:
-    """A difference of two values of a metric, with its sign and unit."""
-    return f"{difference_figure(metric, value)} {'dB' if metric == 'psnr' else metric}"
-
-
-def table(rows: Sequence[Row]) -> "Table":
-    """The rows for a terminal; the best value of each metric is bold."""
+    Args:
+        rows: What to show.
+        cell: The text of a row's figure in a metric.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    metrics = list(rows[0].metrics)
+    metrics = rows[0].columns
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     shown.add_column("")
-    for title in (*(metric.upper().replace("_", "-") for metric in metrics), "parameters", "MACs"):
+    for title in (*(metric.title for metric in metrics), "parameters", "MACs"):
         shown.add_column(title, justify="right")
-    best = {metric: max(row.metrics[metric] for row in rows) for metric in metrics}
+    best = {metric.name: max(metric.gain(row.metrics[metric.name]) for row in rows) for metric in metrics}
     for row in rows:
-        styles = ["bold" if row.metrics[metric] == best[metric] else "" for metric in metrics]
-        cells = [Text(figure(m, row.metrics[m]), style) for m, style in zip(metrics, styles, strict=True)]
+        styles = ["bold" if metric.gain(row.metrics[metric.name]) == best[metric.name] else "" for metric in metrics]
+        cells = [Text(cell(row, metric), style) for metric, style in zip(metrics, styles, strict=True)]
         shown.add_row(Text(row.name), *cells, f"{row.parameters:,}", amount(row.macs))
     return shown
 
@@ -94,10 +97,10 @@ def amount(count: int) -> str:
     return str(count)
 
 
-def _difference(row: Row, other: Row, metric: str) -> Difference:
-    mine, theirs = row.per_sample.get(metric, ()), other.per_sample.get(metric, ())
+def _difference(row: Row, other: Row, metric: Metric) -> Difference:
+    mine, theirs = row.per_sample.get(metric.name, ()), other.per_sample.get(metric.name, ())
     each: tuple[float, ...] = tuple(a - b for a, b in zip(mine, theirs, strict=True)) if mine and theirs else ()
-    mean = fmean(each) if each else row.metrics[metric] - other.metrics[metric]
+    mean = fmean(each) if each else row.metrics[metric.name] - other.metrics[metric.name]
     return Difference(row.name, other.name, other.role, metric, mean, each)
 
 

@@ -188,7 +188,7 @@ def test_plan_changes_nothing_and_names_what_no_loss_reaches(teacher, student, b
     assert (marks(teacher), marks(student)) == left
     assert plan.stages[0].unreached == ("3.bias", "3.weight", "8.bias", "8.weight")
     assert plan.stages[0].adapter_elements == 4 * 6 + 6
-    assert "Conv2d(4, 6" in str(plan)
+    assert "1x1 conv 4→6" in str(plan)
 
 
 def test_adapters_train_and_live_on_across_stages(teacher, student, batches):
@@ -354,7 +354,10 @@ def test_resume_false_refuses_a_used_folder_and_true_an_empty_one(teacher, stude
             Stage("s", matches=[Match("3", adapter=None)], steps=1),
             "mse: shapes must be equal, got (6, 4, 4, 4) and (6, 6, 4, 4)",
         ),
-        (Stage("s", matches=[Match("3", ".")], steps=1), "they differ in kind; give one"),
+        (
+            Stage("s", matches=[Match("3", ".")], steps=1),
+            "nothing turns a map into a vector; tap a pooled output or give an adapter",
+        ),
         (Stage("s", matches=[Match("1")], train=["8.*"], steps=1), "no term reaches any of the parameters"),
         (Stage("s", matches=[Match("1", loss=lambda s, _: s)], steps=1), "a loss must give one number, got shape"),
         (

@@ -12,7 +12,7 @@ from compresskit.recipe.shipped import shipped_recipes
 
 def test_a_recipe_is_parsed_into_the_objects_that_python_users_write(toy):
     recipe = load_recipe(toy)
-    assert recipe.pretrain == (Stage("fit", steps=6, tasks=[Task("mse")]),)
+    assert recipe.pretrain == {"teacher": (Stage("fit", steps=6, tasks=[Task("mse")]),)}
     assert recipe.stages[0] == Stage("features", steps=4, train="upstream", matches=[Match("1", weight=0.5)])
     assert recipe.stages[1].tasks == (Task("l1", weight=0.1),)
     assert (recipe.name, recipe.seed, recipe.control, recipe.preset) == ("toy", 3, True, "quick")

@@ -97,7 +97,7 @@ def test_stages_without_tasks_take_those_of_the_last_stage_that_has_some():
 
 def test_the_teacher_of_the_student_is_the_one_that_was_trained(toy):
     run_recipe(toy)
-    initial = build_parts(load_recipe(toy)).teacher
+    initial = build_parts(load_recipe(toy)).teachers["teacher"]
     assert initial is not None
     trained = _weights("runs/toy", "teacher")
     assert not trained["1.weight"].equal(initial.state_dict()["1.weight"])
@@ -118,14 +118,14 @@ def test_what_is_solved_in_closed_form_is_solved_once_on_the_training_data(toy):
     expected = torch.stack([parts.train[index][0] for index in range(len(parts.train))]).mean(0)
     assert state.keys() == {"teacher.0.mean", "student.0.mean"}
     assert state["student.0.mean"].equal(expected)
-    assert [model.get_submodule("0").shown for model in (parts.teacher, parts.student) if model] == [1, 0]
+    assert [model.get_submodule("0").shown for model in (parts.teachers["teacher"], parts.student)] == [1, 0]
 
 
 def test_what_differs_in_any_respect_is_solved_by_itself(toy):
     parts = build_parts(load_recipe(toy))
     parts.student.get_submodule("0").hint = torch.ones(2)
     fit_to_data(parts, seed=0)
-    assert [model.get_submodule("0").shown for model in (parts.teacher, parts.student) if model] == [1, 1]
+    assert [model.get_submodule("0").shown for model in (parts.teachers["teacher"], parts.student)] == [1, 1]
 
 
 def test_a_solution_is_taken_up_again_when_the_run_goes_on(toy, monkeypatch):
@@ -326,8 +326,7 @@ def test_weights_are_loaded_before_the_stages(toy):
     changes = ["teacher.weights=first/teacher/student.safetensors", "data.train.seed=5"]
     parts = build_parts(load_recipe(toy, overrides=changes))
     assert fit_to_data(parts, seed=0).keys() == {"student.0.mean"}  # the teacher's was among its weights
-    assert parts.teacher is not None
-    assert _equal(parts.teacher.state_dict(), _weights("first", "teacher"))
+    assert _equal(parts.teachers["teacher"].state_dict(), _weights("first", "teacher"))
 
 
 def test_validation_data_is_walked_at_each_stages_end(toy, monkeypatch):

@@ -11,7 +11,7 @@ from compresskit.recipe.summary import amount, differences, table
 
 def _row(name, role, *values):
     per_sample = {"psnr": values}
-    return Row(name, role, {"psnr": sum(values) / len(values)}, per_sample, parameters=1500, macs=2_345_678)
+    return Row(name, role, {"psnr": sum(values) / len(values)}, per_sample, 1500, 2_345_678, units={"psnr": "dB"})
 
 
 ROWS = [
@@ -72,8 +72,16 @@ def test_work_is_told_in_three_figures(count, text):
 
 
 def test_the_card_says_on_which_samples_the_teacher_adds_nothing(toy):
-    assert "The teacher adds +0.250 dB on average, and nothing on 1 of 3: sample 1." in _card(toy, ROWS)
-    assert "nothing on 1 of 3: cat." in _card(toy, ROWS, ["cat", "cup", "temple"])
+    assert "The teacher helps: +0.250 dB on average, but not on 1 of 3: sample 1." in _card(toy, ROWS)
+    assert "not on 1 of 3: cat." in _card(toy, ROWS, ["cat", "cup", "temple"])
+
+
+def test_the_card_counts_many_samples_and_does_not_list_them(toy):
+    alone = _row("student alone", "alone", *[30.0] * 40)
+    distilled = _row("student distilled", "distilled", *[31.0] * 20, *[30.0] * 15, *[29.0] * 5)
+    text = _card(toy, [alone, distilled])
+    assert "The teacher helps: +0.375 dB on average, better on 20 of 40 samples and worse on 5." in text
+    assert "better on 20 of 40, equal on 15." in text
 
 
 def test_the_card_says_when_the_teacher_adds_nothing_at_all(toy):
@@ -90,8 +98,8 @@ def test_the_card_says_when_it_always_helps_and_when_a_baseline_is_better(toy):
         _row("student distilled", "distilled", 25, 26, 27),
     ]
     text = _card(toy, rows)
-    assert "The teacher adds +6.000 dB on average, and on each of the 3 samples." in text
-    assert "The student does not reach the best conventional baseline, linear." in text
+    assert "The teacher helps: +6.000 dB on average, and on each of the 3 samples." in text
+    assert "The student does not reach the best baseline, linear." in text
 
 
 def test_the_card_says_when_the_teacher_is_no_better_than_its_student(toy):

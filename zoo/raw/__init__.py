@@ -1,8 +1,9 @@
 """The camera: colour filter arrays, photographs as training data, the sensor, and what networks are measured against.
 
 In reading order: `cfa` (which colour a pixel sees), `sensor` (noise and levels), `reading` and `photographs` (files),
-`dataset` (mosaics with their truth), `targets` (what a supervised term compares), `baselines` and `lmmse` (demosaicing
-without a network), `metrics`, and `evaluation` with its `pictures`.
+`dataset` (mosaics with their truth), `targets` (what a supervised term compares), `baselines`, `menon`, `steered`,
+`lmmse` and `remosaic` (demosaicing without a network) with `methods` (all of it by name), `metrics`, and `evaluation`
+with its `pictures`.
 """
 
 from zoo.raw.baselines import BinBicubic as BinBicubic
@@ -14,7 +15,10 @@ from zoo.raw.dataset import PhotographFrames as PhotographFrames
 from zoo.raw.evaluation import DemosaicEvaluation as DemosaicEvaluation
 from zoo.raw.lmmse import LMMSEPhase as LMMSEPhase
 from zoo.raw.losses import mse_inside as mse_inside
+from zoo.raw.menon import Menon as Menon
 from zoo.raw.mosaic_input import FromMosaic as FromMosaic
 from zoo.raw.photographs import Photographs as Photographs
+from zoo.raw.remosaic import Remosaic as Remosaic
 from zoo.raw.sensor import Sensor as Sensor
+from zoo.raw.steered import SteeredKernelRegression as SteeredKernelRegression
 from zoo.raw.targets import Reduced as Reduced

@@ -1,6 +1,6 @@
 """Conventional demosaicing with nothing learned: the floor that a network has to be far above.
 
-Both take what a network takes, a packed mosaic (n, 4, h/2, w/2) as `CFA.pack` lays it out, and give a picture
+All take what a network takes, a packed mosaic (n, 4, h/2, w/2) as `CFA.pack` lays it out, and give a picture
 (n, 3, h, w), red, green, blue, on the scale of the mosaic and not clipped. As modules they are compared, profiled and
 exported in the same way as networks.
 """
@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from compresskit.errors import ShapeError
+from compresskit.errors import RecipeError, ShapeError, close_names
 from zoo.raw.cfa import CFA
+from zoo.raw.menon import Menon
 
 
 class NormalisedConvolution(nn.Module):
@@ -26,6 +27,7 @@ class NormalisedConvolution(nn.Module):
     Args:
         cfa: The colour filter array, or its name.
         sigma: Of the Gaussian, in pixels. None chooses by the block's side: about 0.8, 1.1, 1.4, 1.8 for 1, 2, 3, 4.
+        differences: Whether red and blue are interpolated as differences to green, or each colour by itself.
 
     Reference:
         Knutsson & Westin, *Normalized and Differential Convolution*, CVPR 1993.
@@ -33,9 +35,10 @@ class NormalisedConvolution(nn.Module):
 
     gaussian: Tensor
 
-    def __init__(self, cfa: CFA | str = "qxq", *, sigma: float | None = None) -> None:
+    def __init__(self, cfa: CFA | str = "qxq", *, sigma: float | None = None, differences: bool = True) -> None:
         super().__init__()
         self.cfa = CFA.of(cfa)
+        self.differences = differences
         self.sigma = 0.45 + 0.33 * self.cfa.block if sigma is None else sigma
         reach = math.ceil(4 * self.sigma)
         gaussian = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / self.sigma) ** 2)
@@ -46,6 +49,8 @@ class NormalisedConvolution(nn.Module):
         mosaic = self.cfa.unpack(packed)
         samples, seen = self.cfa.separate(mosaic), self.cfa.separate(torch.ones_like(mosaic))
         nearby = self._smooth(seen)
+        if not self.differences:
+            return (self._smooth(samples) / nearby).where(seen == 0, mosaic)
         green = torch.where(seen[:, 1:2] > 0, mosaic, self._smooth(samples)[:, 1:2] / nearby[:, 1:2])
         colours = green + self._smooth(seen * (mosaic - green)) / nearby
         return torch.cat([colours[:, :1], green, colours[:, 2:]], dim=1).where(seen == 0, mosaic)
@@ -106,17 +111,22 @@ class BinBicubic(nn.Module):
     """Blocks averaged to one value each, the small Bayer mosaic demosaicked, the small picture enlarged bicubically.
 
     This is what such a sensor gives in low light, put back to full size: all detail within a block is lost. For a Bayer
-    array, whose blocks are single pixels, it is `Malvar`.
+    array, whose blocks are single pixels, it is the Bayer method.
 
     Args:
         cfa: The colour filter array, or its name.
+        bayer: The Bayer method: `malvar` or `menon`.
+
+    Raises:
+        RecipeError: There is no such Bayer method.
+        DataError: Menon's is not installed.
     """
 
-    def __init__(self, cfa: CFA | str = "qxq") -> None:
+    def __init__(self, cfa: CFA | str = "qxq", *, bayer: str = "malvar") -> None:
         super().__init__()
         self.cfa = CFA.of(cfa)
         self.block = self.cfa.block
-        self.demosaic = Malvar(f"bayer-{self.cfa.phase}")
+        self.demosaic = bayer_method(bayer, f"bayer-{self.cfa.phase}")
 
     def forward(self, packed: Float[Tensor, "n 4 h2 w2"]) -> Float[Tensor, "n 3 h w"]:
         """The picture of a packed mosaic."""
@@ -128,6 +138,21 @@ class BinBicubic(nn.Module):
     def extra_repr(self) -> str:
         """The array."""
         return str(self.cfa)
+
+
+BAYER: dict[str, type[nn.Module]] = {"malvar": Malvar, "menon": Menon}
+"""The methods for Bayer arrays, by name."""
+
+
+def bayer_method(name: str, cfa: CFA | str) -> nn.Module:
+    """The method for Bayer arrays of this name.
+
+    Raises:
+        RecipeError: There is none.
+    """
+    if name not in BAYER:
+        raise RecipeError(f"there is no Bayer method {name!r}{close_names(name, BAYER)}")
+    return BAYER[name](cfa)
 
 
 SENSED = ((0, 0, 0, 0, 0), (0, 0, 0, 0, 0), (0, 0, 8, 0, 0), (0, 0, 0, 0, 0), (0, 0, 0, 0, 0))

@@ -1,5 +1,6 @@
 """Pairs of a packed mosaic and the photograph it was made from: crops to train on, whole pictures to measure with."""
 
+import copy
 import math
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from torch.utils.data import Dataset
 from compresskit.data import rng
 from compresskit.errors import RecipeError
 from zoo.raw.cfa import BLOCKS, CFA
+from zoo.raw.encoding import Domain
 from zoo.raw.photographs import Photographs, turned
 from zoo.raw.sensor import Sensor
 
@@ -35,6 +37,7 @@ class PhotographCrops(Dataset[Pair]):
             more than 1, flat areas, from which there is little to learn, are seen less often than they occur.
         sensor: Noise and quantisation of the mosaic; the picture stays clean. None: exact values.
         variants: Number of epochs after which the same crops come again; None: every epoch is new.
+        domain: `display` for pictures and mosaics as photographs are stored, `linear` as a sensor counts light.
         unusable: `refuse` damaged, grey or small photographs, or `skip` them with a warning.
         memory: GiB of decoded photographs to keep.
 
@@ -55,6 +58,7 @@ class PhotographCrops(Dataset[Pair]):
         candidates: int = 1,
         sensor: Sensor | None = None,
         variants: int | None = None,
+        domain: Domain = "display",
         unusable: str = "refuse",
         memory: float = 1.0,
     ) -> None:
@@ -64,7 +68,7 @@ class PhotographCrops(Dataset[Pair]):
                 raise RecipeError(f"{name} must be a whole number of at least 1, got {value!r}")
         self.cfa = CFA.of(cfa)
         self.cfa.check_size(size, size, what="crops")
-        self.photographs = Photographs(photographs, smallest=size, unusable=unusable, memory=memory)
+        self.photographs = Photographs(photographs, smallest=size, unusable=unusable, memory=memory, domain=domain)
         self.size = size
         self.crops_per_photograph = crops_per_photograph
         self.flips = flips
@@ -99,8 +103,10 @@ class PhotographFrames(Dataset[Pair]):
         photographs: A folder or the name of bundled photographs; see `Photographs`.
         cfa: The colour filter array, or its name.
         sensor: Noise and quantisation of the mosaic, the same each time; the picture stays clean. None: exact values.
+        domain: `display` for pictures and mosaics as photographs are stored, `linear` as a sensor counts light.
         unusable: `refuse` damaged, grey or small photographs, or `skip` them with a warning.
         memory: GiB of decoded photographs to keep.
+        limit: Only the first so many photographs; None: all.
 
     Raises:
         DataError: A photograph, or the folder, cannot be used.
@@ -113,13 +119,27 @@ class PhotographFrames(Dataset[Pair]):
         *,
         cfa: CFA | str = "qxq",
         sensor: Sensor | None = None,
+        domain: Domain = "display",
         unusable: str = "refuse",
         memory: float = 1.0,
+        limit: int | None = None,
     ) -> None:
         self.cfa = CFA.of(cfa)
         self.multiple = math.lcm(COMMON_PERIOD, self.cfa.period)
-        self.photographs = Photographs(photographs, smallest=self.multiple, unusable=unusable, memory=memory)
+        options = {"unusable": unusable, "memory": memory, "domain": domain, "limit": limit}
+        self.photographs = Photographs(photographs, smallest=self.multiple, **options)
         self.sensor = sensor
+
+    @property
+    def domain(self) -> Domain:
+        """How light is written in the pictures and mosaics."""
+        return self.photographs.domain
+
+    def seen_by(self, sensor: Sensor | None) -> "PhotographFrames":
+        """The same photographs through another sensor; their memory is shared."""
+        other = copy.copy(self)
+        other.sensor = sensor
+        return other
 
     @property
     def names(self) -> list[str]:
@@ -148,7 +168,7 @@ def _generator(index: int, variants: int | None) -> Generator:
 
 def _pair(picture: Tensor, cfa: CFA, sensor: Sensor | None, generator: Generator) -> Pair:
     mosaic = cfa.mosaic(picture[None])
-    mosaic = mosaic if sensor is None else sensor(mosaic, generator)
+    mosaic = mosaic if sensor is None else sensor(mosaic, generator, cfa)
     return cfa.pack(mosaic)[0], picture
 
 

@@ -21,6 +21,12 @@ from zoo.raw.sensor import Sensor
 
 BATCH = 4096
 """Windows that a fit holds in memory at once."""
+FIRST_SHARE = 4
+"""The fit that only says how hard each photograph is looks at this many times fewer windows."""
+NEGLIGIBLE = 1e-6
+"""Mean squared error below which photographs count as equally easy."""
+FLAT = 0.055
+"""Contrast below which windows count as equally flat."""
 
 
 @runtime_checkable
@@ -41,8 +47,12 @@ class Photographed(Protocol):
 class LMMSEPhase(nn.Module):
     """For each place in the CFA's tile, linear filters from the mosaic around it to red, green and blue.
 
-    The filters minimise the mean squared error over photographs, by ridge regression in float64. They are found by
-    `fit_to` or `fit` and not by gradients: parameters that require none, so that they are counted, moved and saved.
+    The filters minimise the squared error over photographs, by ridge regression in float64. A photograph counts in
+    inverse proportion to the error that it has anyway, found by a first fit in which all count alike: a tenth less
+    error is worth the same in an easy and in a hard one, as it is to the mean PSNR of pictures. Within a photograph a
+    window counts in inverse proportion to its contrast. Both make the filters better on photographs that no fit saw.
+    They are found by `fit_to` or `fit` and not by gradients: parameters that require none, so that they are counted,
+    moved and saved.
     `forward` is one convolution, with the tile as its stride, and a pixel shuffle. Past its borders the mosaic goes on
     with copies of its outermost tiles, which keeps the phase; there the picture is some dB worse than inside.
 
@@ -101,7 +111,7 @@ class LMMSEPhase(nn.Module):
 
     @torch.no_grad()
     def fit(self, photographs: Sequence[Float[Tensor, "3 _ _"]], *, sensor: Sensor | None = None) -> None:
-        """Find the filters that restore these pictures from their mosaics with the least mean squared error.
+        """Find the filters that restore these pictures from their mosaics with the least error.
 
         Windows are drawn at random places, the same in each fit, and shown in one of eight flips and turns each.
 
@@ -114,25 +124,43 @@ class LMMSEPhase(nn.Module):
         """
         if len(photographs) == 0:
             raise DataError("LMMSEPhase cannot be fitted to no photographs")
+        self._fit(photographs, sensor, self.samples // FIRST_SHARE, relative=False)
+        self._fit(photographs, sensor, self.samples, relative=True)
+
+    def _fit(self, photographs: Sequence[Tensor], sensor: Sensor | None, samples: int, *, relative: bool) -> None:
         inputs, outputs = (self.cfa.period + 2 * self.radius) ** 2 + 1, len(self.offsets)
         moments = torch.zeros(inputs, inputs, dtype=torch.float64)
         products = torch.zeros(inputs, outputs, dtype=torch.float64)
-        total = 0
-        for number, windows in enumerate(_batches(self._windows(photographs))):
+        total = 0.0
+        for number, (windows, owners) in enumerate(_batches(self._windows(photographs, samples))):
             seen, wanted = self._pairs(windows, sensor, rng(1, number, 0))
-            moments += seen.T @ seen
-            products += seen.T @ wanted
-            total += len(seen)
+            weights = self._weights(seen, wanted, owners) if relative else torch.ones(len(seen)).double()
+            weighted = seen * weights[:, None]
+            moments += weighted.T @ seen
+            products += weighted.T @ wanted
+            total += float(weights.sum())
         self._solve(moments / total, products / total)
+
+    def _weights(
+        self, seen: Float64[Tensor, "count inputs"], wanted: Float64[Tensor, "count outputs"], owners: Tensor
+    ) -> Float64[Tensor, " count"]:
+        """How much each window counts: less, the more error its photograph has so far and the more contrast it has."""
+        kernels = self._kernels().flatten(1).double().cpu()
+        found = seen[:, :-1] @ kernels.T + self.offsets.double().cpu()
+        errors = (found - wanted).square().mean(dim=1)
+        of_photograph = torch.bincount(owners, errors) / torch.bincount(owners).clamp(min=1)
+        contrast = torch.sqrt(seen[:, :-1].var(dim=1) + FLAT**2)
+        return 1 / ((of_photograph[owners] + NEGLIGIBLE) * contrast)
 
     @property
     def _margin(self) -> int:
         """Whole tiles around a tile, in pixels, that hold its window."""
         return -(-self.radius // self.cfa.period) * self.cfa.period
 
-    def _windows(self, photographs: Sequence[Tensor]) -> Iterator[Float[Tensor, "count 3 side side"]]:
+    def _windows(self, photographs: Sequence[Tensor], samples: int) -> Iterator[tuple[Tensor, int]]:
+        """Some windows (count, 3, side, side), and the number of the photograph that they are of."""
         side = self.cfa.period + 2 * self._margin
-        share = -(-self.samples // len(photographs))
+        share = -(-samples // len(photographs))
         for index in range(len(photographs)):
             photograph, generator = photographs[index], rng(0, index, 0)
             free = [length - side + 1 for length in photograph.shape[1:]]
@@ -142,7 +170,7 @@ class LMMSEPhase(nn.Module):
             for start in range(0, share, BATCH):
                 corners = [torch.from_numpy(generator.integers(0, most, min(BATCH, share - start))) for most in free]
                 rows, columns = (corner[:, None] + torch.arange(side) for corner in corners)
-                yield photograph[:, rows[:, :, None], columns[:, None, :]].transpose(0, 1)
+                yield photograph[:, rows[:, :, None], columns[:, None, :]].transpose(0, 1), index
 
     def _pairs(
         self, windows: Tensor, sensor: Sensor | None, generator: Generator
@@ -151,7 +179,7 @@ class LMMSEPhase(nn.Module):
         margin, period = self._margin, self.cfa.period
         windows = torch.cat([turned(part, way) for way, part in enumerate(windows.tensor_split(8))])
         mosaics = self.cfa.mosaic(windows)
-        mosaics = mosaics if sensor is None else sensor(mosaics, generator)
+        mosaics = mosaics if sensor is None else sensor(mosaics, generator, self.cfa)
         reach = slice(margin - self.radius, margin + period + self.radius)
         tile = slice(margin, margin + period)
         seen = F.pad(mosaics[:, 0, reach, reach].flatten(1).double(), (0, 1), value=1.0)
@@ -186,16 +214,21 @@ def _grid(side: int, stride: int) -> Tensor:
     return (torch.arange(side)[:, None] * stride + torch.arange(side)).flatten()
 
 
-def _batches(parts: Iterable[Tensor]) -> Iterator[Tensor]:
-    """The same windows, at least `BATCH` together: many small products would take far longer than few large ones."""
+def _batches(parts: Iterable[tuple[Tensor, int]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """The same windows, at least `BATCH` together: many small products would take far longer than few large ones.
+
+    With each window goes the number of its photograph.
+    """
     waiting: list[Tensor] = []
-    for part in parts:
+    owners: list[int] = []
+    for part, owner in parts:
         waiting.append(part)
-        if sum(map(len, waiting)) >= BATCH:
-            yield torch.cat(waiting)
-            waiting = []
+        owners += [owner] * len(part)
+        if len(owners) >= BATCH:
+            yield torch.cat(waiting), torch.tensor(owners)
+            waiting, owners = [], []
     if waiting:
-        yield torch.cat(waiting)
+        yield torch.cat(waiting), torch.tensor(owners)
 
 
 def _note_fit(module: LMMSEPhase, _: object) -> None:

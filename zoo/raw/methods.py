@@ -1,13 +1,15 @@
-"""The demosaicing methods that need no weights, by the name that `--method` takes."""
+"""The demosaicing methods that are no networks, by the name that a command line takes."""
 
 from collections.abc import Callable
 
 from torch import nn
 
-from zoo.raw.baselines import NormalisedConvolution
+from zoo.raw.baselines import BinBicubic, NormalisedConvolution
 from zoo.raw.cfa import CFA
 from zoo.raw.dataset import PhotographCrops
 from zoo.raw.lmmse import LMMSEPhase
+from zoo.raw.remosaic import Remosaic
+from zoo.raw.steered import SteeredKernelRegression
 
 
 def lmmse(cfa: CFA) -> LMMSEPhase:
@@ -18,7 +20,23 @@ def lmmse(cfa: CFA) -> LMMSEPhase:
 
 
 METHODS: dict[str, Callable[[CFA], nn.Module]] = {
+    "bin": BinBicubic,
+    "bin+menon": lambda cfa: BinBicubic(cfa, bayer="menon"),
     "nc": NormalisedConvolution,
+    "nc-plain": lambda cfa: NormalisedConvolution(cfa, differences=False),
+    "skr": SteeredKernelRegression,
     "lmmse": lmmse,
+    "remosaic+malvar": lambda cfa: Remosaic(cfa, bayer="malvar"),
+    "remosaic+menon": Remosaic,
+    "nc+menon": lambda cfa: Remosaic(cfa, first=NormalisedConvolution(cfa)),
+    "nc-plain+menon": lambda cfa: Remosaic(cfa, first=NormalisedConvolution(cfa, differences=False)),
+    "lmmse+menon": lambda cfa: Remosaic(cfa, first=lmmse(cfa)),
 }
 """From an array to a module from its packed mosaics to pictures, both display-encoded."""
+
+UNFITTED: dict[str, Callable[[CFA], nn.Module]] = {
+    **METHODS,
+    "lmmse": LMMSEPhase,
+    "lmmse+menon": lambda cfa: Remosaic(cfa, first=LMMSEPhase(cfa)),
+}
+"""The same, but what learns in closed form has yet to be shown photographs by `fit_to`."""

@@ -26,7 +26,7 @@ def psnr(
     Raises:
         ShapeError: The shapes differ, or the border leaves nothing.
     """
-    estimate, truth = _compared(estimate, truth, border)
+    estimate, truth = compared(estimate, truth, border)
     return -10 * torch.log10(((estimate.double() - truth.double()) ** 2).mean(dim=(1, 2, 3)))
 
 
@@ -43,7 +43,7 @@ def ssim(
         IEEE Transactions on Image Processing, 2004.
     """
     # torchmetrics' mean has the mirrored border in it, which is not the paper's
-    estimate, truth = _compared(estimate, truth, border, least=11)
+    estimate, truth = compared(estimate, truth, border, least=11)
     return torch.stack([1 - images.ssim(one[None], other[None]) for one, other in zip(estimate, truth, strict=True)])
 
 
@@ -60,14 +60,19 @@ def ms_ssim(
     """
     from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
-    estimate, truth = _compared(estimate, truth, border, least=MS_SSIM_SIDE)
+    estimate, truth = compared(estimate, truth, border, least=MS_SSIM_SIDE)
     figures = multiscale_structural_similarity_index_measure(
         estimate, truth, data_range=1.0, reduction="none", normalize="relu"
     )
     return figures.reshape(-1)
 
 
-def _compared(estimate: Tensor, truth: Tensor, border: int, least: int = 1) -> tuple[Tensor, Tensor]:
+def compared(estimate: Tensor, truth: Tensor, border: int, least: int = 1) -> tuple[Tensor, Tensor]:
+    """Both pictures without their borders, the estimate clipped: what metrics compare.
+
+    Raises:
+        ShapeError: The shapes differ, or less than `least` pixels are left of a side.
+    """
     if estimate.shape != truth.shape or estimate.ndim != 4:
         raise ShapeError(
             f"estimate {tuple(estimate.shape)} and truth {tuple(truth.shape)} must be the same (n, c, h, w)"

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from compresskit.errors import DataError, RecipeError, close_names
+from zoo.raw.encoding import DOMAINS, Domain, converted
 from zoo.raw.reading import SUFFIXES, Header, read_header, read_picture
 
 T = TypeVar("T")
@@ -45,7 +46,7 @@ class Photographs(Sequence[Tensor]):
     Every file is looked at on construction, so that a damaged, grey or small one is met before any training. As many as
     `memory` holds are decoded then, too, and stay; those beyond it are decoded anew each time they are asked for.
     `photographs[0]` is a whole picture, float32 (3, height, width) from 0 to 1: the stored values over 255 or 65535,
-    with their gamma.
+    display-encoded as they are in the file or made linear.
 
     Args:
         source: A folder (PNG, JPEG, WebP and TIFF, of 8 or 16 bits, in its subfolders too; hidden files are left out),
@@ -53,10 +54,12 @@ class Photographs(Sequence[Tensor]):
         smallest: Least height and width in pixels.
         unusable: `refuse` a damaged, grey or small file, or `skip` it with a warning.
         memory: GiB of decoded photographs to keep.
+        domain: `display` for the stored values, `linear` for the light that they stand for by the curve of sRGB.
+        limit: Only the first so many; None: all.
 
     Raises:
         DataError: The folder is missing or holds no photographs, or one of them cannot be used. The message names it.
-        RecipeError: `source` or `unusable` has an unknown name.
+        RecipeError: `source`, `unusable` or `domain` has an unknown name, or `limit` is below 1.
     """
 
     def __init__(
@@ -66,12 +69,19 @@ class Photographs(Sequence[Tensor]):
         smallest: int = 1,
         unusable: str = "refuse",
         memory: float = 1.0,
+        domain: Domain = "display",
+        limit: int | None = None,
     ) -> None:
+        if domain not in DOMAINS:
+            raise RecipeError(f"there is no domain {domain!r}{close_names(str(domain), DOMAINS)}")
+        if limit is not None and limit < 1:
+            raise RecipeError(f"limit must be a whole number of at least 1, or none, got {limit!r}")
         if unusable not in ("refuse", "skip"):
             raise RecipeError(f"unusable must be 'refuse' or 'skip', got {unusable!r}")
         self.source = str(source)
+        self.domain: Domain = domain
         skip = unusable == "skip"
-        looked_at = {path: _attempt(_header, path, smallest) for path in _find(self.source)}
+        looked_at = {path: _attempt(_header, path, smallest) for path in _find(self.source)[:limit]}
         headers = _usable(looked_at, skip=skip)
         within = list(_within(headers, memory * 2**30))
         with ThreadPoolExecutor() as pool:  # decoders let go of the interpreter's lock
@@ -102,10 +112,10 @@ class Photographs(Sequence[Tensor]):
         Raises:
             DataError: The photograph was beyond `memory` and turns out to be damaged.
         """
-        return _as_tensor(self._decoded(self._paths[index])[top : top + height, left : left + width])
+        return self._as_tensor(self._decoded(self._paths[index])[top : top + height, left : left + width])
 
     def __getitem__(self, index: int) -> Float[Tensor, "3 h w"]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return _as_tensor(self._decoded(self._paths[index]))
+        return self._as_tensor(self._decoded(self._paths[index]))
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -116,6 +126,11 @@ class Photographs(Sequence[Tensor]):
     def __getstate__(self) -> dict[str, object]:
         # a worker that is spawned, not forked, decodes what it needs for itself
         return {**self.__dict__, "_kept": {}}
+
+    def _as_tensor(self, picture: np.ndarray) -> Tensor:
+        largest = np.iinfo(picture.dtype).max
+        planes = np.ascontiguousarray(np.moveaxis(picture, -1, 0), dtype=np.float32)
+        return converted(torch.from_numpy(planes / np.float32(largest)), "display", self.domain)
 
     def _decoded(self, path: Path) -> np.ndarray:
         if path in self._kept:
@@ -189,9 +204,3 @@ def _within(headers: Mapping[Path, Header], room: float) -> Iterator[Path]:
         if room < 0:
             return
         yield path
-
-
-def _as_tensor(picture: np.ndarray) -> Tensor:
-    largest = np.iinfo(picture.dtype).max
-    planes = np.ascontiguousarray(np.moveaxis(picture, -1, 0), dtype=np.float32)
-    return torch.from_numpy(planes / np.float32(largest))

@@ -63,18 +63,18 @@ def compare(
     draw = ImageDraw.Draw(image)
 
     _overview(image, (columns[0], rows[0]), truth, (top, left, side))
-    _label(draw, columns[0], title, f"{truth.shape[2]} x {truth.shape[1]} pixels")
+    label(draw, columns[0], title, f"{truth.shape[2]} x {truth.shape[1]} pixels")
     _legend(image, (columns[0], rows[1]), highest)
-    image.paste(_enlarged(truth[part]), (columns[1], rows[0]))
-    image.paste(_enlarged(sensed[part]), (columns[1], rows[1]))
-    _label(draw, columns[1], "truth", "and what the sensor saw")
+    image.paste(enlarged(truth[part]), (columns[1], rows[0]))
+    image.paste(enlarged(sensed[part]), (columns[1], rows[1]))
+    label(draw, columns[1], "truth", "and what the sensor saw")
     best = max(panel.psnr for panel in panels)
     for panel, error, column in zip(panels, errors, columns[2:], strict=True):
         here = -10 * math.log10(max(float((error**2).mean()), 1e-10))
         figures = f"{panel.psnr:.2f} dB, here {here:.2f}"
-        _label(draw, column, panel.name, figures, colour=BEST if panel.psnr == best else FAINT)
-        image.paste(_enlarged(panel.picture[part]), (column, rows[0]))
-        image.paste(_enlarged(_heat(error / highest)), (column, rows[1]))
+        label(draw, column, panel.name, figures, colour=BEST if panel.psnr == best else FAINT)
+        image.paste(enlarged(panel.picture[part]), (column, rows[0]))
+        image.paste(enlarged(_heat(error / highest)), (column, rows[1]))
     return image
 
 
@@ -108,26 +108,29 @@ def _legend(image: Image.Image, corner: tuple[int, int], highest: float) -> None
     draw = ImageDraw.Draw(image)
     ramp = _as_image(_heat(torch.linspace(0, 1, CELL)[None].expand(18, -1)))
     image.paste(ramp, (left, top + LINE))
-    draw.text((left, top - 3), "error", fill=INK, font=_font())
-    draw.text((left, top + LINE + 22), "0", fill=FAINT, font=_font())
-    draw.text((left + CELL, top + LINE + 22), f"{highest:.0%} of white and more", fill=FAINT, font=_font(), anchor="ra")
+    draw.text((left, top - 3), "error", fill=INK, font=font())
+    draw.text((left, top + LINE + 22), "0", fill=FAINT, font=font())
+    draw.text((left + CELL, top + LINE + 22), f"{highest:.0%} of white and more", fill=FAINT, font=font(), anchor="ra")
     for number, line in enumerate(("root mean square of the colours,", "the same scale in all pictures")):
-        draw.text((left, top + (3 + number) * LINE), line, fill=FAINT, font=_font(15))
+        draw.text((left, top + (3 + number) * LINE), line, fill=FAINT, font=font(15))
 
 
-def _label(draw: ImageDraw.ImageDraw, left: int, name: str, figures: str, *, colour: str = FAINT) -> None:
+def label(draw: ImageDraw.ImageDraw, left: int, name: str, figures: str, *, colour: str = FAINT) -> None:
+    """A column's heading, made small enough to fit, and a line below it."""
     size = TEXT
-    while size > 9 and draw.textlength(name, font=_font(size)) > CELL:
+    while size > 9 and draw.textlength(name, font=font(size)) > CELL:
         size -= 1
-    draw.text((left, MARGIN), name, fill=INK, font=_font(size))
-    draw.text((left, MARGIN + LINE), figures, fill=colour, font=_font())
+    draw.text((left, MARGIN), name, fill=INK, font=font(size))
+    draw.text((left, MARGIN + LINE), figures, fill=colour, font=font())
 
 
-def _font(size: int = TEXT) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font(size: int = TEXT) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The font of everything that is written, by its size in pixels."""
     return ImageFont.load_default(size)
 
 
-def _enlarged(part: Tensor) -> Image.Image:
+def enlarged(part: Float[Tensor, "3 h w"]) -> Image.Image:
+    """A small part of a picture, each of its pixels a square."""
     return _as_image(part).resize((CELL, CELL), Image.Resampling.NEAREST)
 
 

@@ -7,8 +7,6 @@ from compresskit.distill.curricula.lengths import lengths
 from compresskit.distill.match import Match, Task, changed
 from compresskit.distill.stage import Stage
 from compresskit.errors import RecipeError
-from compresskit.losses.catalogue import resolve_loss
-from compresskit.signature import option_names
 
 
 def annealed(
@@ -32,16 +30,13 @@ def annealed(
         RecipeError: A match's loss has no temperature, there are no tasks, or the steps do not fit.
 
     Source: after Jafari et al., *Annealing Knowledge Distillation*, EACL 2021, which regresses logits scaled by a
-        factor that rises to 1, in steps; here the loss is the match's own, and its temperature falls at each optimizer step.
+        factor that rises to 1, in steps; here the loss is the match's own, and its temperature falls at
+        each optimizer step.
     """
     if temperature < 1:
         raise RecipeError(f"temperature starts at 1 or above, got {temperature}")
     if not matches or not tasks:
         raise RecipeError(f"{'tasks' if matches else 'matches'}: annealed needs at least one")
-    for match in matches:
-        entry = resolve_loss(match.loss)
-        if "temperature" not in (option_names(entry.function, positional=2) or ("temperature",)):
-            raise RecipeError(f"annealed: {match.name}: its loss has no temperature")
     first, second = lengths(steps, 2, "stages")
     falling = {"schedule": "linear", "start": float(temperature), "end": 1.0}
     return (

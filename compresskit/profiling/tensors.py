@@ -1,0 +1,49 @@
+"""Tensors inside nested values: what a model takes, returns and keeps."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+_PLAIN = (str, bytes, int, float, complex, bool, type(None))
+
+
+def tensors_in(value: Any, *, objects: bool = False, _seen: set[int] | None = None) -> Iterator[Tensor]:
+    """The tensors in nested mappings, sequences, sets and data classes, in their order.
+
+    With `objects`, those among the attributes of any other object too, modules aside.
+    """
+    seen = set() if _seen is None else _seen
+    if isinstance(value, _PLAIN) or id(value) in seen:
+        return
+    if isinstance(value, Tensor):
+        yield value
+        return
+    seen.add(id(value))
+    for part in _parts(value, objects=objects):
+        yield from tensors_in(part, objects=objects, _seen=seen)
+
+
+def mapped(function: Callable[[Tensor], Any], value: Any) -> Any:
+    """A nested value with `function` of each of its tensors in their place."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, Mapping):
+        return {key: mapped(function, part) for key, part in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(mapped(function, part) for part in value))
+    if isinstance(value, list | tuple):
+        return type(value)(mapped(function, part) for part in value)
+    return value
+
+
+def _parts(value: Any, *, objects: bool) -> Iterator[Any]:
+    if isinstance(value, Mapping):
+        yield from value.values()
+    elif isinstance(value, list | tuple | set | frozenset):
+        yield from value
+    elif is_dataclass(value) and not isinstance(value, type):
+        yield from (getattr(value, field.name, None) for field in fields(value))
+    elif objects and not isinstance(value, nn.Module | type):
+        yield from getattr(value, "__dict__", {}).values()

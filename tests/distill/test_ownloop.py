@@ -1,0 +1,129 @@
+"""The engine inside a loop of the user's own."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from compresskit import Match, ProgressiveDistiller, RecipeError, Stage, Task, curricula
+
+
+def net(width, seed):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(3, width), nn.BatchNorm1d(width), nn.Tanh(), nn.Linear(width, 2))
+
+
+@pytest.fixture
+def batches():
+    generator = torch.Generator().manual_seed(0)
+    return [(torch.randn(8, 3, generator=generator), torch.randint(2, (8,), generator=generator)) for _ in range(3)]
+
+
+def marks(model):
+    return [
+        (name, module.training, len(module._forward_hooks), len(module._forward_pre_hooks), set(vars(module)))
+        for name, module in model.named_modules()
+    ] + [(name, p.requires_grad) for name, p in model.named_parameters()]
+
+
+STAGE = Stage(
+    "s",
+    matches=[Match("1", weight={"schedule": "linear", "start": 1.0, "end": 0.0})],
+    tasks=[Task("cross_entropy")],
+    steps=3,
+    optimizer={"_target_": "torch.optim.SGD", "lr": 0.1},
+)
+
+
+def test_a_loop_of_one_s_own_gives_the_weights_that_fit_gives(batches):
+    teacher, student = net(6, 1), net(4, 2)
+    fitted = copy.deepcopy(student)
+    ProgressiveDistiller(teacher, fitted, [STAGE]).fit(batches)
+    left = marks(teacher), marks(student)
+    with ProgressiveDistiller(teacher, student, [STAGE]).stage(0, batches[0]) as objective:
+        optimizer = torch.optim.SGD(objective.parameters(), lr=0.1)
+        for inputs, targets in batches:
+            loss, terms = objective(inputs, targets)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    assert set(terms) == {"mse(1)", "cross_entropy(., target)"}
+    for ours, theirs in zip(student.parameters(), fitted.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert (marks(teacher), marks(student)) == left
+
+
+def test_three_lines_are_enough_where_no_adapter_is_needed(batches):
+    stage = Stage("s", matches=[Match(".", loss="kl")], steps=1)
+    distiller = ProgressiveDistiller(net(6, 1), net(4, 2), [stage])
+    with distiller.stage(0) as objective:
+        loss, _ = objective(*batches[0])
+    assert loss.requires_grad
+
+
+def test_adapters_that_no_optimizer_was_given_are_warned_of(batches):
+    with (
+        ProgressiveDistiller(net(6, 1), net(4, 2), [STAGE]).stage(0) as objective,
+        pytest.warns(UserWarning, match="only if your optimizer is given objective.parameters"),
+    ):
+        objective(*batches[0])
+
+
+def test_adapters_live_on_from_stage_to_stage(batches):
+    stages = curricula.progressive([Match("1"), Match("3")], steps=2)
+    distiller = ProgressiveDistiller(net(6, 1), net(4, 2), stages)
+    first, second = distiller.stage(0, batches[0]), distiller.stage(-1, batches[0])
+    assert {id(p) for p in first.parameters() if p.shape[0] == 6} <= {id(p) for p in second.parameters()}
+
+
+def test_what_the_stage_does_not_train_is_frozen_inside_and_free_again_outside(batches):
+    student = net(4, 2)
+    stage = Stage("s", matches=[Match(".")], train=["3.*"], steps=1)
+    with ProgressiveDistiller(net(6, 1), student, [stage]).stage(0, batches[0]) as objective:
+        assert [p.shape for p in objective.parameters()] == [student[3].weight.shape, student[3].bias.shape]
+        assert not student[0].weight.requires_grad
+        assert not student[1].training
+    assert student[0].weight.requires_grad
+
+
+def test_train_and_eval_in_a_loop_of_one_s_own_do_not_wake_what_the_stage_holds_still(batches):
+    teacher, student = net(6, 1), net(4, 2)
+    before = [buffer.clone() for model in (teacher, student) for buffer in model.buffers()]
+    stage = Stage("s", matches=[Match(".")], train=["3.*"], steps=1)
+    with ProgressiveDistiller(teacher, student, [stage]).stage(0, batches[0]) as objective:
+        teacher.train()
+        student.eval()
+        with torch.no_grad():
+            objective(*batches[0])
+        assert not student.training
+        student.train()
+        objective(*batches[0])
+        assert student.training
+        assert not student[1].training
+        assert not teacher.training
+    after = [buffer for model in (teacher, student) for buffer in model.buffers()]
+    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+
+
+def test_schedules_advance_with_calls_that_have_gradients(batches):
+    with ProgressiveDistiller(net(4, 1), net(4, 2), [STAGE]).stage(0, batches[0]) as objective:
+        steps = []
+        for inputs, targets in (*batches, batches[0]):
+            steps.append(objective.step)
+            objective(inputs, targets)
+            with torch.no_grad():
+                objective(inputs, targets)
+        assert steps == [0, 1, 2, 2]
+        objective.step = 1
+        assert objective.step == 1
+
+
+def test_wrong_uses_say_what_is_right(batches):
+    distiller = ProgressiveDistiller(net(6, 1), net(4, 2), [STAGE])
+    with pytest.raises(RecipeError, match="stage 1: there are 1 stages, counted from 0"):
+        distiller.stage(1)
+    with pytest.raises(RecipeError, match="the stage has seen no batch"):
+        distiller.stage(0).parameters()
+    with pytest.raises(RecipeError, match="works inside its block"):
+        distiller.stage(0, batches[0])(*batches[0])
