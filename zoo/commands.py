@@ -70,9 +70,11 @@ def demosaic(
 ) -> None:
     """Make pictures of raw frames of any size, by a network or a conventional method."""
     from zoo.raw import command
+    from zoo.raw.allocation import give_back_at_once
     from zoo.raw.cfa import CFA
     from zoo.raw.inputs import Input
 
+    give_back_at_once()
     given = Input(
         cfa=None if cfa is None else CFA.of(cfa),
         photographs=mosaic,

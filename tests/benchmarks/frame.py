@@ -20,6 +20,9 @@ WAYS = ("transcription", "whole", "tiles", "onnx runtime")
 def measure(way, height, width, threads, memory, norm):
     import torch
 
+    from zoo.raw.allocation import give_back_at_once
+
+    give_back_at_once()
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     from tests.benchmarks.transcription import ReleasedPyNETQxQ

@@ -17,8 +17,10 @@ from zoo.raw.development import Development
 from zoo.raw.reach import MULTIPLE, peak_bytes, reach
 from zoo.raw.tiling import Grid, Tile, divide, make, smallest_side
 
-SCRATCH = 2.2
-"""What tensors take, times this, is what the process takes: convolutions copy them into layouts of their own."""
+SCRATCH = 1.8
+"""What tensors take, times this, is what the process takes: convolutions copy them into layouts of their own.
+
+Measured in a process that gives memory back at once, see `zoo.raw.allocation`; in others it is more."""
 FIXED = 2**29
 """Bytes that Python and the libraries take, whatever the tile."""
 TRIED = 480
