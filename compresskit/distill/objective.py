@@ -69,7 +69,7 @@ class Objective:
                 self.terms[name] = bind_match(spec, student, teacher, self.shapes(name), learned, where)
             else:
                 self.terms[name] = bind_task(spec, student[0], learned, where)
-        constant = {name: w for name, t in self.terms.items() if isinstance(w := t.spec.weight, (int, float))}
+        constant = {name: float(w) for name, t in self.terms.items() if isinstance(w := t.spec.weight, (int, float))}
         self._constant_weights = constant if len(constant) == len(self.terms) else None
         self._weighing: tuple[tuple[float, ...], Tensor] = (), torch.empty(0)
 
