@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from compresskit.distill.match import Splice as Splice
     from compresskit.distill.match import Task as Task
     from compresskit.distill.stage import Stage as Stage
+    from compresskit.profiling import compare as compare
+    from compresskit.profiling import profile as profile
     from compresskit.recipe.load import load_recipe as load_recipe
+    from compresskit.recipe.model import load_model as load_model
     from compresskit.recipe.run import run_recipe as run_recipe
 
 _HOMES = {
@@ -29,8 +32,11 @@ _HOMES = {
     "Stage": "compresskit.distill.stage",
     "Splice": "compresskit.distill.match",
     "Task": "compresskit.distill.match",
+    "compare": "compresskit.profiling",
     "curricula": "compresskit.distill",
+    "load_model": "compresskit.recipe.model",
     "load_recipe": "compresskit.recipe.load",
+    "profile": "compresskit.profiling",
     "run_recipe": "compresskit.recipe.run",
 }
 
@@ -45,8 +51,11 @@ __all__ = [
     "Stage",
     "TapError",
     "Task",
+    "compare",
     "curricula",
+    "load_model",
     "load_recipe",
+    "profile",
     "run_recipe",
 ]
 

@@ -5,21 +5,16 @@ their traceback); 130 Ctrl-C. torch is imported only when a command starts to wo
 """
 
 import errno
-import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from functools import wraps
+from importlib.metadata import entry_points
 
 import typer
 
-from compresskit.errors import CompressKitError, TrainingError
-
-if TYPE_CHECKING:
-    from compresskit.recipe.comparison import Comparison
-    from compresskit.recipe.result import RunResult
-    from compresskit.recipe.seeds import SeedsResult
+from compresskit.commands import evaluate, export, profile, run
+from compresskit.errors import CompressKitError, ExportError, TrainingError
 
 app = typer.Typer(
     name="compresskit",
@@ -29,23 +24,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # a traceback should be Python's own
 )
 
-_EXAMPLES = """
-Examples:
-
-  compresskit run pynet_qxq                       a shipped recipe, its quick preset
-
-  compresskit run pynet_qxq --dry-run             show what it would do
-
-  compresskit run my.yaml --set stages.1.steps=50 numbers count from 0, values are YAML
-
-  compresskit run my.yaml --resume                go on with its newest run
-
-  compresskit run digits --seeds 0,1,2            once under each seed: mean, spread, paired differences
-"""
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; a bug or the user's own code raises what it raises."""
+    _add_installed_commands()
     try:
         code = app(
             list(sys.argv[1:] if arguments is None else arguments), prog_name="compresskit", standalone_mode=False
@@ -67,125 +49,16 @@ def _commands() -> None:
     """Compress a PyTorch model by distilling it, stage by stage, into a smaller one."""
 
 
-def _recipe_names(incomplete: str) -> list[str]:
-    from compresskit.recipe.shipped import shipped_recipes
-
-    files = [str(path) for path in Path().glob(f"{incomplete}*") if path.suffix == ".yaml" or path.is_dir()]
-    return [name for name in shipped_recipes() if name.startswith(incomplete)] + files
-
-
-@app.command(epilog=_EXAMPLES)
-def run(
-    recipe: Annotated[
-        str,
-        typer.Argument(
-            metavar="RECIPE", help="A YAML file, or the name of a shipped recipe.", autocompletion=_recipe_names
-        ),
-    ],
-    *,
-    preset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="One of the recipe's presets; 'quick' where it has one.")
-    ] = None,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="PATH=VALUE", help="Change one value, after the preset; as often as you like."),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="The run's folder.", show_default="runs/NAME, the next free number"),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in --out, or with the newest one.")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Build everything, show the plan, write nothing.")] = False,
-    seeds: Annotated[
-        str | None, typer.Option(metavar="0,1,2", help="Run once under each of these seeds, and compare over them.")
-    ] = None,
-    device: Annotated[
-        str, typer.Option(metavar="DEVICE", help="'auto' takes a GPU where there is one; else 'cpu', 'cuda:1', …")
-    ] = "auto",
-    allow: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PACKAGE", help="Trust a package that the recipe names; the current folder is searched too."
-        ),
-    ] = None,
-) -> None:
-    """Run a recipe: train, distil, compare, and write a folder with all of it."""
-    with _exit_codes():
-        from compresskit import resolve
-        from compresskit.recipe.run import run_recipe
-        from compresskit.recipe.seeds import read_seeds, run_seeds
-
-        several = None if seeds is None else read_seeds(seeds)
-        where = {"out": out, "resume": resume, "device": device}
-        with resolve.allow(allow or ()):
-            if several is None or dry_run:  # the plan is the same under every seed
-                result = run_recipe(recipe, preset=preset, overrides=changes or (), dry_run=dry_run, **where)
-            else:
-                result = run_seeds(recipe, several, preset=preset, overrides=changes or (), **where)
-        _show(result)
+def _add_installed_commands() -> None:
+    """Add the commands of installed packages: functions in the entry point group `compresskit.commands`."""
+    known = {command.name for command in app.registered_commands}
+    for point in entry_points(group="compresskit.commands"):
+        if point.name not in known:
+            _add(point.name, point.load())
 
 
-@app.command()
-def evaluate(
-    recipe: Annotated[
-        str,
-        typer.Argument(
-            metavar="RECIPE",
-            help="A YAML file, a shipped recipe's name, or a run's folder.",
-            autocompletion=_recipe_names,
-        ),
-    ],
-    *,
-    weights: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The student's; a run's folder has its own.")
-    ] = None,
-    data: Annotated[Path | None, typer.Option(metavar="DIR", help="Measure on this instead of the test data.")] = None,
-    methods: Annotated[
-        str | None,
-        typer.Option(
-            metavar="A,B,…",
-            help="What to compare, the first with all others.",
-            show_default="the student and the evaluation's baselines",
-        ),
-    ] = None,
-    limit: Annotated[int | None, typer.Option(metavar="N", help="Only the first N samples.")] = None,
-    preset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="One of the recipe's presets; 'quick' where it has one.")
-    ] = None,
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change one value, after the preset.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="For tables and pictures.", show_default="evaluations/NAME")
-    ] = None,
-    device: Annotated[
-        str, typer.Option(metavar="DEVICE", help="'auto' takes a GPU where there is one; else 'cpu', 'cuda:1', …")
-    ] = "auto",
-    allow: Annotated[
-        list[str] | None, typer.Option(metavar="PACKAGE", help="Trust a package that the recipe names.")
-    ] = None,
-) -> None:
-    """Measure trained weights beside other methods, with intervals, and write tables and pictures."""
-    with _exit_codes():
-        from compresskit import resolve
-        from compresskit.recipe.evaluate import evaluate_recipe
-
-        names = None if methods is None else [name.strip() for name in methods.split(",")]
-        with resolve.allow(allow or ()):
-            result = evaluate_recipe(
-                recipe,
-                weights,
-                data=data,
-                methods=names,
-                limit=limit,
-                preset=preset,
-                overrides=changes or (),
-                out=out,
-                device=device,
-            )
-        _show(result)
+def _add(name: str, function: Callable[..., None], examples: str | None = None) -> None:
+    app.command(name, epilog=examples)(wraps(function)(_exit_codes()(function)))
 
 
 @contextmanager
@@ -193,7 +66,7 @@ def _exit_codes() -> Iterator[None]:
     """What goes wrong inside becomes a message and an exit code."""
     try:
         yield
-    except TrainingError as error:
+    except (TrainingError, ExportError) as error:
         raise _failure(str(error), 1) from error
     except CompressKitError as error:
         raise _failure(str(error), 2) from error
@@ -210,15 +83,7 @@ def _failure(message: str, code: int) -> typer.Exit:
     return typer.Exit(code)
 
 
-def _show(result: "RunResult | SeedsResult | Comparison") -> None:
-    """Print a result; a reader that has closed the pipe (`| head`) has seen enough."""
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    with console.capture() as capture:
-        console.print(result, soft_wrap=True)
-    try:
-        sys.stdout.write(f"{capture.get().rstrip()}\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at its end
+_add("run", run.run, run.EXAMPLES)
+_add("profile", profile.profile, profile.EXAMPLES)
+_add("evaluate", evaluate.evaluate, evaluate.EXAMPLES)
+_add("export", export.export, export.EXAMPLES)

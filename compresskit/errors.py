@@ -8,9 +8,10 @@ Each error is also the built-in that fits it, so `except ValueError` keeps worki
     ├── ShapeError       (ValueError)    two tensors do not fit each other
     ├── DataError        (ValueError)    a photograph, folder or batch cannot be used
     ├── CheckpointError  (ValueError)    weights or a run's folder belong to something else
-    └── TrainingError    (RuntimeError)  the run itself failed: a loss became NaN
+    ├── TrainingError    (RuntimeError)  the run itself failed: a loss became NaN
+    └── ExportError      (RuntimeError)  the exported file would not do what the model does
 
-All but the last are the user's input: the command line answers them with exit code 2, the last with 1.
+All but the last two are the user's input: the command line answers them with exit code 2, the last two with 1.
 """
 
 from collections.abc import Iterable
@@ -43,6 +44,10 @@ class CheckpointError(CompressKitError, ValueError):
 
 class TrainingError(CompressKitError, RuntimeError):
     """The run failed while training: the message names the stage and the term."""
+
+
+class ExportError(CompressKitError, RuntimeError):
+    """A model cannot be exported, or what was exported computes something else."""
 
 
 def close_names(word: str, known: Iterable[str], *, most: int = 3) -> str:

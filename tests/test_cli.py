@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from compresskit import cli
+from compresskit.commands import terminal
 from compresskit.errors import TrainingError
 
 RECIPE = """\
@@ -81,9 +82,21 @@ def test_set_preset_and_resume_reach_the_run(capsys):
     assert "runs/other is finished already" in capsys.readouterr().err
 
 
+def test_several_seeds_are_run_and_compared(capsys):
+    assert _run("--seeds", "3,4", "--out", "there") == 0
+    out, err = capsys.readouterr()
+    assert "Mean ± standard deviation over seeds 3 and 4" in out
+    assert "seed 4 (2 of 2)" in err
+    assert "seed: 4" in Path("there/seed-4/recipe.yaml").read_text()
+    assert _run("--seeds", "3,4", "--dry-run") == 0
+    assert not Path("runs").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--seeds", "0,one"], "compresskit: --seeds 0,one: expected whole numbers with commas between, such as 0,1,2"),
+        (["--seeds", "1", "--set", "seed=2"], "compresskit: seed: it is set and several seeds are given as well"),
         (["--preset", "fulll"], "compresskit: tiny.yaml, line 10: presets: no preset 'fulll'; did you mean 'full'?"),
         (["--set", "sede=1"], "compresskit: --set sede=1: the recipe has no 'sede'; did you mean 'seed'"),
         (["--device", "gpu"], "compresskit: device: 'gpu' cannot be used here"),
@@ -218,4 +231,4 @@ def test_a_gpu_is_not_wasted_on_the_quick_preset(capsys, monkeypatch):
 
 
 def test_recipes_complete_on_the_tab_key():
-    assert "tiny.yaml" in cli._recipe_names("ti")
+    assert "tiny.yaml" in terminal.recipe_names("ti")

@@ -23,8 +23,11 @@ PUBLIC = [
     "Stage",
     "TapError",
     "Task",
+    "compare",
     "curricula",
+    "load_model",
     "load_recipe",
+    "profile",
     "run_recipe",
 ]
 
@@ -79,7 +82,18 @@ def test_importing_the_package_does_not_wait_for_torch():
 def test_importing_every_public_name_starts_nothing_and_loads_nothing_heavy():
     found = _printed_by(STATE)
     assert found["changed"] == []
-    heavy = {"matplotlib", "skimage", "sklearn", "torchmetrics", "torchvision", "torchdistill", "typer", "zoo"}
+    heavy = {
+        "matplotlib",
+        "skimage",
+        "sklearn",
+        "torchmetrics",
+        "torchvision",
+        "torchdistill",
+        "typer",
+        "zoo",
+        "thop",
+        "fvcore",
+    }
     assert heavy.isdisjoint(found["loaded"])
 
 

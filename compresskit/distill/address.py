@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from compresskit.errors import RecipeError, TapError, close_names
@@ -86,11 +87,13 @@ def find_module(model: nn.Module, address: Address) -> nn.Module:
     Raises:
         TapError: There is none; the message names the nearest paths.
     """
-    if address.path == ".":
-        return model
-    modules = dict(model.named_modules(remove_duplicate=False))
+    modules = {**dict(model.named_modules(remove_duplicate=False)), ".": model}
+    if isinstance(modules.get(address.path), torch.jit.ScriptModule):
+        raise TapError(
+            f"{address.text!r} is a TorchScript module, which takes no hooks; tap a plain module that calls it"
+        )
     if address.path not in modules:
-        paths = [path for path in modules if path]
+        paths = [path for path in modules if path not in ("", ".")]
         raise TapError(f"{type(model).__name__} has no module {address.path!r}{close_names(address.path, paths)}")
     return modules[address.path]
 
@@ -103,10 +106,17 @@ def select(value: Any, selectors: tuple[int | str, ...], address: Address) -> Te
     """
     for selector in selectors:
         value = _step(value, selector, address)
+    if value is None:
+        raise TapError(f"{address.text!r} is None in this forward, so there is nothing to compare")
     if not isinstance(value, Tensor):
         inside = _describe(value)
         raise TapError(
             f"{address.text!r} is {inside}, not a tensor; select one, as in {address.text}[0] or …@{address.port}.name"
+        )
+    if value.is_nested:
+        raise TapError(
+            f"{address.text!r} is a nested tensor, whose rows differ in length; "
+            "nn.TransformerEncoder gives plain ones with enable_nested_tensor=False"
         )
     return value
 

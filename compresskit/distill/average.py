@@ -1,10 +1,27 @@
-"""An exponential moving average of a model's weights."""
+"""Copies of a model, and one with an exponential moving average of its weights."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
+
+from compresskit.errors import RecipeError
+
+
+@contextmanager
+def copying(model: nn.Module, purpose: str) -> Iterator[None]:
+    """Where the model is copied.
+
+    Raises:
+        RecipeError: It holds what cannot be copied; the message starts with `purpose`.
+    """
+    try:
+        yield
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        why = str(error).partition("\n")[0]
+        raise RecipeError(f"{purpose} needs a copy of {type(model).__name__}, which cannot be copied: {why}") from error
 
 
 def moving_average(model: nn.Module, decay: float) -> AveragedModel:
@@ -13,7 +30,8 @@ def moving_average(model: nn.Module, decay: float) -> AveragedModel:
     The decay rises to its value over the first steps, as min(decay, (1 + n) / (10 + n)) at update n: else a stage of a
     few hundred steps would end with an average of where it began. Buffers are those of the model.
     """
-    return AveragedModel(model, multi_avg_fn=_following(decay), use_buffers=False)
+    with copying(model, "ema"):
+        return AveragedModel(model, multi_avg_fn=_following(decay), use_buffers=False)
 
 
 def _following(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:

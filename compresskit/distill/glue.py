@@ -64,7 +64,7 @@ def glue(
     keep = partial(learned.keep, f"adapter:{pair}")
     if adapter == "auto":
         try:
-            return Glue(build_adapter(*shapes, agree, keep=keep))
+            return Glue(build_adapter(*shapes, agree, keep=lambda build: keep(lambda: build().to(learned.dtype))))
         except ShapeError as error:
             raise ShapeError(f"{where}: {error}") from None
     kept = keep(lambda: _given(adapter, where))

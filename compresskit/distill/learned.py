@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 from zlib import crc32
 
 import torch
@@ -20,6 +20,8 @@ class Learned:
 
     seed: int
     device: torch.device
+    dtype: torch.dtype = torch.float32
+    """Of adapters that are built. Losses and modules of the user's own keep theirs."""
     modules: dict[str, nn.Module] = field(default_factory=dict)
     _restored: dict[str, Any] = field(default_factory=dict)
 
@@ -32,6 +34,12 @@ class Learned:
                 module.load_state_dict(self._restored[key])
             self.modules[key] = module.to(self.device)
         return self.modules[key]
+
+    @classmethod
+    def beside(cls, student: nn.Module, seed: int) -> Self:
+        """For a student: on its device, and in double precision where it is in that."""
+        like = next((p for p in student.parameters() if p.is_floating_point()), torch.empty(0))
+        return cls(seed, like.device, torch.promote_types(torch.float32, like.dtype))
 
     def state_dict(self) -> dict[str, Any]:
         """States by key, those of modules that are not built again yet included."""

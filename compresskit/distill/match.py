@@ -10,6 +10,7 @@ from compresskit.distill.address import parse_address, split_model
 from compresskit.distill.schedules import check_schedule, is_number
 from compresskit.errors import RecipeError, TapError
 from compresskit.losses.catalogue import check_options, is_schedule, resolve_loss
+from compresskit.losses.entry import Entry
 
 
 @dataclass(frozen=True, init=False)
@@ -53,7 +54,9 @@ class Match:
     ) -> None:
         student = _checked_side(student, "student")
         teacher = student if teacher is None else _checked_side(teacher, "teacher")
-        _check_term(loss, weight, options)
+        entry = _check_term(loss, weight, options)
+        if entry.several and (isinstance(student, str) or isinstance(teacher, str)):
+            raise RecipeError(f"student: {entry.name} compares several taps of each side; give a list, such as [a, b]")
         _check_adapter(adapter)
         _set(self, student=student, teacher=teacher, loss=loss, weight=weight, adapter=adapter, options=options)
 
@@ -104,7 +107,9 @@ class Task:
         **options: Any,
     ) -> None:
         _check_address(student, "student")
-        _check_term(loss, weight, options)
+        entry = _check_term(loss, weight, options)
+        if entry.labels:
+            raise RecipeError(f"loss: {entry.name} takes a teacher's tensor beside the target; use it in a match")
         node = isinstance(target, Mapping) and "_target_" in target
         if target is not None and not callable(target) and not node:
             raise RecipeError(f"target must be null, a callable or a node with _target_, got {target!r}")
@@ -195,15 +200,17 @@ def _check_address(text: Any, name: str) -> None:
         raise RecipeError(f"{name}: {error}") from None
 
 
-def _check_term(loss: Any, weight: Any, options: Mapping[str, Any]) -> None:
+def _check_term(loss: Any, weight: Any, options: Mapping[str, Any]) -> Entry:
     if not isinstance(loss, str) and not callable(loss):
         raise RecipeError(f"loss must be a name or a callable, got {loss!r}")
-    check_options(resolve_loss(loss), options, where=f"loss {loss_name(loss)!r}")
+    entry = resolve_loss(loss)
+    check_options(entry, options, where=f"loss {loss_name(loss)!r}")
     for name, value in {"weight": weight, **options}.items():
         if is_schedule(value):
             check_schedule(value, name)
     if not is_schedule(weight) and not (is_number(weight) and weight >= 0):
         raise RecipeError(f"weight must be a number of at least 0 or a schedule, got {weight!r}")
+    return entry
 
 
 def _check_adapter(adapter: Any) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from compresskit.distill.address import parse_address, split_model
 from compresskit.distill.match import Match, Splice, Task
@@ -40,7 +41,7 @@ class Models:
     """The student and its teachers, and how each looks at a batch.
 
     Raises:
-        RecipeError: A teacher's name is taken, or a view belongs to no model.
+        RecipeError: A model has weights without values, a teacher's name is taken, or a view belongs to no model.
     """
 
     student: nn.Module
@@ -48,6 +49,8 @@ class Models:
     views: Mapping[str, View] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name, model in {**self.teachers, STUDENT: self.student}.items():
+            _check_values(name, model)
         for name in self.teachers:
             if name in (STUDENT, PREVIOUS, HYBRID) or not name.isidentifier():
                 raise RecipeError(
@@ -146,6 +149,20 @@ class Models:
         if len(self.teachers) > 1:
             raise RecipeError(f"{where}: say which teacher, as in '{next(iter(self.teachers))}:ADDRESS'")
         return next(iter(self.teachers))
+
+
+def _check_values(name: str, model: nn.Module) -> None:
+    for path, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(tensor):
+            raise RecipeError(f"{name}: {path} has no shape yet (a lazy module); run one batch through it first")
+        if tensor.is_meta:
+            raise RecipeError(
+                f"{name}: {path} is on the meta device and has no values; call model.to_empty(...) and load its weights"
+            )
+        if tensor.is_inference():
+            raise RecipeError(
+                f"{name}: {path} was made in torch.inference_mode; build and load the model outside of it"
+            )
 
 
 def qualified(model: str, name: str) -> str:

@@ -1,7 +1,7 @@
 """One stage's objective for a training loop of the user's own: the engine without its loop."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, Self
 
@@ -21,7 +21,8 @@ class OwnLoop:
 
     Inside the block the stage's rules hold: what it does not train is frozen, teachers are in eval mode, taps are in
     place. On the way out both models are as they were, but for what has been trained. The optimizer, its steps and
-    everything around them are yours.
+    everything around them are yours. `student.train()` and `student.eval()` may be called as in any loop: a call with
+    gradients first sets the stage's modes again, a call without leaves the student's as they are.
 
     Schedules advance by one step after each `accumulate` calls with gradients; set `step` to say otherwise.
     """
@@ -36,6 +37,7 @@ class OwnLoop:
         self._stack = ExitStack()
         self._inside = self._asked = False
         self._calls = 0
+        self._set_modes: Callable[[], None] = lambda: None
 
     @property
     def stage(self) -> Stage:
@@ -72,6 +74,14 @@ class OwnLoop:
         trained = [p for name, p in self._models.parameters(objective.learners) if name in self._names]
         return [*trained, *objective.beside().values()]
 
+    def state_dict(self) -> dict[str, Any]:
+        """Adapters and losses with parameters, of all stages of the distiller so far: no model's own state has them."""
+        return self._learned.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on with the adapters and losses of `state`, those of later stages included."""
+        self._learned.load_state_dict(state)
+
     def __enter__(self) -> Self:
         self._inside = True
         if self._objective is not None:
@@ -101,6 +111,9 @@ class OwnLoop:
                 stacklevel=2,
             )
         objective.step = self.step
+        objective.forwards.hold_still()
+        if torch.is_grad_enabled():
+            self._set_modes()
         loss, terms = objective(inputs, targets)
         if torch.is_grad_enabled():
             self._calls += 1
@@ -108,8 +121,10 @@ class OwnLoop:
 
     def _enter(self, objective: Objective) -> None:
         learners = {name: self._models.module(name) for name in objective.learners}
-        self._stack.enter_context(only_training(learners, self.stage, self._names))
-        self._stack.enter_context(objective)
+        with ExitStack() as stack:
+            self._set_modes = stack.enter_context(only_training(learners, self.stage, self._names))
+            stack.enter_context(objective)
+            self._stack = stack.pop_all()
 
     def _bound(self) -> Objective:
         if self._objective is None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from torch import Tensor
@@ -10,6 +11,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from compresskit.errors import RecipeError, close_names
 from compresskit.losses.catalogue import is_schedule
+from compresskit.resolve import find
+from compresskit.signature import check_arguments
 
 SHAPES = ("linear", "cosine", "constant")
 
@@ -17,6 +20,10 @@ SHAPES = ("linear", "cosine", "constant")
 def check_schedule(value: Mapping[str, Any], name: str) -> None:
     """Raise a RecipeError that starts with `name` unless `value` is a schedule that can be followed."""
     shape = value["schedule"]
+    if callable(shape) or (isinstance(shape, str) and "." in shape):
+        options = {key: option for key, option in value.items() if key != "schedule"}
+        check_arguments(_found(shape, name), options, positional=1, where=name, name=f"the schedule {shape}")
+        return
     if shape not in SHAPES:
         raise RecipeError(f"{name}: unknown schedule {shape!r}{close_names(str(shape), SHAPES)}")
     wanted = ("schedule", "start") if shape == "constant" else ("schedule", "start", "end")
@@ -29,19 +36,30 @@ def check_schedule(value: Mapping[str, Any], name: str) -> None:
 
 
 def value_at(value: Any, step: int, steps: int) -> Any:
-    """What `value` is at `step` of `steps`: `start` at the first step, `end` at the last; a plain value is itself."""
-    if not is_schedule(value):
+    """What `value` is at `step` of `steps`: `start` at the first step, `end` at the last; a plain value is itself.
+
+    A schedule of the user's own is any function of the progress from 0 to 1, with the schedule's other keys as options.
+    """
+    if isinstance(value, (int, float)) or not is_schedule(value):  # numbers first: this is on the way of every step
         return value
-    start, end = float(value["start"]), float(value.get("end", value["start"]))
     progress = step / (steps - 1) if steps > 1 else 0.0
-    match value["schedule"]:
-        case "linear":
-            share = progress
-        case "cosine":
-            share = (1 - math.cos(math.pi * progress)) / 2
-        case _:
-            share = 0.0
+    shape = value["schedule"]
+    if shape not in SHAPES:
+        options = {key: option for key, option in value.items() if key != "schedule"}
+        return float(_found(shape, "schedule")(progress, **options))
+    start, end = float(value["start"]), float(value.get("end", value["start"]))
+    share = {"linear": progress, "cosine": (1 - math.cos(math.pi * progress)) / 2, "constant": 0.0}[shape]
     return start + (end - start) * share
+
+
+def _found(shape: Any, name: str) -> Any:
+    """The function of a schedule."""
+    return shape if callable(shape) else _looked_up(shape, name)
+
+
+@cache
+def _looked_up(dotted: str, name: str) -> Any:  # asked for at each step
+    return find(dotted, where=name, kind="callable")
 
 
 class WarmupCosine(LRScheduler):

@@ -11,7 +11,7 @@ from compresskit.distill.learned import Learned
 from compresskit.distill.match import Splice
 from compresskit.distill.models import Models, Point
 from compresskit.errors import RecipeError, ShapeError
-from compresskit.losses.catalogue import EVERYTHING
+from compresskit.losses.entry import EVERYTHING
 
 
 class Splicing:

@@ -15,7 +15,8 @@ from compresskit.distill.match import Match, Task
 from compresskit.distill.models import Point
 from compresskit.distill.schedules import value_at
 from compresskit.errors import DataError, RecipeError, ShapeError
-from compresskit.losses.catalogue import Entry, make_loss, resolve_loss
+from compresskit.losses.catalogue import make_loss, resolve_loss
+from compresskit.losses.entry import Entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,8 @@ class Term:
         if not isinstance(value, Tensor) or value.numel() != 1:
             found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise ShapeError(f"a loss must give one number, got {found}")
-        return _wide(value).reshape(())
+        value = _wide(value)
+        return value if value.dim() == 0 else value.reshape(())
 
     def _targets(self, targets: Any) -> Any:
         if targets is None:

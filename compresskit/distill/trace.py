@@ -3,15 +3,17 @@
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from compresskit.data import own_randomness
+from compresskit.distill.feed import copied, tensors_in
 from compresskit.distill.models import Models, qualified
 from compresskit.distill.preserved import preserved
-from compresskit.distill.taps import Taps
+from compresskit.distill.taps import Taps, check_call
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +22,14 @@ class Trace:
 
     shapes: dict[str, torch.Size]
     """The shape at each address."""
+    dtypes: dict[str, torch.dtype]
+    """The type at each address."""
     feeds: dict[str, frozenset[str]]
     """Names of the learners' parameters from which the tensor at each address is computed."""
     overwritten: frozenset[str]
     """Addresses whose tensor is changed in place later in the forward."""
+    writes: bool
+    """Whether the model writes into its inputs."""
 
 
 @contextmanager
@@ -54,12 +60,17 @@ def observe(taps: Taps, inputs: Any, names: Mapping[Tensor, str]) -> Trace:
     Raises:
         TapError: An address names nothing or several tensors.
     """
+    check_call(taps.model, inputs)
+    inputs = copied(inputs)
+    versions = [tensor._version for tensor in tensors_in(inputs)]  # noqa: SLF001  (it has no public name)
     with torch.set_grad_enabled(bool(names)):
         taps.forward(inputs)
     return Trace(
         {text: taps.peek(text).shape for text in taps},
+        {text: taps.peek(text).dtype for text in taps},
         {text: frozenset(_feeding(taps.peek(text), names)) for text in taps},
         taps.overwritten(),
+        versions != [tensor._version for tensor in tensors_in(inputs)],  # noqa: SLF001
     )
 
 
@@ -85,4 +96,20 @@ def _feeding(tensor: Tensor, names: Mapping[Tensor, str]) -> Iterator[str]:
         seen.add(node)
         if isinstance(leaf := getattr(node, "variable", None), nn.Parameter) and leaf in names:
             yield names[leaf]
+        for module in _modules_of(getattr(node, "run_function", None)):  # reentrant checkpointing hides its graph
+            yield from (names[parameter] for parameter in module.parameters() if parameter in names)
         queue.extend(following for following, _ in node.next_functions)
+
+
+def _modules_of(function: Any) -> Iterator[nn.Module]:
+    """The modules that a function may call: itself, its object, what it closes over."""
+    if isinstance(function, nn.Module):
+        yield function
+    elif isinstance(function, partial):
+        for part in (function.func, *function.args):
+            yield from _modules_of(part)
+    elif callable(function):
+        closed = (cell.cell_contents for cell in getattr(function, "__closure__", None) or ())
+        for part in (getattr(function, "__self__", None), *closed):
+            if isinstance(part, nn.Module):
+                yield part

@@ -1,6 +1,6 @@
 """What trains in a stage: which parameters, and a `with` block in which nothing else of the learners can change."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
@@ -76,12 +76,17 @@ def fed_before(stages: Sequence[Stage], index: int, models: Models, inputs: Any)
 
 
 @contextmanager
-def only_training(learners: Mapping[str, nn.Module], stage: Stage, names: Collection[str]) -> Iterator[None]:
+def only_training(
+    learners: Mapping[str, nn.Module], stage: Stage, names: Collection[str]
+) -> Iterator[Callable[[], None]]:
     """Inside, `names` learn and nothing else of the learners changes; modes and flags are put back on the way out.
 
     A module with running statistics (or other buffers of its own) is in training mode only where the stage trains it:
     a parameter of its own is in `names`; where it has none, its buffers match the stage's globs, or, without globs, the
     layer before it trains.
+
+    Yields:
+        What sets the modes again, where a loop has called `train()` or `eval()`.
     """
     still = [
         module
@@ -90,15 +95,20 @@ def only_training(learners: Mapping[str, nn.Module], stage: Stage, names: Collec
         if _has_buffers(module) and not _buffers_learn(path, module, _Learner(model, learners[model]), stage, names)
     ]
     held = held_buffers(still)
-    with preserved(*learners.values()):
-        for model, learner in learners.items():
+
+    def set_modes() -> None:
+        for learner in learners.values():
             learner.train()
-            for name, parameter in learner.named_parameters():
-                parameter.requires_grad_(qualified(model, name) in names)
         for module in still:
             module.training = False
+
+    with preserved(*learners.values()):
+        for model, learner in learners.items():
+            for name, parameter in learner.named_parameters():
+                parameter.requires_grad_(qualified(model, name) in names)
+        set_modes()
         try:
-            yield
+            yield set_modes
         finally:
             put_back(held)  # some modules count on in eval mode, too
 

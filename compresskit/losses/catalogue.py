@@ -1,46 +1,59 @@
-"""Losses by name, what each needs its two sides to agree in, and the check of their options."""
+"""Losses by name, and the check of their options."""
 
+import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from compresskit.errors import RecipeError, close_names
-from compresskit.losses.features import attention_transfer, l1, mse, relative_mse
-from compresskit.losses.images import charbonnier, ssim
-from compresskit.losses.logits import cross_entropy, kl
+from torch import nn
+
+from compresskit.errors import CompressKitError, RecipeError, close_names
+from compresskit.losses import torchdistill
+from compresskit.losses.correlation import dist
+from compresskit.losses.decoupled import dkd
+from compresskit.losses.entry import Entry
+from compresskit.losses.features import attention_transfer, cosine, l1, mse, relative_mse
+from compresskit.losses.flow import fsp, gram
+from compresskit.losses.images import charbonnier, fourier_amplitude, gradient, ms_ssim, ssim
+from compresskit.losses.logits import cross_entropy, kl, standardized_kl
+from compresskit.losses.perceptual import Perceptual
+from compresskit.losses.relational import relational_angle, relational_distance
+from compresskit.losses.similarities import cka, probabilistic_transfer, similarity_preserving
+from compresskit.losses.variational import Variational
 from compresskit.resolve import find
 from compresskit.signature import check_arguments, takes
 
-EVERYTHING = frozenset({"channels", "space"})
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A loss, and what an adapter has to make equal before it can be called."""
-
-    function: Callable[..., Any]
-    """`(student, teacher_or_target, **options) -> scalar`, or what makes such a callable: see `built`."""
-    agree: frozenset[str] = EVERYTHING
-    """What must agree between the two sides: any of "channels" and "space"."""
-    relational: bool = False
-    labels: bool = False
-    built: bool = False
-    """Whether `function` is a class or factory, called once with the options; else they come with each call."""
-    name: str = ""
-    """What messages and logs call it."""
-
+_NOTHING: frozenset[str] = frozenset()
+_SPACE = frozenset({"space"})
 
 CATALOGUE: Mapping[str, Entry] = MappingProxyType(
     {
         "mse": Entry(mse, name="mse"),
-        "relative_mse": Entry(relative_mse, name="relative_mse"),
+        "relative_mse": Entry(relative_mse, name="relative_mse", relational=True),
         "l1": Entry(l1, name="l1"),
+        "cosine": Entry(cosine, name="cosine"),
+        "variational": Entry(Variational, built=True, name="variational"),
+        "attention_transfer": Entry(attention_transfer, _SPACE, name="attention_transfer"),
+        "gram": Entry(gram, _NOTHING, name="gram", relational=True),
+        "fsp": Entry(fsp, _NOTHING, name="fsp", relational=True, several=True),
+        "similarity_preserving": Entry(similarity_preserving, _NOTHING, name="similarity_preserving", relational=True),
+        "relational_distance": Entry(relational_distance, _NOTHING, name="relational_distance", relational=True),
+        "relational_angle": Entry(relational_angle, _NOTHING, name="relational_angle", relational=True),
+        "cka": Entry(cka, _NOTHING, name="cka", relational=True),
+        "probabilistic_transfer": Entry(
+            probabilistic_transfer, _NOTHING, name="probabilistic_transfer", relational=True
+        ),
+        "kl": Entry(kl, name="kl"),
+        "standardized_kl": Entry(standardized_kl, name="standardized_kl"),
+        "dkd": Entry(dkd, name="dkd", labels=True),
+        "dist": Entry(dist, name="dist", relational=True),
+        "cross_entropy": Entry(cross_entropy, _NOTHING, name="cross_entropy"),
         "charbonnier": Entry(charbonnier, name="charbonnier"),
         "ssim": Entry(ssim, name="ssim"),
-        "kl": Entry(kl, name="kl"),
-        "cross_entropy": Entry(cross_entropy, frozenset(), name="cross_entropy"),
-        "attention_transfer": Entry(attention_transfer, frozenset({"space"}), name="attention_transfer"),
+        "ms_ssim": Entry(ms_ssim, name="ms_ssim"),
+        "gradient": Entry(gradient, name="gradient"),
+        "fourier_amplitude": Entry(fourier_amplitude, name="fourier_amplitude"),
+        "perceptual": Entry(Perceptual, built=True, name="perceptual"),
     }
 )
 """A name here is a short form, never the only door: any callable and any dotted name is a loss too."""
@@ -48,6 +61,8 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
 
 def resolve_loss(loss: str | Callable[..., Any] | Entry, *, where: str = "loss") -> Entry:
     """The entry for a catalogue name, a dotted name or a callable; a foreign loss needs everything to agree.
+
+    A foreign loss gets the batch's labels if it calls its third positional argument `target` and gives it no default.
 
     Raises:
         RecipeError: The name is unknown (the nearest is named), may not be used, or `loss` is no callable.
@@ -59,15 +74,16 @@ def resolve_loss(loss: str | Callable[..., Any] | Entry, *, where: str = "loss")
             return CATALOGUE[loss]
         if "." not in loss:
             raise RecipeError(f"{where}: no loss {loss!r}{close_names(loss, CATALOGUE)}")
-        loss, name = find(loss, where=where, kind="callable"), loss
+        name, loss = loss.rpartition(".")[2], find(torchdistill.full_name(loss), where=where, kind="callable")
     else:
         name = getattr(loss, "__name__", type(loss).__name__)
-    for entry in CATALOGUE.values():
-        if entry.function is loss:
-            return entry
+    if known := [entry for entry in CATALOGUE.values() if entry.function is loss]:
+        return known[0]
+    if torchdistill.is_theirs(loss):
+        return torchdistill.wrapped(loss, where=where)
     if not callable(loss):
         raise RecipeError(f"{where}: a loss is a name or a callable, got {loss!r}")
-    return Entry(loss, built=isinstance(loss, type) or not takes(loss, positional=2), name=name.rpartition(".")[2])
+    return _foreign(loss, name)
 
 
 def check_options(loss: str | Entry | Callable[..., Any], options: Mapping[str, Any], *, where: str) -> None:
@@ -83,7 +99,7 @@ def check_options(loss: str | Entry | Callable[..., Any], options: Mapping[str, 
     if entry.built and scheduled:
         raise RecipeError(f"{where}: {entry.name} is made once, so {scheduled[0]} cannot follow a schedule")
     values = {key: _Scheduled if is_schedule(value) else value for key, value in options.items()}
-    check_arguments(entry.function, values, positional=0 if entry.built else 2, where=where, name=entry.name)
+    check_arguments(entry.function, values, positional=entry.positional, where=where, name=entry.name)
 
 
 def make_loss(entry: Entry, options: Mapping[str, Any], *, where: str) -> Callable[..., Any]:
@@ -91,11 +107,14 @@ def make_loss(entry: Entry, options: Mapping[str, Any], *, where: str) -> Callab
 
     Raises:
         RecipeError: The class or factory refuses its options, or makes nothing that can be called.
+        CheckpointError: It reads a file, and that is missing or cannot be used.
     """
     if not entry.built:
         return entry.function
     try:
         made = entry.function(**options)
+    except CompressKitError as error:
+        raise type(error)(f"{where}: {error}") from None
     except (TypeError, ValueError) as error:
         raise RecipeError(f"{where}: {entry.name} refuses these options: {error}") from error
     if not callable(made):
@@ -110,3 +129,22 @@ class _Scheduled:
 def is_schedule(value: Any) -> bool:
     """Whether `value` is written as a schedule: `{"schedule": "linear", "start": 1.0, "end": 0.0}`."""
     return isinstance(value, Mapping) and "schedule" in value
+
+
+def _foreign(loss: Callable[..., Any], name: str) -> Entry:
+    built = isinstance(loss, type) or not takes(loss, positional=2)
+    return Entry(loss, built=built, name=name, labels=_takes_labels(loss))
+
+
+def _takes_labels(loss: Callable[..., Any]) -> bool:
+    """Whether a third positional argument is called `target` and must be given."""
+    call, own = loss, 0
+    if isinstance(loss, nn.Module):
+        call = loss.forward
+    elif isinstance(loss, type) and issubclass(loss, nn.Module):
+        call, own = loss.forward, 1  # its `self`
+    try:
+        third = list(inspect.signature(call).parameters.values())[own + 2 : own + 3]
+    except (TypeError, ValueError):  # a builtin that does not tell
+        return False
+    return any(p.name == "target" and p.default is p.empty and p.kind is not p.KEYWORD_ONLY for p in third)

@@ -6,7 +6,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from compresskit.errors import RecipeError, ShapeError
-from compresskit.losses.compared import comparable, wide
+from compresskit.losses.compared import channel_axis, comparable, wide
+from compresskit.losses.directions import apart
+
+_SILENT = 1e-24
+"""Mean square below which a teacher is silent, and nothing is relative to it."""
 
 
 def mse(student: Float[Tensor, "*s"], teacher: Shaped[Tensor, "*t"]) -> Float[Tensor, ""]:
@@ -22,13 +26,15 @@ def relative_mse(student: Float[Tensor, "*s"], teacher: Shaped[Tensor, "*t"]) ->
     """Mean squared difference over the teacher's mean square: 1 for a student of zeros, at any scale of the teacher.
 
     Without a norm between them, the activations of one layer may be a hundred times those of another; this weighs
-    them alike.
+    them alike. The mean square is the batch's, so a sample's share depends a little on its company. Against a teacher
+    of zeros it is `mse`.
 
     Raises:
         ShapeError: The shapes differ.
     """
     student, teacher = comparable(student, teacher, loss="relative_mse")
-    return F.mse_loss(student, teacher) / teacher.square().mean().clamp_min(torch.finfo(torch.float32).tiny)
+    scale = teacher.square().mean()
+    return F.mse_loss(student, teacher) / torch.where(scale > _SILENT, scale, 1.0)
 
 
 def l1(student: Float[Tensor, "*s"], teacher: Shaped[Tensor, "*t"]) -> Float[Tensor, ""]:
@@ -40,21 +46,42 @@ def l1(student: Float[Tensor, "*s"], teacher: Shaped[Tensor, "*t"]) -> Float[Ten
     return F.l1_loss(*comparable(student, teacher, loss="l1"))
 
 
+def cosine(student: Float[Tensor, "*s"], teacher: Shaped[Tensor, "*t"]) -> Float[Tensor, ""]:
+    """Mean of one minus the cosine between the two feature vectors of each place: their lengths do not matter.
+
+    A student's vector of zeros has no direction: it counts as 1/2 and gets no gradient.
+
+    Args:
+        student: Vectors (n, c), tokens (n, length, c), maps (n, c, h, w) or volumes.
+        teacher: The same shape.
+
+    Returns:
+        Mean over samples (and pixels or tokens), from 0 to 2.
+
+    Raises:
+        ShapeError: The shapes differ, or there is no batch.
+    """
+    student, teacher = comparable(student, teacher, loss="cosine")
+    if student.ndim < 2:
+        raise ShapeError(f"cosine: it needs vectors (n, c), tokens or maps, got {tuple(student.shape)}")
+    return apart(student, teacher, dim=channel_axis(student)).mean()
+
+
 def attention_transfer(
-    student: Float[Tensor, "bs cs hs ws"], teacher: Float[Tensor, "bt ct ht wt"], *, power: float | int = 2.0
+    student: Float[Tensor, "*s"], teacher: Float[Tensor, "*t"], *, power: float | int = 2.0
 ) -> Float[Tensor, ""]:
     """Distance between where student and teacher look, whatever their channel counts.
 
     Args:
-        student: Student feature map.
-        teacher: Teacher feature map of the same batch, height and width; channels may differ.
+        student: Feature map (n, c, h, w), volume, or tokens (n, length, c).
+        teacher: Features of the same batch, height and width, or length; channels may differ.
         power: Exponent on |activation| before averaging over channels, at least 1. Larger values favour peaks.
 
     Returns:
         Mean squared difference of the two unit-norm attention maps. Scalar, >= 0.
 
     Raises:
-        ShapeError: The two maps differ in batch or spatial size.
+        ShapeError: The two differ in batch or spatial size, or are vectors.
         RecipeError: `power` is below 1, where the gradient at zero has no bound.
 
     Reference:
@@ -63,13 +90,18 @@ def attention_transfer(
     """
     if power < 1:
         raise RecipeError(f"attention_transfer: power must be at least 1, got {power}")
-    if student.shape[0] != teacher.shape[0] or student.shape[2:] != teacher.shape[2:]:
+    if min(student.ndim, teacher.ndim) < 3 or _places(student) != _places(teacher):
         raise ShapeError(
             f"attention_transfer: student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must share batch, "
-            "height and width; the adapter 'auto' resizes maps"
+            "height and width, or length; the adapter 'auto' resizes maps"
         )
     return F.mse_loss(_attention(student, power), _attention(teacher, power))
 
 
-def _attention(features: Float[Tensor, "b c h w"], power: float) -> Float[Tensor, "b hw"]:
-    return F.normalize(wide(features).abs().pow(power).mean(dim=1).flatten(1), dim=1)
+def _attention(features: Float[Tensor, "b ..."], power: float | int) -> Float[Tensor, "b places"]:
+    return F.normalize(wide(features).abs().pow(power).mean(dim=channel_axis(features)).flatten(1), dim=1)
+
+
+def _places(features: Float[Tensor, "*s"]) -> list[int]:
+    """The shape without channels."""
+    return [size for axis, size in enumerate(features.shape) if axis != channel_axis(features)]

@@ -1,12 +1,13 @@
 """Losses between class scores, one vector of classes at each element: a sample, a pixel or a token."""
 
-import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
 from compresskit.errors import RecipeError, ShapeError
-from compresskit.losses.compared import comparable, wide
+from compresskit.losses.bounds import above_zero
+from compresskit.losses.compared import comparable, forward_kl, wide
+from compresskit.losses.directions import centred, unit
 
 
 def kl(
@@ -33,15 +34,39 @@ def kl(
     Reference:
         Hinton, Vinyals & Dean, *Distilling the Knowledge in a Neural Network*, 2015. https://arxiv.org/abs/1503.02531
     """
-    if temperature <= 0:
-        raise RecipeError(f"kl: temperature must be above 0, got {temperature}")
-    student, teacher = comparable(student, teacher, loss="kl")
-    if not -student.ndim <= dim < student.ndim:
-        raise ShapeError(f"kl: no dimension {dim} in logits of shape {tuple(student.shape)}")
-    log_student, log_teacher = ((logits / temperature).log_softmax(dim) for logits in (student, teacher))
-    share = log_teacher.exp()
-    terms = torch.where(share > 0, share * (log_teacher - log_student), 0.0)  # 0 log 0 = 0, not NaN
-    return terms.sum(dim).mean() * temperature**2
+    above_zero(temperature, option="kl: temperature")
+    student, teacher = class_scores(student, teacher, dim=dim, loss="kl")
+    return _softened_kl(student, teacher, temperature)
+
+
+def standardized_kl(
+    student: Float[Tensor, "*s"], teacher: Float[Tensor, "*t"], *, temperature: float | int = 2.0, dim: int = 1
+) -> Float[Tensor, ""]:
+    """`kl` between standardised logits: the student need not have the teacher's range of logits.
+
+    Each vector of logits z becomes (z - mean) / standard deviation, over its classes and with the divisor c, and is
+    then softened by the temperature. Logits that are all equal become zeros and get no gradient.
+
+    Args:
+        student: Logits, all finite.
+        teacher: Logits of the same shape, all finite.
+        temperature: What the standardised logits are divided by, above 0.
+        dim: The dimension of the classes: 1 for (n, c) and (n, c, h, w); -1 for tokens (n, l, c).
+
+    Returns:
+        Mean over samples (and pixels or tokens) of T^2 KL(teacher || student), in nats. Scalar, >= 0.
+
+    Raises:
+        ShapeError: The shapes differ.
+        RecipeError: `temperature` is not above 0.
+
+    Reference:
+        Sun, Ren, Li, Wang & Cao, *Logit Standardization in Knowledge Distillation*, CVPR 2024, algorithm 1.
+        https://arxiv.org/abs/2403.01427
+    """
+    above_zero(temperature, option="standardized_kl: temperature")
+    student, teacher = class_scores(student, teacher, dim=dim, loss="standardized_kl")
+    return _softened_kl(_standardized(student), _standardized(teacher), temperature)
 
 
 def cross_entropy(
@@ -58,7 +83,7 @@ def cross_entropy(
         Mean over samples (and pixels), in nats. Scalar, >= 0.
 
     Raises:
-        ShapeError: The labels fit neither way.
+        ShapeError: The labels fit neither way, or (on the CPU) one lies outside the classes.
         RecipeError: `label_smoothing` is outside 0 to 1.
     """
     if not 0 <= label_smoothing <= 1:
@@ -70,4 +95,33 @@ def cross_entropy(
             f"{tuple(target.shape)} do not fit; the classes are dimension 1 of the logits"
         )
     labels = target.long() if indices else target.to(wide(student).dtype)
-    return F.cross_entropy(wide(student), labels, label_smoothing=label_smoothing)
+    try:
+        return F.cross_entropy(wide(student), labels, label_smoothing=label_smoothing)
+    except IndexError as error:  # looking at the labels first would make a GPU wait
+        raise ShapeError(f"cross_entropy: a label is none of the {student.shape[1]} classes: {error}") from error
+
+
+def class_scores(
+    student: Float[Tensor, "*s"], teacher: Float[Tensor, "*t"], *, dim: int, loss: str
+) -> tuple[Float[Tensor, "m c"], Float[Tensor, "m c"]]:
+    """Both sides' logits, wide, a row of classes for each element.
+
+    Raises:
+        ShapeError: The shapes differ, or have no dimension `dim`.
+    """
+    student, teacher = comparable(student, teacher, loss=loss)
+    if not -student.ndim <= dim < student.ndim:
+        raise ShapeError(f"{loss}: no dimension {dim} in logits of shape {tuple(student.shape)}")
+    student, teacher = (logits.movedim(dim, -1).reshape(-1, logits.shape[dim]) for logits in (student, teacher))
+    return student, teacher
+
+
+def _softened_kl(
+    student: Float[Tensor, "m c"], teacher: Float[Tensor, "m c"], temperature: float | int
+) -> Float[Tensor, ""]:
+    log_student, log_teacher = ((logits / temperature).log_softmax(1) for logits in (student, teacher))
+    return forward_kl(log_student, log_teacher, dim=1).mean() * temperature**2
+
+
+def _standardized(logits: Float[Tensor, "m c"]) -> Float[Tensor, "m c"]:
+    return unit(centred(logits, dim=1), dim=1) * logits.shape[1] ** 0.5

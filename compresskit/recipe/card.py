@@ -97,11 +97,12 @@ def _of_the_teacher(difference: Difference, samples: Sequence[str]) -> str:
         but = f"; it helps on {better} of {count} samples" if better else ""
         return f"**The teacher adds nothing**: alone, the same student is as good or better ({change}{but})."
     if count - better > _NAMED:
-        return f"The teacher helps: {change}, and on {better} of {count} samples."
+        worse = count - better - sum(value == 0 for value in difference.each)
+        return f"The teacher helps: {change}, better on {better} of {count} samples and worse on {worse}."
     if better < count:
         names = samples if len(samples) == count else [f"sample {number}" for number in range(1, count + 1)]
         pairs = zip(names, difference.each, strict=True)
-        without = [name for name, change in pairs if difference.metric.gain(change) <= 0]
+        without = [name for name, by in pairs if difference.metric.gain(by) <= 0]
         return f"The teacher helps: {change}, but not on {len(without)} of {count}: {words(without)}."
     return f"The teacher helps: {change}{f', and on each of the {count} samples' if count else ''}."
 

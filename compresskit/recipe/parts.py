@@ -73,13 +73,8 @@ def build_parts(recipe: Recipe) -> Parts:
         data["train"],
         data.get("val"),
         data.get("test"),
-        {
-            name: _model(
-                node, teacher_place(name), recipe.seed, 1, *([] if name == TEACHER else [crc32(name.encode())])
-            )
-            for name, node in recipe.teachers.items()
-        },
-        _model(recipe.student, STUDENT, recipe.seed, 2),
+        {name: build_model(recipe, name) for name in recipe.teachers},
+        build_model(recipe, STUDENT),
         {name: resolve.build(node, kind="callable", where=f"views.{name}") for name, node in recipe.views.items()},
         evaluation,
         baselines,
@@ -89,6 +84,35 @@ def build_parts(recipe: Recipe) -> Parts:
             if node.get("weights") is not None
         ),
     )
+
+
+def build_model(recipe: Recipe, name: str) -> nn.Module:
+    """A teacher by its name, or the student, with the weights that its node names.
+
+    Raises:
+        CompressKitError: The node cannot be built, or the weights do not fit; the message starts with the place.
+    """
+    if name == STUDENT:
+        node, where, seed = recipe.student, STUDENT, (recipe.seed, 2)
+    else:
+        own = () if name == TEACHER else (crc32(name.encode()),)
+        node, where, seed = recipe.teachers[name], teacher_place(name), (recipe.seed, 1, *own)
+    model = bare_model(node, where, *seed)
+    if node.get("weights") is not None:
+        load_weights(model, node["weights"], where=f"{where}.weights")
+    return model
+
+
+def bare_model(node: Mapping[str, Any], where: str, *seed: int) -> nn.Module:
+    """The model of a node, without the weights that it may name; drawn from a seed of its own.
+
+    Raises:
+        CompressKitError: The node cannot be built; the message starts with `where`.
+    """
+    with own_randomness(*seed):
+        return resolve.build(
+            {key: value for key, value in node.items() if key != "weights"}, kind="module", where=where
+        )
 
 
 def teacher_place(name: str) -> str:
@@ -127,14 +151,3 @@ def _without_matches(stage: Stage, tasks: Sequence[Task]) -> Stage:
 def _own_groups(stage: Stage) -> dict[str, Any]:
     """The groups without those of adapters, losses and other models, which are not there."""
     return {glob: options for glob, options in stage.groups.items() if ":" not in glob}
-
-
-def _model(node: Mapping[str, Any], where: str, *seed: int) -> nn.Module:
-    """The model of a node, with the weights that it names."""
-    with own_randomness(*seed):
-        model = resolve.build(
-            {key: value for key, value in node.items() if key != "weights"}, kind="module", where=where
-        )
-    if node.get("weights") is not None:
-        load_weights(model, node["weights"], where=f"{where}.weights")
-    return model

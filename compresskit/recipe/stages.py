@@ -153,7 +153,7 @@ def _check_term_keys(node: Mapping[str, Any], keys: tuple[str, ...], where: str)
     if not isinstance(loss, str):
         raise RecipeError(f"{where}: loss must be a name, got {loss!r}")
     entry = resolve_loss(loss, where=f"{where}.loss")
-    options = option_names(entry.function, positional=0 if entry.built else 2)
+    options = option_names(entry.function, positional=entry.positional)
     if options is not None:
         _check_keys(node, (*keys, *options), where)
     check_options(entry, {key: value for key, value in node.items() if key not in keys}, where=where)

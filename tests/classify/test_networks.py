@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from compresskit.errors import RecipeError
+from compresskit.errors import RecipeError, ShapeError
 from zoo.classify import PlainNet, ResidualNet
 
 
@@ -47,3 +47,9 @@ def test_a_residual_block_whose_convolutions_are_silent_passes_on_what_it_was_gi
 def test_a_network_of_nothing_is_refused(network, option):
     with pytest.raises(RecipeError, match=f"{option} must be a whole number of at least 1, got 0"):
         network(**{option: 0})
+
+
+@pytest.mark.parametrize("network", [PlainNet(2), ResidualNet(2, levels=1)])
+def test_images_of_other_channels_are_refused(network):
+    with pytest.raises(ShapeError, match=r"for images of 1 channels, got a batch of \(2, 3, 8, 8\)"):
+        network(torch.rand(2, 3, 8, 8))

@@ -5,6 +5,16 @@ from compresskit import Match, RecipeError, Stage, Task, curricula
 from compresskit.distill.schedules import value_at
 
 
+def ramp(progress, high=2.0):
+    return high * progress
+
+
+def test_a_schedule_of_one_s_own_is_a_function_of_the_progress():
+    assert [value_at({"schedule": ramp}, step, 3) for step in range(3)] == [0.0, 1.0, 2.0]
+    assert value_at({"schedule": ramp, "high": 8.0}, 1, 3) == 4.0
+    assert Match("a", weight={"schedule": "torch.nn.functional.relu"}).weight["schedule"] == "torch.nn.functional.relu"
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -13,6 +23,8 @@ from compresskit.distill.schedules import value_at
         (lambda: Match("a", weight=-1), "weight must be a number of at least 0 or a schedule, got -1"),
         (lambda: Match("a", weight="big"), "weight must be a number of at least 0 or a schedule, got 'big'"),
         (lambda: Match("a", weight={"schedule": "liner", "start": 1, "end": 0}), "did you mean 'linear'"),
+        (lambda: Match("a", weight={"schedule": "math.cso"}), "has no 'cso'"),
+        (lambda: Match("a", weight={"schedule": ramp, "hihg": 1}), "did you mean 'high'"),
         (lambda: Match("a", weight={"schedule": "linear", "start": 1}), "needs a number as 'end', got None"),
         (lambda: Match("a", adapter="atuo"), "adapter must be 'auto', null, a module or a node"),
         (lambda: Match("a#x"), "address 'a#x': cannot read '#x'"),

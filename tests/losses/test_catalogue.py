@@ -18,8 +18,14 @@ def _scaled(student, teacher, *, scale):
 
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_every_loss_takes_the_student_first_and_its_options_by_keyword(name):
-    first, second, *options = inspect.signature(CATALOGUE[name].function).parameters.values()
-    assert (first.name, second.name) in {("student", "teacher"), ("student", "target")}
+    entry = CATALOGUE[name]
+    call = entry.function.forward if entry.built else entry.function
+    tensors = [
+        p.name for p in inspect.signature(call).parameters.values() if p.kind is not p.KEYWORD_ONLY and p.name != "self"
+    ]
+    assert tensors in (["student", "teacher"], ["student", "target"], ["student", "teacher", "target"])
+    assert entry.labels is (len(tensors) == 3)
+    options = list(inspect.signature(entry.function).parameters.values())[0 if entry.built else len(tensors) :]
     assert all(option.kind is option.KEYWORD_ONLY for option in options)
 
 
@@ -30,6 +36,31 @@ def test_a_name_a_dotted_name_and_the_function_itself_are_the_same_loss():
 def test_a_foreign_loss_needs_everything_to_agree():
     assert resolve_loss(_tilted) == Entry(_tilted, frozenset({"channels", "space"}), built=False, name="_tilted")
     assert resolve_loss("attention_transfer").agree == {"space"}
+
+
+def test_a_loss_whose_third_argument_is_target_gets_the_labels():
+    def supervised(student, teacher, target, *, share=0.5):
+        return share * (student - teacher).mean() + target.sum()
+
+    class Supervised(nn.Module):
+        def forward(self, student, teacher, target):
+            return supervised(student, teacher, target)
+
+    assert [resolve_loss(loss).labels for loss in (supervised, Supervised, Supervised())] == [True] * 3
+    assert resolve_loss("torch.nn.CosineEmbeddingLoss").labels
+    check_options(supervised, {"share": 0.1}, where="match")
+    with pytest.raises(RecipeError, match="match: supervised has no option 'target'"):
+        check_options(supervised, {"target": 1}, where="match")
+
+
+def test_a_loss_that_can_do_without_labels_gets_none():
+    def optional(student, teacher, target=None):
+        return _tilted(student, teacher, 1.0 if target is None else 2.0)
+
+    def named(student, teacher, *, target):
+        return _tilted(student, teacher, target)
+
+    assert not any(resolve_loss(loss).labels for loss in (optional, named, nn.MSELoss, nn.MSELoss()))
 
 
 def test_a_class_is_built_once_with_its_options_and_a_function_gets_them_each_call():
@@ -76,6 +107,9 @@ def test_an_unknown_loss_is_answered_with_the_nearest(loss, message):
     [
         ("kl", {"temprature": 2.0}, "match: kl has no option 'temprature'; did you mean 'temperature'?"),
         ("kl", {"temperature": "hot"}, "match: temperature must be a number, got 'hot'"),
+        ("dkd", {"target": 1}, "match: dkd has no option 'target'; known: alpha, beta, temperature, dim"),
+        ("variational", {}, "match: variational needs the option 'channels'"),
+        ("perceptual", {"weights": 1}, "match: weights must be text or a path, got 1"),
         ("kl", {"student": 1}, "match: kl has no option 'student'; known: temperature, dim"),
         ("torch.nn.HuberLoss", {"detla": 1.0}, "match: HuberLoss has no option 'detla'; did you mean 'delta'?"),
         (_scaled, {}, "match: _scaled needs the option 'scale'"),

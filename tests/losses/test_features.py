@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from compresskit.errors import RecipeError, ShapeError
-from compresskit.losses import attention_transfer, l1, mse
+from compresskit.losses import attention_transfer, cosine, l1, mse
 
 
 def test_mse_and_l1_by_hand():
@@ -31,6 +31,29 @@ def test_mse_takes_integer_targets():
     assert mse(torch.tensor([0.5]), torch.tensor([1])) == 0.25
 
 
+def test_cosine_by_hand():
+    student = torch.tensor([[3.0, 4.0], [1.0, 0.0]])
+    teacher = torch.tensor([[4.0, 3.0], [-2.0, 0.0]])  # cosines 24/25 and -1
+    expected = torch.tensor((1 / 25 + 2) / 2)
+    torch.testing.assert_close(cosine(student, 7 * teacher), expected)
+    torch.testing.assert_close(cosine(student[None], teacher[None]), expected)  # tokens
+    as_maps = (side.mT.reshape(1, 2, 1, 2) for side in (student, teacher))
+    torch.testing.assert_close(cosine(*as_maps), expected)
+
+
+def test_cosine_of_a_dead_vector_is_a_half_and_has_no_gradient():
+    student = torch.zeros(1, 3, requires_grad=True)
+    loss = cosine(student, torch.ones(1, 3))
+    loss.backward()
+    torch.testing.assert_close(loss.detach(), torch.tensor(0.5))
+    assert (student.grad == 0).all()
+
+
+def test_cosine_needs_vectors():
+    with pytest.raises(ShapeError, match=r"cosine: it needs vectors \(n, c\), tokens or maps, got \(3,\)"):
+        cosine(torch.zeros(3), torch.zeros(3))
+
+
 def test_attention_transfer_matches_the_paper_on_a_hand_case():
     student = torch.tensor([[[[3.0, 4.0]]]])  # attention (9, 16) -> / sqrt(337)
     teacher = torch.tensor([[[[1.0, 0.0]]]])  # attention (1, 0)
@@ -46,6 +69,12 @@ def test_attention_transfer_compares_where_not_how_much_nor_in_how_many_channels
     assert attention_transfer(features, torch.randn(2, 6, 5, 4)) > 1e-4
 
 
+def test_attention_transfer_of_tokens_is_that_of_their_map():
+    student, teacher = torch.randn(2, 3, 4, 5), torch.randn(2, 6, 4, 5)
+    tokens = attention_transfer(student.flatten(2).mT, teacher.flatten(2).mT)
+    torch.testing.assert_close(tokens, attention_transfer(student, teacher))
+
+
 def test_attention_transfer_of_dead_maps_has_finite_gradients():
     student = torch.zeros(1, 2, 3, 3, requires_grad=True)
     attention_transfer(student, torch.randn(1, 4, 3, 3)).backward()
@@ -56,5 +85,7 @@ def test_attention_transfer_of_dead_maps_has_finite_gradients():
 def test_attention_transfer_says_what_must_agree():
     with pytest.raises(ShapeError, match=r"student \(1, 4, 8, 8\) and teacher \(1, 4, 4, 4\) must share batch, height"):
         attention_transfer(torch.zeros(1, 4, 8, 8), torch.zeros(1, 4, 4, 4))
+    with pytest.raises(ShapeError, match=r"student \(2, 4\) and teacher \(2, 4\) must share"):
+        attention_transfer(torch.zeros(2, 4), torch.zeros(2, 4))
     with pytest.raises(RecipeError, match=r"power must be at least 1, got 0\.5"):
         attention_transfer(torch.zeros(1, 4, 8, 8), torch.zeros(1, 4, 8, 8), power=0.5)

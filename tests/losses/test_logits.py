@@ -5,7 +5,8 @@ import torch
 from torch.nn import functional as F
 
 from compresskit.errors import RecipeError, ShapeError
-from compresskit.losses import cross_entropy, kl
+from compresskit.losses import cross_entropy, kl, standardized_kl
+from compresskit.losses.compared import wide
 
 
 def test_kl_is_forward_kl_times_the_squared_temperature_by_hand():
@@ -76,6 +77,31 @@ def test_kl_refuses_shapes_that_would_broadcast():
 def test_kl_refuses_a_temperature_of_zero():
     with pytest.raises(RecipeError, match="temperature must be above 0, got 0"):
         kl(torch.zeros(2, 5), torch.zeros(2, 5), temperature=0)
+    with pytest.raises(RecipeError, match="standardized_kl: temperature must be above 0, got -1"):
+        standardized_kl(torch.zeros(2, 5), torch.zeros(2, 5), temperature=-1.0)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_standardized_kl_by_hand(temperature):
+    # (3, 0, 0) and (0, 0, 3): mean 1, standard deviation sqrt(2), so z is sqrt(2) once and -1/sqrt(2) twice
+    student, teacher = torch.tensor([[0.0, 0.0, 3.0]]), torch.tensor([[3.0, 0.0, 0.0]])
+    high, low = math.exp(2**0.5 / temperature), math.exp(-(0.5**0.5) / temperature)
+    expected = temperature**2 * (high - low) / (high + 2 * low) * (3 / 2**0.5) / temperature
+    torch.testing.assert_close(standardized_kl(student, teacher, temperature=temperature), torch.tensor(expected))
+
+
+def test_standardized_kl_ignores_the_range_of_logits():
+    student, teacher = torch.randn(2, 6, 9)
+    torch.testing.assert_close(standardized_kl(5 * student + 3, 0.1 * teacher), standardized_kl(student, teacher))
+    assert standardized_kl(7 * teacher - 1, teacher) < 1e-6
+
+
+def test_standardized_kl_of_flat_logits_is_that_of_even_shares():
+    flat, teacher = torch.full((1, 3), 0.1, requires_grad=True), torch.tensor([[3.0, 0.0, 0.0]])
+    loss = standardized_kl(flat, teacher)
+    loss.backward()
+    torch.testing.assert_close(loss.detach(), standardized_kl(torch.zeros(1, 3), teacher))
+    assert (flat.grad == 0).all()
 
 
 def test_cross_entropy_by_hand():
@@ -100,3 +126,19 @@ def test_cross_entropy_says_which_shapes_do_not_fit():
         cross_entropy(torch.zeros(2, 5), torch.zeros(2, 4))
     with pytest.raises(RecipeError, match="label_smoothing must be from 0 to 1, got 2"):
         cross_entropy(torch.zeros(2, 5), torch.zeros(2, dtype=torch.long), label_smoothing=2)
+
+
+def test_cross_entropy_says_when_a_label_is_no_class():
+    with pytest.raises(ShapeError, match="cross_entropy: a label is none of the 5 classes: Target 7 is out of bounds"):
+        cross_entropy(torch.zeros(2, 5), torch.tensor([1, 7]))
+
+
+def test_a_teacher_that_is_not_a_number_shows():
+    logits = torch.zeros(2, 3)
+    assert kl(logits, logits + torch.tensor([0.0, float("nan"), 0.0])).isnan()
+    assert kl(logits, torch.tensor([[0.0, 0.0, float("-inf")]]).expand(2, 3)).isfinite()
+
+
+def test_complex_tensors_are_refused():
+    with pytest.raises(ShapeError, match="complex"):
+        wide(torch.zeros(2, 3, dtype=torch.complex64))

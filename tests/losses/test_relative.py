@@ -15,6 +15,7 @@ def test_relative_mse_is_one_for_zeros_at_any_scale_and_finite_for_a_silent_teac
     for scale in (1e-4, 1.0, 1e4):
         torch.testing.assert_close(relative_mse(torch.zeros_like(teacher), scale * teacher), torch.tensor(1.0))
     assert relative_mse(torch.zeros(4), torch.zeros(4)) == 0
+    assert relative_mse(torch.full((4,), 3.0), torch.zeros(4)) == 9  # nothing to be relative to
 
 
 def test_relative_mse_refuses_other_shapes():

@@ -3,6 +3,7 @@
 import jaxtyping
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 
@@ -33,3 +34,31 @@ def folder(tmp_path):
 def unchecked_shapes(monkeypatch):
     """Without the shape checks that tests add: they would turn up in a trace."""
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+def _dng(path, values, pattern, *, neutral=(0.5, 1.0, 0.625), orientation=1):
+    """A minimal DNG with its array written row by row in the letters R, G, B."""
+
+    def rationals(numbers):
+        return tuple(part for number in numbers for part in (round(number * 10000), 10000))
+
+    side = len(pattern)
+    colours = bytes("RGB".index(letter) for row in pattern for letter in row)
+    tags = [
+        (50706, "B", 4, (1, 4, 0, 0), True),  # DNG version
+        (50708, "s", 0, "Unit Test", True),
+        (33421, "H", 2, (side, side), True),
+        (33422, "B", side * side, colours, True),
+        (50714, "H", 1, (64,), True),  # black
+        (50717, "H", 1, (1023,), True),  # white
+        (50721, "2i", 9, rationals(np.eye(3).flatten()), True),
+        (50728, "2I", 3, rationals(neutral), True),
+        (274, "H", 1, (orientation,), True),
+    ]
+    tifffile.imwrite(path, values, photometric=32803, extratags=tags, metadata=None, software=False)
+    return path
+
+
+@pytest.fixture
+def dng():
+    return _dng

@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from compresskit.recipe.evaluation import Contender, Row, measure
 from compresskit.recipe.metric import Metric
@@ -60,9 +61,7 @@ def test_an_evaluations_units_and_directions_are_kept_with_its_rows(tmp_path):
         lower_is_better = "error"
 
         def __call__(self, model):
-            return {"error": 2.0}
-
-    import torch
+            return {"error": float(model.in_features)}
 
     contender = Contender("student", "alone", torch.nn.Linear(2, 2))
     for _ in range(2):  # measured, then read from the file

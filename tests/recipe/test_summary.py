@@ -76,6 +76,14 @@ def test_the_card_says_on_which_samples_the_teacher_adds_nothing(toy):
     assert "not on 1 of 3: cat." in _card(toy, ROWS, ["cat", "cup", "temple"])
 
 
+def test_the_card_counts_many_samples_and_does_not_list_them(toy):
+    alone = _row("student alone", "alone", *[30.0] * 40)
+    distilled = _row("student distilled", "distilled", *[31.0] * 20, *[30.0] * 15, *[29.0] * 5)
+    text = _card(toy, [alone, distilled])
+    assert "The teacher helps: +0.375 dB on average, better on 20 of 40 samples and worse on 5." in text
+    assert "better on 20 of 40, equal on 15." in text
+
+
 def test_the_card_says_when_the_teacher_adds_nothing_at_all(toy):
     rows = [*ROWS[:3], _row("student alone", "alone", 33.0, 33.0, 32.5), ROWS[4]]
     text = _card(toy, rows)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from compresskit.errors import RecipeError
+from compresskit.errors import RecipeError, ShapeError
 
 
 class ResidualNet(nn.Module):
@@ -33,6 +33,7 @@ class ResidualNet(nn.Module):
     ) -> None:
         super().__init__()
         _check(width=width, levels=levels, blocks=blocks, channels=channels, classes=classes)
+        self.channels = channels
         self.stem = _convolution(channels, width)
         self.levels = nn.Sequential()
         for level in range(levels):
@@ -42,7 +43,12 @@ class ResidualNet(nn.Module):
         self.classifier = nn.Linear(width * 2 ** (levels - 1), classes)
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
-        """Scores (logits) of each class."""
+        """Scores (logits) of each class.
+
+        Raises:
+            ShapeError: The images have another number of channels.
+        """
+        _check_images(images, self.channels)
         return self.classifier(self.levels(self.stem(images)).mean((2, 3)))
 
 
@@ -62,13 +68,19 @@ class PlainNet(nn.Module):
     def __init__(self, width: int = 4, *, levels: int = 3, channels: int = 1, classes: int = 10) -> None:
         super().__init__()
         _check(width=width, levels=levels, channels=channels, classes=classes)
+        self.channels = channels
         self.levels = nn.Sequential(_convolution(channels, width))
         for level in range(1, levels):
             self.levels.append(_convolution(width * 2 ** (level - 1), width * 2**level, stride=2))
         self.classifier = nn.Linear(width * 2 ** (levels - 1), classes)
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
-        """Scores (logits) of each class."""
+        """Scores (logits) of each class.
+
+        Raises:
+            ShapeError: The images have another number of channels.
+        """
+        _check_images(images, self.channels)
         return self.classifier(self.levels(images).mean((2, 3)))
 
 
@@ -91,6 +103,11 @@ class ResidualBlock(nn.Module):
 def _convolution(before: int, after: int, *, stride: int = 1) -> nn.Sequential:
     convolution = nn.Conv2d(before, after, 3, stride, padding=1, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(after), nn.ReLU())
+
+
+def _check_images(images: Tensor, channels: int) -> None:
+    if images.shape[1] != channels:
+        raise ShapeError(f"this network is for images of {channels} channels, got a batch of {tuple(images.shape)}")
 
 
 def _check(**counts: int) -> None:

@@ -63,16 +63,21 @@ class PyNETQxQ(nn.Module):
         """
         check_packed(packed, network="PyNETQxQ", multiple=self.cfa.block, smallest=SMALLEST)
         start = None if self.skip is None else Start.of(self.skip, packed, self.cfa)
-        d1 = self.conv_l1_d1(packed if start is None else start.planes())
-        d4 = torch.cat([self.conv_l1_d3(d1), d1], dim=1)
-        d6 = self.conv_l1_d6(self.conv_l1_d5(d4))
-        d7 = self.conv_l1_d7(d6) + d6
-        d8 = self.conv_l1_d8(d7) + d7
-        d9 = self.conv_l1_d9(d8) + d8
-        d11 = torch.cat([self.conv_l1_d10(d9), d1], dim=1)
-        d13 = torch.cat([self.conv_l1_d12(d11), d1], dim=1)
-        t0 = self.conv_t0(self.conv_l1_d14(d13))
+        # nothing is kept in a name that the last layer, whose features are the largest, does not need
+        features = self.conv_t0(self._level_1(self.conv_l1_d1(packed if start is None else start.planes())))
+        mosaic = self.cfa.unpack(packed) if start is None else start.relative_mosaic()
+        features = torch.cat([features, mosaic], dim=1)
         if start is None:
-            return self.conv_l0_d1(torch.cat([t0, self.cfa.unpack(packed)], dim=1))
-        proposal = self.conv_l0_d1(torch.cat([t0, start.relative_mosaic()], dim=1), unit=start.unit)
-        return start.complete(proposal)
+            return self.conv_l0_d1(features)
+        return start.complete(self.conv_l0_d1(features, unit=start.unit))
+
+    def _level_1(self, d1: Tensor) -> Tensor:
+        """Blocks d3 to d14. A map is let go once the next is made; kept, they would be most of the memory."""
+        features = torch.cat([self.conv_l1_d3(d1), d1], dim=1)
+        features = self.conv_l1_d5(features)
+        features = self.conv_l1_d6(features)
+        for block in (self.conv_l1_d7, self.conv_l1_d8, self.conv_l1_d9):
+            features = block(features) + features
+        features = torch.cat([self.conv_l1_d10(features), d1], dim=1)
+        features = torch.cat([self.conv_l1_d12(features), d1], dim=1)
+        return self.conv_l1_d14(features)

@@ -41,6 +41,9 @@ class PyNET(nn.Module):
             makes the network as it was released.
     """
 
+    exact_in_tiles = False
+    """Up-sampling aligns the corners of whole maps: where it samples depends on the frame's size."""
+
     def __init__(
         self,
         width: int = 32,

@@ -16,6 +16,7 @@ from zoo.raw.evaluation import DemosaicEvaluation as DemosaicEvaluation
 from zoo.raw.lmmse import LMMSEPhase as LMMSEPhase
 from zoo.raw.losses import mse_inside as mse_inside
 from zoo.raw.menon import Menon as Menon
+from zoo.raw.mosaic_input import FromMosaic as FromMosaic
 from zoo.raw.photographs import Photographs as Photographs
 from zoo.raw.remosaic import Remosaic as Remosaic
 from zoo.raw.sensor import Sensor as Sensor

@@ -99,6 +99,18 @@ class CFA:
             )
         return self.period // 2
 
+    @property
+    def name(self) -> str:
+        """As `of` reads it, `qxq-grbg`; the tile itself for an array without a name."""
+        names = [name for name, block in BLOCKS.items() if 2 * block == self.period]
+        return f"{names[0]}-{self.phase}" if names and self.phase else " / ".join(self.tile)
+
+    def rolled(self, rows: int, columns: int) -> "CFA":
+        """The same array, begun so many pixels earlier: what was its first pixel is now at (rows, columns)."""
+        moved = self.tile[-rows % self.period :] + self.tile[: -rows % self.period]
+        start = -columns % self.period
+        return CFA([row[start:] + row[:start] for row in moved])
+
     def mosaic(self, rgb: Shaped[Tensor, "n c h w"]) -> Shaped[Tensor, "n 1 h w"]:
         """What the sensor sees of a picture: of every pixel the one colour that its filter lets through.
 
@@ -222,8 +234,7 @@ class CFA:
         return hash(self.tile)
 
     def __repr__(self) -> str:
-        names = [name for name, block in BLOCKS.items() if 2 * block == self.period]
-        return f"CFA({names[0]}-{self.phase})" if names and self.phase else f"CFA({' / '.join(self.tile)})"
+        return f"CFA({self.name})"
 
 
 def _blocks(phase: str, block: int) -> tuple[str, ...]:

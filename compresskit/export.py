@@ -1,0 +1,187 @@
+"""A model as a file that other runtimes read, compared with PyTorch before it counts."""
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+from compresskit.errors import ExportError, RecipeError
+
+Format = Literal["onnx", "pt2"]
+Inputs = tuple[Tensor, ...]
+
+TOLERANCE, TOLERANCE_HALF = 1e-4, 2e-2
+"""Largest difference that passes, as a share of the largest value of the answer, or of 1 if that is more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A file, and how close what it computes is to PyTorch's float32."""
+
+    path: Path
+    format: Format
+    half: bool
+    shapes: Sequence[Sequence[int]]
+    """Of the inputs that were compared."""
+    difference: float
+    """Largest, over all samples and values; as a share of the largest value, or of 1 if that is more."""
+    tolerance: float
+
+    def __str__(self) -> str:
+        sizes = ", ".join(dict.fromkeys("x".join(map(str, shape)) for shape in self.shapes))
+        return (
+            f"{self.path}  {self.format}, {'float16' if self.half else 'float32'}; largest difference from PyTorch "
+            f"{self.difference:.1e} (at most {self.tolerance:.0e}) on {len(self.shapes)} samples of {sizes}"
+        )
+
+
+def export(
+    model: nn.Module,
+    samples: Sequence[Inputs],
+    path: str | Path,
+    *,
+    format: Format,  # noqa: A002  (the word that everyone uses)
+    dynamic: bool = False,
+    half: bool = False,
+    sliced_reflection: bool = False,
+    tolerance: float | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> Exported:
+    """Write a model as ONNX or as PyTorch's `.pt2`, run the file on samples, and keep it only if it agrees.
+
+    Args:
+        model: On the CPU; it is left as it is. The file holds its eval mode.
+        samples: Positional inputs, real ones: the first is traced, all are compared.
+        path: The file to write.
+        format: `onnx` is compared through ONNX Runtime, `pt2` through `torch.export.load`.
+        dynamic: Whether sizes (axes from the third on) may differ from those traced; samples must have two sizes.
+        half: Write float16, inputs and outputs too. It is compared with the model in float32.
+        sliced_reflection: Write reflection padding as slices and concatenations, which compute the same: some runtimes
+            run no other kind of padding than constant.
+        tolerance: Largest difference that passes, as a share of the largest value of an answer, or of 1 if that is
+            more. None: 1e-4, in half precision 2e-2.
+        metadata: Texts that are kept in the file, by name.
+
+    Raises:
+        RecipeError: ONNX is asked for and its packages are missing, or `samples` cannot show what is asked for.
+        ExportError: The model cannot be traced, or the file's answers differ too much; there is no file then.
+    """
+    path = Path(path)
+    shapes = [[*sample[0].shape] for sample in samples]
+    if dynamic and len({tuple(shape[2:]) for shape in shapes}) < 2:
+        raise RecipeError(f"sizes that may change are compared on two: all samples are {shapes[0]}")
+    if not dynamic and len({tuple(shape) for shape in shapes}) > 1:
+        raise RecipeError(f"sizes are fixed, and the samples' differ: {shapes}")
+    tolerance = tolerance or (TOLERANCE_HALF if half else TOLERANCE)
+    model = copy.deepcopy(model).eval()
+    with torch.no_grad():
+        expected = [tree_leaves(model(*sample)) for sample in samples]
+        used = [tuple(_half(tensor) if half else tensor for tensor in sample) for sample in samples]
+        program = _traced(model.half() if half else model, used[0], dynamic=dynamic, sliced=sliced_reflection)
+        part = path.with_name(f"{path.stem}.part.{format}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save = _save_onnx if format == "onnx" else _save_pt2
+            save(program, used[0], part, dict(metadata or {}))
+            difference = max(_difference(*pair) for pair in zip(_answers(part, format, used), expected, strict=True))
+            if not difference <= tolerance:
+                raise ExportError(
+                    f"{path} is not written: it would differ from PyTorch by {difference:.1e}, more than "
+                    f"{tolerance:.0e}; export it otherwise, or allow more with --tolerance"
+                )
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    return Exported(path, format, half, shapes, difference, tolerance)
+
+
+class _SlicedReflection(TorchFunctionMode):
+    """Inside, reflection padding of height and width is made of slices and concatenations."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if function is F.pad and "reflect" in (kwargs.get("mode"), *args[2:3]):
+            return reflected(args[0], args[1] if len(args) > 1 else kwargs["pad"])
+        return function(*args, **kwargs)
+
+
+def reflected(tensor: Tensor, pad: Sequence[int]) -> Tensor:
+    """What `F.pad` makes in the mode `reflect`, of slices one element thick; `pad` has pairs from the last axis on."""
+    for axis, (before, after) in zip((-1, -2, -3), zip(pad[::2], pad[1::2], strict=True), strict=False):
+        side = tensor.shape[axis]
+        start = [tensor.narrow(axis, place, 1) for place in range(before, 0, -1)]
+        end = [tensor.narrow(axis, side - 1 - place, 1) for place in range(1, after + 1)]
+        tensor = torch.cat([*start, tensor, *end], axis) if start or end else tensor
+    return tensor
+
+
+def _traced(model: nn.Module, sample: Inputs, *, dynamic: bool, sliced: bool) -> torch.export.ExportedProgram:
+    sizes = None
+    if dynamic:
+        sizes = tuple(dict.fromkeys(range(2, tensor.ndim), torch.export.Dim.AUTO) for tensor in sample)
+    mode: AbstractContextManager[Any] = _SlicedReflection() if sliced else nullcontext()
+    try:
+        with mode:
+            return torch.export.export(model, sample, dynamic_shapes=sizes)
+    except Exception as error:  # whatever the model's own code runs into without values
+        raise ExportError(f"{type(model).__name__} cannot be traced: {str(error).strip().splitlines()[0]}") from error
+
+
+def _answers(path: Path, format: Format, samples: Sequence[Inputs]) -> list[list[Tensor]]:  # noqa: A002  (as above)
+    """What the file computes of the samples."""
+    try:
+        return _run_onnx(path, samples) if format == "onnx" else _run_pt2(path, samples)
+    except Exception as error:  # what ONNX Runtime and a traced program raise has no class in common
+        raise ExportError(f"the file cannot be run on the samples: {str(error).strip().splitlines()[0]}") from error
+
+
+def _save_pt2(program: Any, _: Inputs, path: Path, metadata: dict[str, str]) -> None:
+    torch.export.save(program, path, extra_files={"compresskit.json": json.dumps(metadata)})
+
+
+def _run_pt2(path: Path, samples: Sequence[Inputs]) -> list[list[Tensor]]:
+    module = torch.export.load(path).module()
+    return [tree_leaves(module(*sample)) for sample in samples]
+
+
+def _save_onnx(program: Any, sample: Inputs, path: Path, metadata: dict[str, str]) -> None:
+    try:
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise RecipeError(f"ONNX needs {error.name}: pip install 'compresskit[onnx]'") from None
+    written: Any = torch.onnx.export(program, sample, dynamo=True, verbose=False)
+    written.model.metadata_props.update(metadata)
+    written.save(path)
+
+
+def _run_onnx(path: Path, samples: Sequence[Inputs]) -> list[list[Tensor]]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors; it warns of what its own optimisation could not do
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_inputs()]
+    fed = [{name: tensor.numpy() for name, tensor in zip(names, sample, strict=True)} for sample in samples]
+    return [[torch.from_numpy(answer) for answer in session.run(None, values)] for values in fed]
+
+
+def _difference(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    """NaN where either has one, so that it passes no tolerance."""
+    pairs = list(zip(found, expected, strict=True))
+    return max(
+        float((one.double() - other.double()).abs().max() / max(1.0, float(other.abs().max()))) for one, other in pairs
+    )
+
+
+def _half(tensor: Tensor) -> Tensor:
+    return tensor.half() if tensor.is_floating_point() else tensor

@@ -1,0 +1,136 @@
+"""Perceptual distance: two images as VGG-16 sees them, with weights from a local file."""
+
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from compresskit.errors import CheckpointError, RecipeError, ShapeError, close_names
+from compresskit.losses.compared import pictures
+
+_BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+"""Channels of VGG-16's convolutions; a 2 x 2 max pooling lies between two blocks."""
+_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of the pictures that torchvision's weights were trained on."""
+
+
+class Perceptual(nn.Module):
+    """Mean squared difference between VGG-16 features of two images, averaged over layers.
+
+    The network is fixed: it has no parameters, its weights are in no checkpoint, and both images see the same. Nothing
+    is ever downloaded.
+
+    Args:
+        weights: A .pth or .safetensors file of torchvision's VGG-16, such as `vgg16-397923af.pth`; of its keys,
+            `features.0.weight` and so on are used.
+        layers: Names such as "relu3_3", block and convolution from 1: where features are compared. The default is
+            the paper's for style transfer.
+
+    Raises:
+        RecipeError: A layer is unknown; the nearest is named.
+        CheckpointError: There is no such file, or it holds no VGG-16.
+
+    Reference:
+        Johnson, Alahi & Fei-Fei, *Perceptual Losses for Real-Time Style Transfer and Super-Resolution*, ECCV 2016,
+        section 3.2. https://arxiv.org/abs/1603.08155
+    """
+
+    def __init__(self, *, weights: str | Path, layers: str | Sequence[str] = ("relu3_3",)) -> None:
+        super().__init__()
+        self.layers = (layers,) if isinstance(layers, str) else tuple(layers)
+        names = list(_convolutions())
+        if unknown := [layer for layer in self.layers if layer not in names]:
+            raise RecipeError(f"perceptual: VGG-16 has no layer {unknown[0]!r}{close_names(str(unknown[0]), names)}")
+        if not self.layers:
+            raise RecipeError(f"perceptual: layers names none{close_names('', names)}")
+        self._used = names[: 1 + max(map(names.index, self.layers))]
+        state = _read(Path(weights))
+        for name in self._used:
+            for part, tensor in zip(("weight", "bias"), _parameters(name, state, weights), strict=True):
+                self.register_buffer(f"{name}_{part}", tensor.float(), persistent=False)
+        for name, values in (("mean", _MEAN), ("deviation", _DEVIATION)):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+
+    def forward(self, student: Float[Tensor, "*s"], target: Float[Tensor, "*t"]) -> Float[Tensor, ""]:
+        """The mean over layers.
+
+        Args:
+            student: RGB images from 0 to 1, (n, 3, h, w).
+            target: The same shape.
+
+        Raises:
+            ShapeError: The shapes differ, or these are no RGB images, or too small ones for the layers.
+        """
+        poolings = sum(_is_pooled_before(name) for name in self._used)
+        student, target = pictures(student, target, loss="perceptual", least=2**poolings)
+        if student.shape[1] != 3:
+            raise ShapeError(f"perceptual: it needs RGB images (n, 3, h, w), got {tuple(student.shape)}")
+        with torch.autocast(student.device.type, enabled=False):
+            sides = zip(self._features(student), self._features(target), strict=True)
+            return torch.stack([F.mse_loss(one, other) for one, other in sides]).mean()
+
+    def _features(self, images: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
+        features, found = (images - self._kept("mean", images)) / self._kept("deviation", images), []
+        for name in self._used:
+            if _is_pooled_before(name):
+                features = F.max_pool2d(features, 2)
+            weight, bias = (self._kept(f"{name}_{part}", images) for part in ("weight", "bias"))
+            features = F.conv2d(features, weight, bias, padding=1).relu()
+            if name in self.layers:
+                found.append(features)
+        return found
+
+    def _kept(self, name: str, images: Tensor) -> Tensor:
+        return self.get_buffer(name).to(images.dtype)
+
+
+def _is_pooled_before(name: str) -> bool:
+    return name.endswith("_1") and name != "relu1_1"
+
+
+def _convolutions() -> dict[str, tuple[int, tuple[int, ...]]]:
+    """By the name of the ReLU after it: each convolution's number among torchvision's `features`, and its shape."""
+    found, number, channels = {}, 0, 3
+    for block, widths in enumerate(_BLOCKS, start=1):
+        for place, width in enumerate(widths, start=1):
+            found[f"relu{block}_{place}"] = (number, (width, channels, 3, 3))
+            number, channels = number + 2, width
+        number += 1
+    return found
+
+
+def _parameters(name: str, state: Mapping[str, Any], path: str | Path) -> tuple[Tensor, Tensor]:
+    number, shape = _convolutions()[name]
+    weight, bias = (state.get(f"features.{number}.{part}") for part in ("weight", "bias"))
+    if not isinstance(weight, Tensor) or not isinstance(bias, Tensor) or weight.shape != shape:
+        found = tuple(weight.shape) if isinstance(weight, Tensor) else "nothing"
+        raise CheckpointError(
+            f"perceptual: {path} is not torchvision's VGG-16: 'features.{number}.weight' should be {shape}, got {found}"
+        )
+    return weight, bias
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        raise CheckpointError(
+            f"perceptual: no file {str(path)!r}; it needs torchvision's VGG-16 weights in a local .pth or .safetensors "
+            "file, because nothing is downloaded"
+        )
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"perceptual: {path} is damaged, or holds more than tensors: {reason}") from error
+    if not isinstance(state, Mapping):
+        raise CheckpointError(f"perceptual: {path} is not torchvision's VGG-16: it holds {type(state).__name__}")
+    return state

@@ -1,0 +1,120 @@
+"""Multiply-accumulates of one operation: torch's own formulas, and those that it lacks.
+
+torch keeps formulas for what its FLOP counter knows. Fused recurrent layers, attention on the CPU and products with
+vectors are missing there, and would be counted as nothing.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from torch import Tensor
+from torch.utils.flop_counter import flop_registry
+
+CONVENTION = (
+    "1 MAC = 1 multiply + 1 add; FLOPs = 2 x MACs + element-wise FLOPs (listed apart); "
+    "bias, norm and activation are not MACs; the batch is included; causal masks are not discounted"
+)
+
+
+def has_formula(operation: Any) -> bool:
+    """Whether `macs` knows an operation."""
+    return operation_name(operation) in _OWN or _packet(operation) in flop_registry
+
+
+def macs(operation: Any, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> int | None:
+    """Multiply-accumulates of one call; None without a formula, or where the formula does not take this call.
+
+    Args:
+        operation: What torch dispatched.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+        output: What it returned.
+    """
+    own, registered = _OWN.get(operation_name(operation)), flop_registry.get(_packet(operation))
+    try:
+        if own is not None:
+            return own(*args, **kwargs)
+        if registered is not None:
+            return int(registered(*args, **kwargs, out_val=output)) // 2
+    except (TypeError, ValueError, AssertionError, AttributeError):  # nested tensors, new arguments: say so, not crash
+        return None
+    return None
+
+
+@cache
+def operation_name(operation: Any) -> str:
+    """`aten.add_.Tensor` is `add`; another library's keeps its own name: `quantized.linear`."""
+    library, _, name = str(_packet(operation)).rpartition(".")
+    if library != "aten":
+        return f"{library}.{name}".lstrip(".")
+    return name if name.startswith("__") else name.rstrip("_")
+
+
+def in_registry(name: str) -> bool:
+    """Whether torch's own counter knows the operation of this name."""
+    return any(operation_name(packet) == name for packet in flop_registry)
+
+
+def _packet(operation: Any) -> Any:
+    return getattr(operation, "overloadpacket", operation)
+
+
+def _mv(matrix: Tensor, _vector: Tensor) -> int:
+    return matrix.numel()
+
+
+def _addmv(_bias: Tensor, matrix: Tensor, _vector: Tensor, **_: Any) -> int:
+    return matrix.numel()
+
+
+def _dot(one: Tensor, _other: Tensor) -> int:
+    return one.numel()
+
+
+def _mm(left: Tensor, right: Tensor, *_args: Any, **_: Any) -> int:
+    return left.numel() * right.shape[-1]
+
+
+def _addmm(_bias: Tensor, left: Tensor, right: Tensor, *_args: Any, **_: Any) -> int:
+    return left.numel() * right.shape[-1]
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, *_args: Any, **_: Any) -> int:
+    """Queries with keys, then the weights with values. Heads of keys that serve several queries' count each time."""
+    *heads, queries, width = query.shape
+    scores = queries * key.shape[-2]
+    for size in heads:
+        scores *= size
+    return scores * (width + value.shape[-1])
+
+
+def _mkldnn_rnn(input: Tensor, input_weight: Tensor, hidden_weight: Tensor, *_args: Any, **_: Any) -> int:  # noqa: A002
+    """One direction of one layer: every step multiplies by both matrices."""
+    return _steps(input) * (input_weight.numel() + hidden_weight.numel())
+
+
+def _fused_rnn(input: Tensor, weight: Sequence[Tensor], *_args: Any, **_: Any) -> int:  # noqa: A002
+    """All layers and directions: every step multiplies by every matrix once; biases are no matrices."""
+    return _steps(input) * sum(part.numel() for part in weight if part.ndim > 1)
+
+
+def _steps(sequence: Tensor) -> int:
+    """Time steps of all samples: (time, batch, features), or (steps, features) where sequences are packed."""
+    return sequence.shape[:-1].numel()
+
+
+_OWN: dict[str, Callable[..., int]] = {
+    "mv": _mv,
+    "addmv": _addmv,
+    "dot": _dot,
+    "vdot": _dot,
+    "addbmm": _addmm,
+    "_addmm_activation": _addmm,
+    "_int_mm": _mm,
+    "_scaled_dot_product_flash_attention_for_cpu": _attention,
+    "_scaled_dot_product_fused_attention_overrideable": _attention,
+    "mkldnn_rnn_layer": _mkldnn_rnn,
+    "_cudnn_rnn": _fused_rnn,
+    "miopen_rnn": _fused_rnn,
+}

@@ -1,0 +1,135 @@
+"""Files for other runtimes: they are whole, right, or not there."""
+
+import json
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from compresskit.errors import ExportError, RecipeError
+from compresskit.export import export, reflected
+
+
+class Small(nn.Module):
+    """What makes image networks hard to export: reflection, norm, up-sampling, two outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(2, 6, 3, padding=1, padding_mode="reflect")
+        self.norm = nn.InstanceNorm2d(6, affine=True)
+        self.last = nn.Conv2d(6, 4, 5, padding=2, padding_mode="reflect")
+
+    def forward(self, image):
+        features = F.leaky_relu(self.norm(self.first(image)), 0.2)
+        return F.pixel_shuffle(self.last(features), 2), features.mean()
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return Small().train()
+
+
+def images(*sizes):
+    return [(torch.rand(1, 2, height, width),) for height, width in sizes]
+
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+
+@pytest.mark.parametrize("kind", ["pt2", "onnx"])
+@pytest.mark.parametrize("half", [False, True])
+def test_a_file_answers_as_the_model_does(model, tmp_path, kind, half):
+    path = tmp_path / "new" / f"small.{kind}"
+    exported = export(model, images((8, 12), (8, 12)), path, format=kind, half=half)
+    assert path.exists()
+    assert list(path.parent.iterdir()) == [path]
+    assert exported.difference <= (2e-2 if half else 1e-5)
+    assert "on 2 samples of 1x2x8x12" in str(exported)
+    assert model.training
+    assert model.first.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", ["pt2", "onnx"])
+def test_sizes_may_change_and_reflection_be_sliced(model, tmp_path, kind):
+    path = tmp_path / f"small.{kind}"
+    samples = images((8, 12), (20, 6))
+    export(model, samples, path, format=kind, dynamic=True, sliced_reflection=True, metadata={"array": "qxq"})
+    other = torch.rand(1, 2, 9, 31)
+    expected, _ = model.eval()(other)
+    if kind == "pt2":
+        program = torch.export.load(path, extra_files=(kept := {"compresskit.json": ""}))
+        assert json.loads(kept["compresskit.json"]) == {"array": "qxq"}
+        assert not any("pad" in str(node.target) for node in program.graph.nodes)
+        found = program.module()(other)[0]
+    else:
+        import onnx
+        import onnxruntime
+
+        written = onnx.load(path)
+        assert {"Slice", "Concat"} <= {node.op_type for node in written.graph.node}
+        assert "Pad" not in {node.op_type for node in written.graph.node}
+        assert {entry.key: entry.value for entry in written.metadata_props}["array"] == "qxq"
+        session = onnxruntime.InferenceSession(path)
+        assert session.get_inputs()[0].name == "image"
+        found = torch.from_numpy(session.run(None, {"image": other.numpy()})[0])
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("shape", "pad"), [((1, 2, 5, 4), (2, 1, 3, 0)), ((2, 5, 4), (1, 3)), ((1, 2, 5, 4), (0, 0, 2, 2))]
+)
+def test_reflection_of_slices_is_reflection(shape, pad):
+    tensor = torch.rand(shape)
+    assert torch.equal(reflected(tensor, pad), F.pad(tensor, pad, mode="reflect"))
+
+
+class Forgetful(nn.Module):
+    """Answers with what it saw first: the trap of tracing."""
+
+    def forward(self, image):
+        return image + torch.tensor(image.detach().sum().item() if not torch.compiler.is_compiling() else 0.0)
+
+
+@pytest.mark.parametrize("kind", ["pt2", "onnx"])
+def test_a_file_that_answers_otherwise_is_an_error_and_not_left(tmp_path, kind):
+    with pytest.raises(ExportError, match=r"is not written: it would differ from PyTorch by .*, more than 1e-04"):
+        export(Forgetful(), images((4, 4)), tmp_path / "a.x", format=kind)
+    assert list(tmp_path.iterdir()) == []
+
+
+class Dependent(nn.Module):
+    def forward(self, image):
+        return image if image.sum() > 0 else -image
+
+
+def test_a_model_that_cannot_be_traced_says_so(tmp_path):
+    with pytest.raises(ExportError, match="Dependent cannot be traced"):
+        export(Dependent(), images((4, 4)), tmp_path / "a.pt2", format="pt2")
+
+
+class OneSize(nn.Module):
+    def forward(self, image):
+        return image.reshape(1, 2, 4, 4)
+
+
+def test_sizes_that_cannot_change_are_an_error(tmp_path):
+    two = [(torch.rand(1, 2, 4, 4),), (torch.rand(1, 2, 2, 8),)]
+    with pytest.raises(ExportError, match=r"cannot be (traced|run on the samples)"):
+        export(OneSize(), two, tmp_path / "a.pt2", format="pt2", dynamic=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_samples_must_show_what_is_asked_for(model, tmp_path):
+    with pytest.raises(RecipeError, match=r"compared on two: all samples are \[1, 2, 8, 8\]"):
+        export(model, images((8, 8)), tmp_path / "a.pt2", format="pt2", dynamic=True)
+    with pytest.raises(RecipeError, match="sizes are fixed, and the samples' differ"):
+        export(model, images((8, 8), (8, 9)), tmp_path / "a.pt2", format="pt2")
+
+
+def test_without_its_packages_onnx_says_what_to_install(model, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(RecipeError, match=r"ONNX needs onnxruntime: pip install 'compresskit\[onnx\]'"):
+        export(model, images((8, 8)), tmp_path / "a.onnx", format="onnx")

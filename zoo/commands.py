@@ -1,0 +1,157 @@
+"""The zoo's commands of `compresskit`: arguments only; the work is imported when one of them starts.
+
+`compresskit` finds them by the entry point group `compresskit.commands`.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from compresskit.errors import RecipeError, close_names
+
+if TYPE_CHECKING:
+    from zoo.raw.command import Method
+    from zoo.raw.encoding import Domain
+    from zoo.raw.frame import Gains
+    from zoo.raw.packed import Layout, Packing
+
+
+def demosaic(
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="IMAGE...",
+            help="Mosaics: 16-bit PNG or TIFF, .npy, .raw or .bin with --packing, DNG, camera files.",
+        ),
+    ],
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where pictures go, as NAME_METHOD.png.")],
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FILE|RUN", help="A run's folder, a file of weights, or a released one.")
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option(help="student, teacher (with --weights), or lmmse, nc, … which need none.")
+    ] = None,
+    cfa: Annotated[
+        str | None, typer.Option(metavar="NAME-PHASE", help="The array and its phase, such as qxq-grbg or quad-rggb.")
+    ] = None,
+    mosaic: Annotated[
+        bool, typer.Option("--mosaic", help="The images are colour photographs; simulate a sensor that sees them.")
+    ] = False,
+    packing: Annotated[
+        Literal["raw10", "raw12", "raw16"] | None, typer.Option(help="How .raw and .bin files are packed.")
+    ] = None,
+    size: Annotated[str | None, typer.Option(metavar="WxH", help="Of .raw and .bin files, in pixels.")] = None,
+    stride: Annotated[int | None, typer.Option(help="Of .raw and .bin files: bytes from row to row.")] = None,
+    black: Annotated[float | None, typer.Option(help="The number that means no light.")] = None,
+    white: Annotated[float | None, typer.Option(help="The number where a pixel is full.")] = None,
+    white_balance: Annotated[
+        str | None, typer.Option(metavar="R,G,B|none", help="Gains; the file's own where it states some.")
+    ] = None,
+    encoded: Annotated[
+        bool, typer.Option("--encoded", help="The mosaics' values are display-encoded (sRGB) already.")
+    ] = False,
+    defects: Annotated[Path | None, typer.Option(metavar="MAP", help="An image that is not zero at defects.")] = None,
+    domain: Annotated[
+        Literal["linear", "display"] | None, typer.Option(help="What the method works in, if not what it was made for.")
+    ] = None,
+    to: Annotated[
+        Literal["png", "tiff", "npy"], typer.Option("--to", help="The format; npy has 32-bit floats.")
+    ] = "png",
+    bits: Annotated[int, typer.Option(help="Of PNG and TIFF: 8 or 16.")] = 8,
+    linear: Annotated[bool, typer.Option("--linear", help="Write linear values, not display-encoded ones.")] = False,
+    bayer: Annotated[
+        str | None, typer.Option(metavar="PHASE", help="Write a 16-bit Bayer mosaic of this phase, no picture.")
+    ] = None,
+    memory: Annotated[float, typer.Option(metavar="GIB", help="For the work, beside a frame and its picture.")] = 2.0,
+    device: Annotated[str, typer.Option(help="'cpu', 'cuda', …")] = "cpu",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that are there already.")] = False,
+) -> None:
+    """Make pictures of raw frames of any size, by a network or a conventional method.
+
+    Examples:
+      compresskit demosaic frame.dng -o pictures --weights runs/pynet_qxq
+
+      compresskit demosaic frame.png -o pictures --method lmmse --cfa qxq-grbg --black 64 --white 1023
+
+      compresskit demosaic photograph.png -o pictures --mosaic --method nc --cfa quad-rggb
+    """
+    from zoo.raw import command
+    from zoo.raw.allocation import give_back_at_once
+    from zoo.raw.cfa import CFA
+    from zoo.raw.inputs import Input
+
+    give_back_at_once()
+    given = Input(
+        cfa=None if cfa is None else CFA.of(cfa),
+        photographs=mosaic,
+        layout=_layout(packing, size, stride),
+        black=black,
+        white=white,
+        gains=_gains(white_balance),
+        encoded=encoded,
+        defects=defects,
+    )
+    output = command.Output(
+        folder=out,
+        format=to,
+        bits=16 if bayer is not None else _bits(bits),
+        linear=linear,
+        bayer=None if bayer is None else CFA.named("bayer", bayer),
+        overwrite=overwrite,
+    )
+    chosen = _method(method, weights, domain, device)
+    for line in command.demosaic(images, chosen, given, output, memory=memory):
+        typer.echo(line)
+
+
+def _method(name: str | None, weights: Path | None, domain: "Domain | None", device: str) -> "Method":
+    from zoo.raw import command
+    from zoo.raw.methods import METHODS
+
+    networks = ("student", "teacher")
+    known = (*networks, *METHODS)
+    name = name or ("student" if weights is not None else None)
+    if name is None:
+        raise RecipeError(f"--method or --weights is needed: which way to demosaic? {', '.join(known)}")
+    if name not in known:
+        raise RecipeError(f"--method: there is no {name!r}{close_names(name, known)}")
+    if name not in networks:
+        return command.conventional(name, weights, domain, device)
+    if weights is None:
+        raise RecipeError(f"--method {name} needs --weights: a run's folder, or a file of weights")
+    return command.trained(name, weights, domain, device)
+
+
+def _layout(packing: "Packing | None", size: str | None, stride: int | None) -> "Layout | None":
+    from zoo.raw.packed import Layout
+
+    if packing is None and size is None and stride is None:
+        return None
+    if packing is None or size is None:
+        raise RecipeError("binary mosaics need both --packing and --size, such as --packing raw10 --size 4000x3000")
+    width, _, height = size.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise RecipeError(f"--size is width x height in pixels, such as 4000x3000, got {size!r}")
+    return Layout(packing, int(width), int(height), stride)
+
+
+def _gains(text: str | None) -> "Gains | None":
+    if text is None:
+        return None
+    if text == "none":
+        return (1.0, 1.0, 1.0)
+    try:
+        red, green, blue = (float(part) for part in text.split(","))
+    except ValueError:
+        raise RecipeError(f"--white-balance is three gains, such as 2.0,1,1.6, or none; got {text!r}") from None
+    if not all(0 < gain < float("inf") for gain in (red, green, blue)):
+        raise RecipeError(f"--white-balance: gains are above 0, got {text!r}")
+    return (red, green, blue)
+
+
+def _bits(bits: int) -> int:
+    if bits not in (8, 16):
+        raise RecipeError(f"--bits is 8 or 16, got {bits}")
+    return bits
