@@ -6,6 +6,7 @@ workers and continues anywhere by its position alone: `endless(loader, position,
 
 import math
 import random
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -126,7 +127,8 @@ class SampleLoader:
 
     def batches(self, position: int) -> Iterator["Batch"]:
         """All batches from number `position` on, epoch after epoch, without end."""
-        batches = iter(self._load(self._samples(position)))
+        asked: deque[list[SampleId]] = deque()  # workers are ahead of what is yielded
+        batches = iter(self._load(_noted(self._samples(position), asked)))
         number = position
         while True:
             try:
@@ -134,7 +136,7 @@ class SampleLoader:
             except CompressKitError as error:  # a worker wraps it in a traceback, of which the last line is ours
                 raise type(error)(str(error).rpartition(f"{type(error).__name__}: ")[2].strip()) from None
             epoch, place = divmod(number, len(self))
-            yield Batch(value, epoch=epoch, last=place == len(self) - 1)
+            yield Batch(value, epoch, last=place == len(self) - 1, samples=tuple(asked.popleft()))
             number += 1
 
     def _samples(self, position: int) -> Iterator[list[SampleId]]:
@@ -159,6 +161,12 @@ class SampleLoader:
         )
 
 
+def _noted(samples: Iterable[list[SampleId]], notes: deque[list[SampleId]]) -> Iterator[list[SampleId]]:
+    for batch in samples:
+        notes.append(batch)
+        yield batch
+
+
 @dataclass(frozen=True, slots=True)
 class _Once:
     """What DataLoader accepts as a batch sampler: something to iterate, here without end and without a length."""
@@ -177,6 +185,8 @@ class Batch:
     epoch: int
     last: bool
     """Whether the epoch ends with this batch."""
+    samples: tuple[SampleId, ...] = ()
+    """Which samples these are, where the loader tells."""
 
 
 def endless(loader: Iterable[Any], position: int, seed: int) -> Iterator[Batch]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from compresskit import cli
+from compresskit.commands import terminal
 from compresskit.errors import TrainingError
 
 RECIPE = """\
@@ -230,4 +231,4 @@ def test_a_gpu_is_not_wasted_on_the_quick_preset(capsys, monkeypatch):
 
 
 def test_recipes_complete_on_the_tab_key():
-    assert "tiny.yaml" in cli._recipe_names("ti")
+    assert "tiny.yaml" in terminal.recipe_names("ti")

@@ -11,6 +11,8 @@ from zoo.raw.photographs import BUNDLED
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.py"))
+INCLUDED = re.compile(r'--8<-- "(.+)"\n|--8<--\n(.+)\n--8<--\n')  # the documentation's two ways to show a file
 
 
 def _blocks(page, language):
@@ -26,14 +28,23 @@ def test_python_examples_run_one_after_the_other(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "example"}
     for number, code in enumerate(_blocks(page, "python"), start=1):
-        exec(compile(code, f"{page.name}, example {number}", "exec"), names)
+        if not INCLUDED.fullmatch(code):
+            exec(compile(code, f"{page.name}, example {number}", "exec"), names)
+
+
+def test_python_files_that_are_shown_are_the_examples_that_the_integration_tests_run():
+    blocks = [code for page in PAGES for code in _blocks(page, "python")]
+    shown = [ROOT / (included[1] or included[2]) for included in map(INCLUDED.fullmatch, blocks) if included]
+    tests = (ROOT / "tests" / "integrations" / "test_frameworks.py").read_text(encoding="utf-8")
+    assert sorted(shown) == EXAMPLES
+    assert [example for example in EXAMPLES if f'"{example.stem}"' not in tests] == []
 
 
 @pytest.mark.parametrize("page", _pages_with("yaml"))
 def test_yaml_is_an_excerpt_of_a_shipped_recipe(page):
     shipped = [recipe.read_text(encoding="utf-8") for recipe in RECIPES]
     for block in _blocks(page, "yaml"):
-        included = re.fullmatch(r'--8<-- "(.+)"\n', block)  # the documentation's own way to show a file
+        included = INCLUDED.fullmatch(block)
         assert ROOT / included[1] in RECIPES if included else any(block in recipe for recipe in shipped), block
 
 

@@ -68,7 +68,15 @@ def demosaic(
     device: Annotated[str, typer.Option(help="'cpu', 'cuda', …")] = "cpu",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that are there already.")] = False,
 ) -> None:
-    """Make pictures of raw frames of any size, by a network or a conventional method."""
+    """Make pictures of raw frames of any size, by a network or a conventional method.
+
+    Examples:
+      compresskit demosaic frame.dng -o pictures --weights runs/pynet_qxq
+
+      compresskit demosaic frame.png -o pictures --method lmmse --cfa qxq-grbg --black 64 --white 1023
+
+      compresskit demosaic photograph.png -o pictures --mosaic --method nc --cfa quad-rggb
+    """
     from zoo.raw import command
     from zoo.raw.allocation import give_back_at_once
     from zoo.raw.cfa import CFA

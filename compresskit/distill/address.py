@@ -113,6 +113,11 @@ def select(value: Any, selectors: tuple[int | str, ...], address: Address) -> Te
         raise TapError(
             f"{address.text!r} is {inside}, not a tensor; select one, as in {address.text}[0] or …@{address.port}.name"
         )
+    if value.is_nested:
+        raise TapError(
+            f"{address.text!r} is a nested tensor, whose rows differ in length; "
+            "nn.TransformerEncoder gives plain ones with enable_nested_tensor=False"
+        )
     return value
 
 

@@ -1,8 +1,7 @@
 """ProgressiveDistiller: runs the stages of a curriculum over any teacher and any student."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,28 +10,22 @@ from torch import Tensor, nn
 
 from compresskit.data import own_randomness
 from compresskit.distill.address import unwrap
-from compresskit.distill.feed import Unpack, moved, unpack_batch
+from compresskit.distill.cache import CacheOptions
+from compresskit.distill.checkpoint import Checkpoints
+from compresskit.distill.feed import Feed, Unpack, moved, unpack_batch
 from compresskit.distill.interrupt import deferred_interrupt
 from compresskit.distill.judge import Evaluate
 from compresskit.distill.learned import Learned
 from compresskit.distill.models import TEACHER, Models, View
+from compresskit.distill.numerics import Numerics
 from compresskit.distill.ownloop import OwnLoop
 from compresskit.distill.plan import Plan, plan_stages
+from compresskit.distill.probe import settled
 from compresskit.distill.progress import shown
-from compresskit.distill.session import Session, StageResult
+from compresskit.distill.results import Result
+from compresskit.distill.session import Session
 from compresskit.distill.stage import Stage
-from compresskit.errors import RecipeError, close_names
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What `fit` gives back."""
-
-    student: nn.Module
-    """The very object that was passed in, trained; where the last stage averages weights, a copy that has these."""
-    history: list[dict[str, Any]]
-    """A record a step, as in `metrics.jsonl`."""
-    stages: list[StageResult]
+from compresskit.errors import RecipeError
 
 
 class ProgressiveDistiller:
@@ -45,7 +38,13 @@ class ProgressiveDistiller:
         stages: What to learn, in which order; see `compresskit.curricula`.
         seed: Decides adapters' initial values, dropout and the order of replayed loaders.
         device: "auto" takes CUDA where there is a device; else a torch device name.
-        precision: "fp32", or "bf16" for autocast forwards; losses are computed in float32 or better either way.
+        precision: "fp32"; "tf32", float32 whose products a GPU rounds; "bf16" or "fp16" for autocast forwards. Weights
+            are float32 and losses float32 or better in every case. "auto" takes what is fastest here.
+        compile: Whether the models run through `torch.compile`, each as one graph; or "auto".
+        memory_format: "contiguous", "channels_last" for images, or "auto".
+        cache: Keeps what frozen teachers say about a sample for when it comes again: a mapping with `budget`, such as
+            "8GB", and maybe `dtype` (fp32, fp16, bf16) and `folder`, which runs share; or "auto", which uses one only
+            where it is possible and pays. It takes a `SampleLoader` of a dataset with `variants`.
         views: What a model is given of a batch's inputs, where that is not all of them as they are: a callable by the
             model's name, `"student"` and `"teacher"` or the teachers' own. See `compresskit.distill.views`.
         out: Folder for metrics, checkpoints and the student's weights; None writes nothing.
@@ -63,6 +62,9 @@ class ProgressiveDistiller:
         seed: int = 0,
         device: str | torch.device = "auto",
         precision: str = "fp32",
+        compile: bool | str = False,  # noqa: A002  (the public name)
+        memory_format: str = "contiguous",
+        cache: str | Mapping[str, Any] | CacheOptions | None = None,
         views: Mapping[str, View] | None = None,
         out: str | Path | None = None,
     ) -> None:
@@ -73,7 +75,9 @@ class ProgressiveDistiller:
         self.stages = tuple(stages)
         self.seed = seed
         self.device = chosen_device(device)
-        self.precision = precision
+        self.numerics = Numerics(precision, compile, memory_format)
+        self.numerics.check(self.device)
+        self.cache = CacheOptions.of(cache)
         self.out = None if out is None else Path(out)
         self._learned: Learned | None = None
         """Adapters of `stage`; a run of `fit` has its own."""
@@ -91,8 +95,9 @@ class ProgressiveDistiller:
         """
         inputs, targets = (unpack or unpack_batch)(batch)
         device = _home(self.models.student)
+        inputs, targets = moved(inputs, device), moved(targets, device)
         with torch.inference_mode(mode=False):
-            return plan_stages(self.stages, self.models, self.seed, moved(inputs, device), moved(targets, device))
+            return plan_stages(self.stages, self.models, self.seed, inputs, targets, timed=self.cache is not None)
 
     def stage(
         self, index: int, batch: Any = None, *, steps: int | None = None, unpack: Unpack | None = None
@@ -124,6 +129,8 @@ class ProgressiveDistiller:
         evaluate: Evaluate | None = None,
         resume: bool | str = "auto",  # noqa: FBT001  (the public signature)
         unpack: Unpack | None = None,
+        *,
+        trace: bool = False,
     ) -> Result:
         """Train through all stages.
 
@@ -136,6 +143,7 @@ class ProgressiveDistiller:
             resume: False refuses a used folder; True demands a run to continue; "auto" continues one, starts a new
                 one, or returns a finished one.
             unpack: Makes (inputs, targets) of a batch of another form.
+            trace: Write a profiler's trace of a few steps of each stage to `out`, in the folder `trace`.
 
         Raises:
             CheckpointError: The folder does not fit `resume`, or holds another run.
@@ -144,6 +152,8 @@ class ProgressiveDistiller:
         """
         if resume not in (True, False, "auto"):
             raise RecipeError(f"resume must be True, False or 'auto', got {resume!r}")
+        if trace and self.out is None:
+            raise RecipeError("trace=True needs a folder: give ProgressiveDistiller(..., out=...)")
         for model in (self.models.student, *self.models.teachers.values()):
             model.to(self.device)
         with ExitStack() as stack:
@@ -152,13 +162,17 @@ class ProgressiveDistiller:
             display = stack.enter_context(shown())
             stack.enter_context(own_randomness(self.seed))
             interrupt = stack.enter_context(deferred_interrupt())
+            numerics = self._numerics_of(train_loader, unpack, display.note)
+            stack.enter_context(numerics.at_work(self.models.student, *self.models.teachers.values()))
             session = Session(
                 self.models,
                 self.stages,
                 seed=self.seed,
                 device=self.device,
-                half=torch.bfloat16 if self.precision == "bf16" else None,
+                numerics=numerics,
+                cache=self.cache,
                 out=self.out,
+                trace=trace,
                 display=display,
                 interrupt=interrupt,
             )
@@ -166,7 +180,35 @@ class ProgressiveDistiller:
             session.restore(resume=resume)
             session.run(train_loader, val_loader, evaluate, unpack)
             student = self.student if session.given is self.models.student else session.given
-            return Result(student, session.log.records, session.results)
+            return Result(student, session.log.records, session.results, session.shares())
+
+    def settle(
+        self, batch: Any, unpack: Unpack | None = None, note: Callable[[str], None] = lambda _: None
+    ) -> Numerics:
+        """Measure what `"auto"` should be, take it from now on and return it. Without any `"auto"` nothing is done.
+
+        Args:
+            batch: What is trained on.
+            unpack: Makes (inputs, targets) of the batch.
+            note: Is told what was measured.
+        """
+        if not self.numerics.settled:
+            for model in (self.models.student, *self.models.teachers.values()):
+                model.to(self.device)
+            inputs, targets = (moved(part, self.device) for part in (unpack or unpack_batch)(batch))
+            self.numerics = settled(self.numerics, self.stages[-1], self.models, (inputs, targets), note)
+        return self.numerics
+
+    def _numerics_of(self, loader: Iterable[Any], unpack: Unpack | None, note: Callable[[str], None]) -> Numerics:
+        """What is set; where that is "auto", what the run in the folder was begun with, or else what is fastest."""
+        if self.numerics.settled:
+            return self.numerics
+        if self.out is not None:
+            state = Checkpoints(self.out / "checkpoints").newest(self.device, note)
+            if state is not None:
+                return Numerics(**state["numerics"])
+        batch = Feed(loader, 0, self.seed, unpack, self.device, Numerics()).peek()
+        return self.settle((batch.inputs, batch.targets), None, note)
 
     def _check(self) -> None:
         for stage in self.stages:
@@ -174,10 +216,6 @@ class ProgressiveDistiller:
                 raise RecipeError(f"stages must be Stage objects, got {stage!r}")
         if not self.stages:
             raise RecipeError("stages: there are none")
-        if self.precision not in ("fp32", "bf16"):
-            raise RecipeError(
-                f"precision: unknown {self.precision!r}{close_names(str(self.precision), ('fp32', 'bf16'))}"
-            )
         mine = set(_tensors(self.models.student))
         for name, teacher in self.models.teachers.items():
             if not mine.isdisjoint(_tensors(teacher)):

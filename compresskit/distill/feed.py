@@ -1,12 +1,13 @@
 """Batches in groups: what one optimizer step consumes, on the right device, and where in the data it stands."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from compresskit.data import Batch, endless
+from compresskit.data import Batch, SampleId, endless
+from compresskit.distill.numerics import Numerics
 from compresskit.errors import DataError
 
 Unpack = Callable[[Any], tuple[Any, Any]]
@@ -69,6 +70,15 @@ def _mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     return value
 
 
+class Fed(NamedTuple):
+    """One batch, ready for the models."""
+
+    inputs: Any
+    targets: Any
+    samples: tuple[SampleId, ...] = ()
+    """Which samples these are, where the loader tells."""
+
+
 class Feed:
     """The training data from `position` on, without end.
 
@@ -78,24 +88,31 @@ class Feed:
         seed: For the replay of loaders that draw from global generators.
         unpack: Makes (inputs, targets) of a batch; None follows the convention.
         device: Where the tensors go.
+        numerics: In which memory format.
     """
 
     def __init__(
-        self, loader: Iterable[Any], position: int, seed: int, unpack: Unpack | None, device: torch.device
+        self,
+        loader: Iterable[Any],
+        position: int,
+        seed: int,
+        unpack: Unpack | None,
+        device: torch.device,
+        numerics: Numerics,
     ) -> None:
         self.position = position
         self._batches = endless(loader, position, seed)
         self._unpack = unpack or unpack_batch
-        self._device = device
+        self._device, self._numerics = device, numerics
         self._ahead: Batch | None = None
 
-    def peek(self) -> tuple[Any, Any]:
+    def peek(self) -> Fed:
         """The next batch, which stays the next one."""
         if self._ahead is None:
             self._ahead = next(self._batches)
         return self._ready(self._ahead)
 
-    def take(self, count: int) -> list[tuple[Any, Any]]:
+    def take(self, count: int) -> list[Fed]:
         """The next `count` batches, or fewer where the epoch ends before."""
         group = []
         while len(group) < count:
@@ -106,6 +123,7 @@ class Feed:
                 break
         return group
 
-    def _ready(self, batch: Batch) -> tuple[Any, Any]:
+    def _ready(self, batch: Batch) -> Fed:
         inputs, targets = self._unpack(batch.value)
-        return moved(inputs, self._device), moved(targets, self._device)
+        inputs = self._numerics.of(moved(inputs, self._device))
+        return Fed(inputs, moved(targets, self._device), batch.samples)

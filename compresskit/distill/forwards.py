@@ -1,14 +1,16 @@
 """The forwards of one stage: each model once a step, as far as something is read, and the taps that read it."""
 
 import copy
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from compresskit.data import SampleId
 from compresskit.distill.average import copying
+from compresskit.distill.clock import Clock
 from compresskit.distill.feed import copied
 from compresskit.distill.learned import Learned
 from compresskit.distill.models import HYBRID, PREVIOUS, STUDENT, Models, Point
@@ -17,6 +19,12 @@ from compresskit.distill.splicing import Splicing
 from compresskit.distill.stage import Stage
 from compresskit.distill.taps import Taps
 from compresskit.distill.trace import Trace, observe, tracing
+
+if TYPE_CHECKING:
+    from compresskit.distill.compiled import CompiledTaps  # loads torch's compiler
+
+Recall = Callable[[Any, Sequence[SampleId], Callable[[Any], Mapping[str, Tensor]]], Mapping[str, Tensor]]
+"""Gives a model's tensors for its inputs, of these samples, by running it or from memory."""
 
 
 class Forwards(Mapping[Point, Tensor]):
@@ -32,6 +40,7 @@ class Forwards(Mapping[Point, Tensor]):
         learners: Names of the models that learn.
         learned: Where glue lives.
         inputs: A batch's inputs, traced once.
+        compiled: Whether the models run through `torch.compile`; the hybrid never does.
 
     Raises:
         TapError: An address names no tensor.
@@ -47,6 +56,8 @@ class Forwards(Mapping[Point, Tensor]):
         learners: Collection[str],
         learned: Learned,
         inputs: Any,
+        *,
+        compiled: bool = False,
     ) -> None:
         self.models, self.learners = models, learners
         self._splicing = Splicing(stage.splices, models) if stage.splices else None
@@ -61,13 +72,21 @@ class Forwards(Mapping[Point, Tensor]):
         self.traces = self._trace(learned, inputs, f"stage {stage.name!r}")
         """What a run of each model showed."""
         self._taps = {
-            name: Taps(
-                self._module(name),
-                addresses,
-                clone=self.traces[name].overwritten & set(addresses),
-                replaced=self._splicing.replaced if self._splicing and name == HYBRID else {},
-            )
+            name: self._made_taps(name, addresses, compiled=compiled and name != HYBRID)
             for name, addresses in self._by_model(self._points).items()
+        }
+        self._read: dict[str, Mapping[str, Tensor]] = {}
+        self.recalls: Mapping[str, Recall] = {}
+        """What answers in the place of a model, where its tensors may be known; see `constants`."""
+        self.clock = Clock()
+
+    def constants(self) -> dict[Point, torch.Size]:
+        """The points of teachers that do not learn, whose tensors depend on the batch alone; with the traced shapes."""
+        return {
+            Point(name, address): self.traces[name].shapes[address]
+            for name, taps in self._taps.items()
+            if name in self.models.teachers and name not in self.learners
+            for address in taps.addresses
         }
 
     def shape(self, point: Point) -> torch.Size:
@@ -88,6 +107,7 @@ class Forwards(Mapping[Point, Tensor]):
             stack.enter_context(preserved(*self._still, buffers=True))
             for model in self._still:
                 model.requires_grad_(requires_grad=False)
+            self.hold_still()
             for taps in self._taps.values():
                 stack.enter_context(taps)
             self._held = stack.pop_all()
@@ -95,6 +115,11 @@ class Forwards(Mapping[Point, Tensor]):
 
     def __exit__(self, *error: Any) -> None:
         self._held.__exit__(*error)
+
+    def hold_still(self) -> None:
+        """Put in eval mode what does not learn: a loop of the user's own may call `train()` on what holds a teacher."""
+        for model in self._still:
+            model.eval()
 
     @contextmanager
     def suspended(self) -> Iterator[None]:
@@ -107,27 +132,34 @@ class Forwards(Mapping[Point, Tensor]):
             for taps in self._taps.values():
                 taps.__enter__()
 
-    def run(self, inputs: Any) -> None:
-        """Run every model that is read."""
-        for model in self._still:
-            model.eval()  # each time: a loop of the user's own may call `train()` on what holds a teacher
+    def run(self, inputs: Any, samples: Sequence[SampleId] = ()) -> None:
+        """Run every model that is read, unless it is known what it would say.
+
+        Args:
+            inputs: The batch's.
+            samples: Which these are, where that is known.
+        """
         for name, taps in self._taps.items():
+            base = self._base(name)
+            learns = name == HYBRID or name in self.learners
             if name == HYBRID and self._splicing is not None:
                 self._splicing.take(self)
-                taps.forward(self._seen(name, inputs))
-            else:
-                with torch.set_grad_enabled(name in self.learners and torch.is_grad_enabled()):
-                    taps.forward(self._seen(name, inputs))
+            with self.clock.phase("student" if learns else "teacher"):
+                given = self._seen(name, base, inputs)
+                with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
+                    recall = self.recalls.get(name) if samples else None
+                    self._read[name] = taps.forward(given) if recall is None else recall(given, samples, taps.forward)
 
     def clear(self) -> None:
         """Let go of the tensors, and through them of the graph."""
+        self._read.clear()
         for taps in self._taps.values():
             taps.clear()
         if self._splicing is not None:
             self._splicing.clear()
 
     def __getitem__(self, point: Point) -> Tensor:
-        return self._taps[point.model][point.address]
+        return self._read[point.model][point.address]
 
     def __iter__(self) -> Iterator[Point]:
         return iter(self._points)
@@ -156,10 +188,23 @@ class Forwards(Mapping[Point, Tensor]):
                 sources |= {Point(name, text): taps.peek(text) for text in addresses}
         return traces
 
-    def _seen(self, name: str, inputs: Any) -> Any:
+    def _seen(self, name: str, base: str, inputs: Any) -> Any:
         """What a model is given: tensors of its own, if it writes into them; others and later epochs read them, too."""
-        seen = self.models.view(self._base(name), inputs)
+        seen = self.models.view(base, inputs)
         return copied(seen) if self.traces[name].writes else seen
+
+    def _made_taps(self, name: str, addresses: list[str], *, compiled: bool) -> "Taps | CompiledTaps":
+        taps = Taps(
+            self._module(name),
+            addresses,
+            clone=self.traces[name].overwritten & set(addresses),
+            replaced=self._splicing.replaced if self._splicing and name == HYBRID else {},
+        )
+        if not compiled:
+            return taps
+        from compresskit.distill.compiled import CompiledTaps
+
+        return CompiledTaps(taps, name)
 
     def _by_model(self, points: Iterable[Point]) -> dict[str, list[str]]:
         """The addresses that are read in each model, the models in the order in which they run."""

@@ -2,8 +2,12 @@
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
+
+FLUSH_SECONDS = 0.1
+"""Least time between two writes to the file."""
 
 
 class MetricsLog:
@@ -17,6 +21,7 @@ class MetricsLog:
     def __init__(self, path: Path | None, size: int = 0) -> None:
         self.records: list[dict[str, Any]] = []
         self._file = None
+        self._flushed = 0.0
         if path is None:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -30,7 +35,10 @@ class MetricsLog:
         self.records.append(record)
         if self._file is not None:
             self._file.write(json.dumps(record).encode() + b"\n")
-            self._file.flush()  # so that `tail -f` shows it
+            now = time.monotonic()
+            if now - self._flushed > FLUSH_SECONDS:
+                self._file.flush()  # so that `tail -f` shows it
+                self._flushed = now
 
     def flush(self) -> int:
         """Bring all records to the disk; returns the file's size in bytes."""

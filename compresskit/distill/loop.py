@@ -3,19 +3,21 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from compresskit import resolve
 from compresskit.distill.average import moving_average
-from compresskit.distill.feed import tensors_in
+from compresskit.distill.feed import Fed, tensors_in
 from compresskit.distill.groups import check_groups, parameter_groups
+from compresskit.distill.numerics import Numerics
 from compresskit.distill.objective import Objective, inputs_device
 from compresskit.distill.stage import Stage
 from compresskit.distill.watch import Watch
@@ -28,67 +30,86 @@ class StageLoop:
     Args:
         objective: Entered by the caller.
         parameters: What of the models trains, by name.
-        half: The autocast type of the forwards, or None for full precision.
+        numerics: The precision of the forwards.
     """
 
-    def __init__(self, objective: Objective, parameters: Mapping[str, nn.Parameter], half: torch.dtype | None) -> None:
+    def __init__(self, objective: Objective, parameters: Mapping[str, nn.Parameter], numerics: Numerics) -> None:
         self.objective = objective
         self.stage = objective.stage
-        self.half = half
+        self.half = numerics.half
         beside = objective.beside()
         self.parameters = [*parameters.values(), *beside.values()]
         self.optimizer = _optimizer(self.stage, parameter_groups(self.stage, parameters, beside))
         self.scheduler = _scheduler(self.stage, self.optimizer, objective.steps)
         student = objective.models.student
         self.average = None if self.stage.ema is None else moving_average(student, self.stage.ema)
+        self.scaler = GradScaler(_device(self.parameters).type) if self.half == torch.float16 else None
+        self._phase = objective.forwards.clock.phase
         self.watch = Watch(self.stage.best, self.stage.until)
         self._clock = time.perf_counter()
 
-    def update(self, batches: Sequence[tuple[Any, Any]]) -> dict[str, Any]:
+    def update(self, batches: Sequence[Fed]) -> dict[str, Any]:
         """One optimizer step on the mean over all samples of `batches`; returns the record for the log.
 
         Raises:
             TrainingError: A term or the gradient is not finite. The weights are still those of the step before.
         """
-        sizes = [batch_size(inputs) for inputs, _ in batches]
+        sizes = [batch_size(batch.inputs) for batch in batches]
+        count = sum(sizes)
         self.optimizer.zero_grad(set_to_none=True)
         sums: Tensor | None = None
         names: list[str] = []
         norms: dict[str, float] = {}
-        for (inputs, targets), size in zip(batches, sizes, strict=True):
-            share = size / sum(sizes)
-            with torch.autocast(inputs_device(inputs), dtype=self.half, enabled=self.half is not None):
-                terms = self.objective.values(inputs, targets)
-            loss = self.objective.total(terms)
+        for batch, size in zip(batches, sizes, strict=True):
+            with self._autocast(batch.inputs):
+                terms = self.objective.values(*batch)
+            loss, vector = self.objective.weighed(terms)
             norms = norms or self._gradient_norms(terms)
-            (loss * share).backward()
-            names = list(terms)
-            values = torch.stack([loss.detach(), *(value.detach() for value in terms.values())]) * share
-            sums = values if sums is None else sums + values
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        norm = get_total_norm(gradients)
+            values = vector.detach()
+            if size != count:
+                loss, values = loss * (size / count), values * (size / count)
+            with self._phase("backward"):
+                (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+            names, sums = list(terms), values if sums is None else sums + values
         if sums is None:
             raise DataError(f"stage {self.stage.name!r}: an update without batches")
-        loss_value, *term_values, norm_value = torch.cat(
-            [sums, norm.reshape(1).to(sums)]
-        ).tolist()  # the one wait for the device
-        self._check_finite(dict(zip(names, term_values, strict=True)), norm_value)
-        if self.stage.clip is not None:
-            clip_grads_with_norm_(self.parameters, self.stage.clip, norm)
         rate = self.optimizer.param_groups[0]["lr"]
-        self.optimizer.step()
+        with self._phase("optimizer"):
+            values = self._step(sums, names)
         if self.scheduler is not None:
             self.scheduler.step()
         if self.average is not None:
             self.average.update_parameters(self.objective.models.student)
-        terms = self._told(dict(zip(names, term_values, strict=True)), norms)
         before, self._clock = self._clock, time.perf_counter()
+        told = self._told(values, norms)
         return {
-            "loss": loss_value,
-            "terms": terms,
+            "loss": sum(term["value"] * term["weight"] for term in told.values()),
+            "terms": told,
             "lr": rate,
-            "samples_per_s": sum(sizes) / max(self._clock - before, 1e-9),
+            "samples_per_s": count / max(self._clock - before, 1e-9),
         }
+
+    def _step(self, sums: Tensor, names: Sequence[str]) -> dict[str, float]:
+        """Step if everything is finite; returns the terms, for which a GPU is waited for here."""
+        if self.scaler is not None:
+            self.scaler.unscale_(self.optimizer)
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norm = get_total_norm(gradients)
+        values, norm_value = dict(zip(names, sums.tolist(), strict=True)), float(norm)
+        # too large a scale is lowered below, and the step left out
+        scaled = self.scaler is not None and self.scaler.get_scale() > 1.0
+        self._check_finite(values, 0.0 if scaled else norm_value)
+        if self.stage.clip is not None:
+            clip_grads_with_norm_(self.parameters, self.stage.clip, norm)
+        if self.scaler is None:
+            self.optimizer.step()
+        else:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        return values
+
+    def _autocast(self, inputs: Any) -> AbstractContextManager[Any]:
+        return nullcontext() if self.half is None else torch.autocast(inputs_device(inputs), dtype=self.half)
 
     def _told(self, values: Mapping[str, float], norms: Mapping[str, float]) -> dict[str, dict[str, float]]:
         weights = self.objective.weights()
@@ -136,6 +157,7 @@ class StageLoop:
             "average": None if self.average is None else self.average.state_dict(),
             "previous": None if previous is None else previous.state_dict(),
             "watch": self.watch.state_dict(),
+            "scaler": None if self.scaler is None else self.scaler.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -148,17 +170,24 @@ class StageLoop:
         if self.objective.forwards.previous is not None:
             self.objective.forwards.previous.load_state_dict(state["previous"])
         self.watch.load_state_dict(state["watch"])
+        if self.scaler is not None:
+            self.scaler.load_state_dict(state["scaler"])
 
     def _check_finite(self, terms: Mapping[str, float], norm: float) -> None:
+        if all(map(math.isfinite, terms.values())) and math.isfinite(norm):
+            return
         where = f"stage {self.stage.name!r}, step {self.objective.step}"
         advice = "No parameter was changed by this step. A lower learning rate, warm-up or clip usually helps."
         for name, value in terms.items():
             if not math.isfinite(value):
                 raise TrainingError(f"{where}: the term {name} is {value}.\n{advice}")
-        if not math.isfinite(norm):
-            raise TrainingError(
-                f"{where}: the gradient is {norm} though every term is finite ({', '.join(terms)}).\n{advice}"
-            )
+        raise TrainingError(
+            f"{where}: the gradient is {norm} though every term is finite ({', '.join(terms)}).\n{advice}"
+        )
+
+
+def _device(parameters: Sequence[nn.Parameter]) -> torch.device:
+    return next((parameter.device for parameter in parameters), torch.device("cpu"))
 
 
 def _exchange(pairs: Iterable[tuple[Tensor, Tensor]]) -> None:

@@ -1,11 +1,13 @@
 """The loss of one stage: a batch's inputs and targets in, one differentiable number and its terms out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from compresskit.data import SampleId
 from compresskit.distill.feed import tensors_in
 from compresskit.distill.forwards import Forwards
 from compresskit.distill.learned import Learned
@@ -34,6 +36,7 @@ class Objective:
         learned: Where adapters and losses with parameters live.
         inputs: A batch's inputs, traced once to find shapes.
         steps: Steps of the stage, for its schedules.
+        compiled: Whether the models run through `torch.compile`.
 
     Raises:
         TapError: An address names no tensor, or on the student's side one that nothing trainable feeds.
@@ -41,7 +44,9 @@ class Objective:
         ShapeError: No adapter can be built between two taps.
     """
 
-    def __init__(self, stage: Stage, models: Models, learned: Learned, inputs: Any, steps: int) -> None:
+    def __init__(
+        self, stage: Stage, models: Models, learned: Learned, inputs: Any, steps: int, *, compiled: bool = False
+    ) -> None:
         self.stage = stage
         self.models = models
         self.steps = steps
@@ -53,7 +58,7 @@ class Objective:
         self.learners = models.learners(stage.terms.values())
         """Names of the models that learn."""
         points = [point for sides in self.sides.values() for side in sides for point in side]
-        self.forwards = Forwards(stage, models, points, self.learners, learned, inputs)
+        self.forwards = Forwards(stage, models, points, self.learners, learned, inputs, compiled=compiled)
         for name, (student, _) in self.sides.items():
             if not self.forwards.feeds(student):
                 raise TapError(f"stage {stage.name!r}: {name}: {_UNCONNECTED}")
@@ -64,6 +69,9 @@ class Objective:
                 self.terms[name] = bind_match(spec, student, teacher, self.shapes(name), learned, where)
             else:
                 self.terms[name] = bind_task(spec, student[0], learned, where)
+        constant = {name: float(w) for name, t in self.terms.items() if isinstance(w := t.spec.weight, (int, float))}
+        self._constant_weights = constant if len(constant) == len(self.terms) else None
+        self._weighing: tuple[tuple[float, ...], Tensor] = (), torch.empty(0)
 
     def modules(self) -> list[nn.Module]:
         """Adapters and losses of this stage that may hold parameters."""
@@ -92,6 +100,8 @@ class Objective:
 
     def weights(self) -> dict[str, float]:
         """The weight of each term at the present step."""
+        if self._constant_weights is not None:
+            return self._constant_weights
         return {name: value_at(term.spec.weight, self.step, self.steps) for name, term in self.terms.items()}
 
     def __enter__(self) -> Self:
@@ -106,26 +116,39 @@ class Objective:
         values = self.values(inputs, targets)
         return self.total(values), {name: value.detach() for name, value in values.items()}
 
-    def values(self, inputs: Any, targets: Any = None) -> dict[str, Tensor]:
-        """The unweighted terms on one batch, differentiable."""
-        self.forwards.run(inputs)
-        with torch.autocast(inputs_device(inputs), enabled=False):
+    def values(self, inputs: Any, targets: Any = None, samples: Sequence[SampleId] = ()) -> dict[str, Tensor]:
+        """The unweighted terms on one batch, differentiable; `samples` tells which these are, where that is known."""
+        self.forwards.run(inputs, samples)
+        with self.forwards.clock.phase("losses"), _full_precision(inputs):
             values = {name: self._value(name, term, targets) for name, term in self.terms.items()}
         self.forwards.clear()
         return values
 
     def total(self, values: Mapping[str, Tensor]) -> Tensor:
         """The weighted sum of the terms."""
-        weights = self.weights()
-        return torch.stack([value * weights[name] for name, value in values.items()]).sum()
+        return self.weighed(values)[0]
+
+    def weighed(self, values: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The weighted sum of the terms, and the terms as one vector."""
+        terms, weights = torch.stack(list(values.values())), tuple(self.weights().values())
+        if weights != self._weighing[0] or self._weighing[1].dtype != terms.dtype:
+            self._weighing = weights, terms.new_tensor(weights)  # kept: a GPU would wait for it in each step
+        return terms @ self._weighing[1], terms
 
     def _value(self, name: str, term: Term, targets: Any) -> Tensor:
         student, teacher = self.sides[name]
-        tensors = [self.forwards[point] for point in student], [self.forwards[point].detach() for point in teacher]
+        constants = [self.forwards[point] for point in teacher]
+        constants = [tensor.detach() if tensor.requires_grad else tensor for tensor in constants]
         try:
-            return term.value(*tensors, targets, self.step, self.steps)
+            return term.value([self.forwards[point] for point in student], constants, targets, self.step, self.steps)
         except CompressKitError as error:
             raise type(error)(f"stage {self.stage.name!r}: {name}: {error}") from None
+
+
+def _full_precision(inputs: Any) -> AbstractContextManager[Any]:
+    """Inside, there is no autocast; to leave out what is not there is cheaper."""
+    device = inputs_device(inputs)
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 def _sides(term: Any, models: Models) -> tuple[tuple[Point, ...], tuple[Point, ...]]:

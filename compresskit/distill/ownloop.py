@@ -1,7 +1,7 @@
 """One stage's objective for a training loop of the user's own: the engine without its loop."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, Self
 
@@ -74,6 +74,14 @@ class OwnLoop:
         trained = [p for name, p in self._models.parameters(objective.learners) if name in self._names]
         return [*trained, *objective.beside().values()]
 
+    def state_dict(self) -> dict[str, Any]:
+        """Adapters and losses with parameters, of all stages of the distiller so far: no model's own state has them."""
+        return self._learned.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on with the adapters and losses of `state`, those of later stages included."""
+        self._learned.load_state_dict(state)
+
     def __enter__(self) -> Self:
         self._inside = True
         if self._objective is not None:
@@ -103,6 +111,7 @@ class OwnLoop:
                 stacklevel=2,
             )
         objective.step = self.step
+        objective.forwards.hold_still()
         if torch.is_grad_enabled():
             self._set_modes()
         loss, terms = objective(inputs, targets)

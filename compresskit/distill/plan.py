@@ -2,20 +2,25 @@
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
 from compresskit.data import own_randomness
+from compresskit.distill.clock import Clock
 from compresskit.distill.learned import Learned
 from compresskit.distill.loop import StageLoop
-from compresskit.distill.models import Models
+from compresskit.distill.models import Models, Point
+from compresskit.distill.numerics import Numerics
 from compresskit.distill.objective import Objective
 from compresskit.distill.preserved import preserved
 from compresskit.distill.stage import Stage
 from compresskit.distill.trained import declared_parameters, fed_before, only_training
+
+SMALL_SHARE = 0.1
+"""A teacher that takes less of a step than this is not worth a cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,11 @@ class PlannedStage:
     unreached: tuple[str, ...]
     """Names of declared parameters that no term reaches: they will not change."""
     optimizer: str
+    constants: Mapping[Point, torch.Size] = field(default_factory=dict)
+    """Shapes of the frozen teachers' tensors, which a cache would keep."""
+    teacher_share: float | None = None
+    """Measured if a cache is asked for: the part of a step that frozen teachers take, with a backward taken to cost
+    twice a forward."""
     warnings: tuple[str, ...] = ()
 
 
@@ -78,8 +88,18 @@ def plan_stages(
     seed: int,
     inputs: Any,
     targets: Any,
+    *,
+    timed: bool = False,
 ) -> Plan:
     """Bind every stage to one batch, compute its terms once, and change nothing.
+
+    Args:
+        stages: In their order.
+        models: The student and its teachers.
+        seed: Of adapters' initial values.
+        inputs: The batch's.
+        targets: The batch's.
+        timed: Whether to measure what frozen teachers cost.
 
     Raises:
         CompressKitError: What training would stumble over: taps, shapes, nodes, globs.
@@ -92,19 +112,25 @@ def plan_stages(
         learners = {name: models.module(name) for name in objective.learners}
         names = declared_parameters(stage, learners, objective.feeds(), fed_before(stages, index, models, inputs))
         trained = {name: p for name, p in models.parameters(objective.learners) if name in names}
-        StageLoop(objective, trained, None)  # can it be built?
+        StageLoop(objective, trained, Numerics())  # can it be built?
         beside = [*learners.values(), *objective.modules()]
         same_modes = only_training(learners, stage, names)  # as in the first step; parts may run in training mode only
         with preserved(*beside, buffers=True), own_randomness(seed), same_modes, objective, torch.no_grad():
             _, values = objective(inputs, targets)
-        planned.append(_planned(stage, objective, trained, {name: float(v) for name, v in values.items()}))
+            share = _teacher_share(objective, inputs, targets) if timed and objective.forwards.constants() else None
+        found = {name: float(value) for name, value in values.items()}
+        planned.append(_planned(stage, objective, trained, found, share))
     total = sum(parameter.numel() for parameter in student.parameters())
     teachers = tuple(type(teacher).__name__ for teacher in models.teachers.values())
     return Plan(type(student).__name__, teachers, total, tuple(planned))
 
 
 def _planned(
-    stage: Stage, objective: Objective, trained: Mapping[str, nn.Parameter], values: Mapping[str, float]
+    stage: Stage,
+    objective: Objective,
+    trained: Mapping[str, nn.Parameter],
+    values: Mapping[str, float],
+    teacher_share: float | None,
 ) -> PlannedStage:
     beside = [parameter for module in objective.modules() for parameter in module.parameters()]
     optimizer = stage.optimizer or {"_target_": "torch.optim.AdamW", "lr": 1e-3}
@@ -117,8 +143,19 @@ def _planned(
         adapter_elements=sum(parameter.numel() for parameter in beside),
         unreached=tuple(sorted(trained.keys() - objective.feeds())),
         optimizer=_node_text(optimizer),
+        constants=objective.forwards.constants(),
+        teacher_share=teacher_share,
         warnings=tuple(_warnings(stage, objective)),
     )
+
+
+def _teacher_share(objective: Objective, inputs: Any, targets: Any) -> float:
+    """The part of a step that the teachers take, over a few forwards after one to warm up."""
+    clock = objective.forwards.clock = Clock()
+    for _ in range(3):
+        objective(inputs, targets)
+    teacher, learner = clock.seconds["teacher"], clock.seconds["student"] + clock.seconds["losses"]
+    return teacher / (teacher + 3 * learner)
 
 
 def _warnings(stage: Stage, objective: Objective) -> Iterator[str]:
@@ -145,7 +182,17 @@ def _summary(stage: PlannedStage, parameters: int) -> str:
     if stage.unreached:
         shown = ", ".join(stage.unreached[:4]) + (", …" if len(stage.unreached) > 4 else "")
         text += f"\n   no term reaches {len(stage.unreached)} of them: {shown}"
+    if stage.teacher_share is not None:
+        text += f"\n   {_cache_text(stage, stage.teacher_share)}"
     return text + "".join(f"\n   note: {warning}" for warning in stage.warnings)
+
+
+def _cache_text(stage: PlannedStage, share: float) -> str:
+    size = sum(shape[1:].numel() for shape in stage.constants.values()) * 4 / 1000
+    kept = f"its tensors take {size:.3g} KB a sample in fp32"
+    if share < SMALL_SHARE:
+        return f"cache: the teacher is the cheap part, about {share:.0%} of a step; {kept}, so leave it off"
+    return f"cache: from the second pass on it saves up to {share:.0%} of a step, the teacher's part; {kept}"
 
 
 def _table(terms: Sequence[PlannedTerm]) -> Any:

@@ -40,7 +40,7 @@ def value_at(value: Any, step: int, steps: int) -> Any:
 
     A schedule of the user's own is any function of the progress from 0 to 1, with the schedule's other keys as options.
     """
-    if not is_schedule(value):
+    if isinstance(value, (int, float)) or not is_schedule(value):  # numbers first: this is on the way of every step
         return value
     progress = step / (steps - 1) if steps > 1 else 0.0
     shape = value["schedule"]

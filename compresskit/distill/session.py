@@ -2,8 +2,8 @@
 
 import copy
 import time
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,37 +11,29 @@ import torch
 from torch import nn
 
 from compresskit.data import restore_rng_state, rng_state
+from compresskit.distill.cache import CacheOptions, TeacherCache, open_cache
 from compresskit.distill.checkpoint import Checkpoints, check_fingerprint, fingerprint, save_weights
+from compresskit.distill.clock import Clock
 from compresskit.distill.feed import Feed, Unpack
 from compresskit.distill.interrupt import Interrupt
 from compresskit.distill.judge import Evaluate, Judge
 from compresskit.distill.learned import Learned
 from compresskit.distill.log import MetricsLog
-from compresskit.distill.loop import StageLoop
+from compresskit.distill.loop import StageLoop, batch_size
 from compresskit.distill.models import STUDENT, Models
+from compresskit.distill.numerics import Numerics
 from compresskit.distill.objective import Objective
 from compresskit.distill.plan import plan_stages
 from compresskit.distill.progress import Display
+from compresskit.distill.recall import Recall, recalled_share
+from compresskit.distill.results import StageResult
 from compresskit.distill.stage import Stage
+from compresskit.distill.tracer import traced
 from compresskit.distill.trained import declared_parameters, fed_before, only_training
 from compresskit.errors import CheckpointError, RecipeError
 
 CHECKPOINT_SECONDS = 60.0
 """Training time after which a checkpoint is due, besides those at each stage's end."""
-
-
-@dataclass(frozen=True, slots=True)
-class StageResult:
-    """What one stage came to."""
-
-    name: str
-    steps: int
-    seconds: float
-    """Training time of the stage; after a resume, that since the resume."""
-    metrics: dict[str, float] = field(default_factory=dict)
-    """What `evaluate` said at the stage's end."""
-    validation: dict[str, float] = field(default_factory=dict)
-    """Means of the stage's terms over the validation data, in eval mode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +59,10 @@ class Session:
         *,
         seed: int,
         device: torch.device,
-        half: torch.dtype | None,
+        numerics: Numerics,
+        cache: CacheOptions | None,
         out: Path | None,
+        trace: bool,
         display: Display,
         interrupt: Interrupt,
     ) -> None:
@@ -77,7 +71,10 @@ class Session:
         self.stages = stages
         self.seed = seed
         self.device = device
-        self.half = half
+        self.numerics = numerics
+        self.clock = Clock()
+        self.seconds = 0.0
+        """Of all stages that this call trained."""
         self.out = out
         self.display = display
         self.interrupt = interrupt
@@ -90,8 +87,12 @@ class Session:
         self._learning = sorted(
             {name for stage in stages for name in models.learners(stage.terms.values())} - {STUDENT}
         )
+        self._trace = trace
+        self._cache_options = cache
+        self._cache: TeacherCache | None = None
+        precision = str(numerics) + (f", cache in {cache.dtype}" if cache and cache.dtype != "fp32" else "")
         self._checkpoints = None if out is None else Checkpoints(out / "checkpoints")
-        self._fingerprint = {} if out is None else fingerprint(stages, models, self._learning, seed, str(half))
+        self._fingerprint = {} if out is None else fingerprint(stages, models, self._learning, seed, precision)
         self._restored: dict[str, Any] | None = None
         """What a checkpoint holds of the stage that it was made in, until that stage goes on."""
         self._saved_at = time.monotonic()
@@ -134,40 +135,76 @@ class Session:
         self, loader: Iterable[Any], val_loader: Iterable[Any] | None, evaluate: Evaluate | None, unpack: Unpack | None
     ) -> None:
         """Train through all stages that are left."""
-        judge = Judge(self.models, self.seed, self.device, self.half, val_loader, evaluate, unpack)
+        judge = Judge(self.models, self.seed, self.device, self.numerics.half, val_loader, evaluate, unpack)
         if self.position.stage < len(self.stages):
             judge.check(self.stages)
-            feed = Feed(loader, self.position.batches, self.seed, unpack, self.device)
+            feed = Feed(loader, self.position.batches, self.seed, unpack, self.device, self.numerics)
+            steps = [_steps(stage, loader) for stage in self.stages]
+            self._open_cache(loader)
             if self._restored is None:
-                # a mistake in the last stage should not show after hours in the first one
-                plan_stages(self.stages, self.models, self.seed, *feed.peek())
+                self._look_ahead(feed, steps)
                 self._save()
             for index in range(self.position.stage, len(self.stages)):
-                self.results.append(self._train(index, _steps(self.stages[index], loader), feed, judge))
+                self.results.append(self._train(index, steps, feed, judge))
                 self.position = replace(self.position, stage=index + 1, step=0)
                 self._save()
                 self._stop_if_asked(f"after stage {self.stages[index].name!r}")
+            shares = ", ".join(f"{name} {share:.0%}" for name, share in self.shares().items())
+            if shares:
+                self.display.note(f"where the time went: {shares}")
         if self.out is not None:
             save_weights(self.out / "student.safetensors", self.given)
             for name in self._learning:
                 save_weights(self.out / f"{name}.safetensors", self.models.teachers[name])
 
     def close(self) -> None:
-        """Close the log."""
+        """Close the log, and bring what the cache holds to its folder."""
         self.log.close()
+        if self._cache is not None:
+            self._cache.close()
 
-    def _train(self, index: int, steps: int, feed: Feed, judge: Judge) -> StageResult:
-        stage = self.stages[index]
-        inputs, _ = feed.peek()
-        objective = Objective(stage, self.models, self.learned, inputs, steps)
+    def shares(self) -> dict[str, float]:
+        """Where the time of the stages went; nothing where the clock could not tell: a GPU works on by itself."""
+        if self.seconds == 0.0 or (self.device.type == "cuda" and not self._trace):
+            return {}
+        return self.clock.shares(self.seconds)
+
+    def _open_cache(self, loader: Iterable[Any]) -> None:
+        if self.models.teachers:
+            how = f"{self.device.type}, {self.numerics}, torch {torch.__version__}"
+            self._cache = open_cache(self._cache_options, loader, how, self.display.note)
+
+    def _look_ahead(self, feed: Feed, steps: Sequence[int]) -> None:
+        """Trace every stage: a mistake in the last one should not show after hours in the first."""
+        inputs, targets, _ = feed.peek()
+        plan = plan_stages(self.stages, self.models, self.seed, inputs, targets)
+        if self._cache is not None and self._cache_options is not None and not self._cache_options.auto:
+            for index, stage in enumerate(plan.stages):
+                self._cache.check(stage.name, stage.constants, batch_size(inputs), self._batches(index, steps))
+
+    def _batches(self, index: int, steps: Sequence[int]) -> int:
+        """How many batches there are from a stage on."""
+        return sum(steps[number] * self.stages[number].accumulate for number in range(index, len(steps)))
+
+    def _train(self, index: int, all_steps: Sequence[int], feed: Feed, judge: Judge) -> StageResult:
+        stage, steps = self.stages[index], all_steps[index]
+        inputs = feed.peek().inputs
+        objective = Objective(stage, self.models, self.learned, inputs, steps, compiled=bool(self.numerics.compile))
+        objective.forwards.clock = self.clock
         learners = {name: self.models.module(name) for name in objective.learners}
         before = fed_before(self.stages, index, self.models, inputs)
         names = declared_parameters(stage, learners, objective.feeds(), before)
         trained = {name: p for name, p in self.models.parameters(objective.learners) if name in names}
+        recalls: dict[str, Recall] = {}
+        if self._cache is not None:
+            left = self._batches(index, all_steps)
+            recalls = self._cache.recalls(stage.name, objective.forwards, batch_size(inputs), left)
+        objective.forwards.recalls = recalls
         self.display.start(f"stage {index + 1}/{len(self.stages)} {stage.name}", self.position.step, steps)
         began = time.monotonic()
-        loop = StageLoop(objective, trained, self.half)
-        with only_training(learners, stage, names), objective:
+        loop = StageLoop(objective, trained, self.numerics)
+        trace = self.out / "trace" / f"{index + 1}.json.gz" if self._trace and self.out is not None else None
+        with only_training(learners, stage, names), objective, traced(trace, self.clock) as after_step:
             if self._restored is not None and self._restored["loop"] is not None:
                 loop.load_state_dict(self._restored["loop"])
             if self._restored is not None:  # last, so that nothing above can have drawn a number
@@ -176,6 +213,7 @@ class Session:
             try:
                 while self.position.step < steps and not loop.watch.stalled:
                     self._step(loop, feed, judge)
+                    after_step()
             finally:
                 loop.optimizer.zero_grad(set_to_none=True)
             loop.watch.give_best(self.student if loop.average is None else loop.average.module)
@@ -184,12 +222,19 @@ class Session:
         self.given = self.student if loop.average is None else loop.average.module
         with loop.averaged():
             metrics = judge.metrics()
-        return StageResult(stage.name, self.position.step, time.monotonic() - began, metrics, validation)
+        seconds = time.monotonic() - began
+        self.seconds += seconds
+        for recall in recalls.values():
+            self.display.note(f"stage {stage.name}: {recall}")
+        recalled = recalled_share(recalls.values())
+        return StageResult(stage.name, self.position.step, seconds, metrics, validation, recalled)
 
     def _step(self, loop: StageLoop, feed: Feed, judge: Judge) -> None:
         step, steps = self.position.step, loop.objective.steps
         loop.objective.step = step
-        record = loop.update(feed.take(loop.stage.accumulate))
+        with self.clock.phase("load"):
+            batches = feed.take(loop.stage.accumulate)
+        record = loop.update(batches)
         loss = record.pop("loss")
         last = step + 1 == steps
         if loop.stage.every is not None and (last or (step + 1) % loop.stage.every == 0):
@@ -232,6 +277,7 @@ class Session:
         state = {
             **asdict(self.position),
             "fingerprint": self._fingerprint,
+            "numerics": self.numerics.to_dict(),
             "student": self.student.state_dict(),
             "teachers": {name: self.models.teachers[name].state_dict() for name in self._learning},
             "given": self.given.state_dict() if finished and self.given is not self.student else None,

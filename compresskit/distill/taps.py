@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Self
 
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 
 from compresskit.distill.address import Address, find_module, parse_address, select, unwrap
 from compresskit.distill.replacing import Replacing
@@ -83,7 +84,8 @@ class Taps(Mapping[str, Tensor]):
         self._modules = {text: find_module(self.model, address) for text, address in self._addresses.items()}
         self._replacing = [Replacing(self.model, parse_address(text), made) for text, made in self.replaced.items()]
         self._handles: list[Any] = []
-        self._captures: dict[str, deque[Capture]] = {}
+        self._captures: dict[str, deque[tuple[Tensor, int]]] = {}
+        """What was captured, each with how often it had been written into: that tells whether it was since."""
         self._pending: set[str] = set()
         self._active = False
         """Whether a forward of ours is running: gradient checkpointing runs modules again in the backward."""
@@ -119,7 +121,7 @@ class Taps(Mapping[str, Tensor]):
             replacing.calls = 0
         if self._addresses:
             self._run(inputs)
-        for address in self._addresses.values():
+        for address in self._addresses.values() if self._pending else ():
             self._check_captured(address)
         for replacing in () if self.stop else self._replacing:  # else it may lie behind all that is read
             replacing.check_happened()
@@ -141,13 +143,15 @@ class Taps(Mapping[str, Tensor]):
             self._active = False
 
     def __getitem__(self, text: str) -> Tensor:
-        capture = self._captures[text][0]
-        if capture.overwritten:
+        tensor, version = self._captures[text][0]
+        if version == _UNCOUNTED:
+            return tensor.clone()
+        if tensor._version != version:  # noqa: SLF001  (it has no public name)
             raise TapError(
                 f"the tensor at {text!r} was overwritten in place after it was captured (ReLU(inplace=True)?); tap the "
                 "module that overwrites it, or build that one with inplace=False"
             )
-        return capture.tensor.clone() if capture.tensor.is_inference() else capture.tensor
+        return tensor
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._captures)
@@ -157,11 +161,13 @@ class Taps(Mapping[str, Tensor]):
 
     def peek(self, text: str) -> Tensor:
         """The tensor as it is now, even if it was overwritten: for its shape and its history, not its values."""
-        return self._captures[text][0].tensor
+        return self._captures[text][0][0]
 
     def overwritten(self) -> frozenset[str]:
         """The addresses whose tensor was changed in place after the capture."""
-        return frozenset(text for text, captures in self._captures.items() if captures[0].overwritten)
+        return frozenset(
+            text for text, captures in self._captures.items() if _version(captures[0][0]) != captures[0][1]
+        )
 
     def _on_input(self, address: Address, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         first = address.selectors[:1]
@@ -176,17 +182,18 @@ class Taps(Mapping[str, Tensor]):
     def _keep(self, address: Address, value: Any, selectors: tuple[int | str, ...]) -> None:
         if not self._active:
             return
-        number = self.calls[address.text]
-        self.calls[address.text] += 1
-        if address.call is None and number > 0:
+        text, call = address.text, address.call
+        number = self.calls[text]
+        self.calls[text] = number + 1
+        if call is None and number > 0:
             raise TapError(f"{address.path!r} runs more than once in a forward; say which call: {address.path}#0, …#-1")
-        if address.call is not None and 0 <= address.call != number:
+        if call is not None and 0 <= call != number:
             return
         tensor = select(value, selectors, address)
-        tensor = tensor.clone() if address.text in self.clone else tensor
-        self._captures[address.text].append(Capture(tensor, _version(tensor)))
-        if address.call is None or address.call >= 0:  # a call counted from the end is known only at the end
-            self._pending.discard(address.text)
+        tensor = tensor.clone() if text in self.clone else tensor
+        self._captures[text].append((tensor, _version(tensor)))
+        if call is None or call >= 0:  # a call counted from the end is known only at the end
+            self._pending.discard(text)
         if self.stop and not self._pending:
             raise _Complete(self)
 
@@ -202,22 +209,15 @@ class Taps(Mapping[str, Tensor]):
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Capture:
-    """A tensor and the version it had, which tells whether something wrote into it since."""
-
-    tensor: Tensor
-    version: int
-
-    @property
-    def overwritten(self) -> bool:
-        """Whether the tensor was written into since it was captured."""
-        return _version(self.tensor) != self.version
+_UNCOUNTED = -1
 
 
 def _version(tensor: Tensor) -> int:
-    """How often the tensor was written into; an inference tensor does not count that."""
-    return 0 if tensor.is_inference() else tensor._version  # noqa: SLF001  (it has no public name)
+    """How often the tensor was written into; an inference tensor does not count that, and in a graph nobody asks."""
+    try:
+        return 0 if is_compiling() else tensor._version  # noqa: SLF001  (it has no public name)
+    except RuntimeError:
+        return _UNCOUNTED
 
 
 def _bound_arguments(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -63,7 +63,8 @@ class Term:
         if not isinstance(value, Tensor) or value.numel() != 1:
             found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise ShapeError(f"a loss must give one number, got {found}")
-        return _wide(value).reshape(())
+        value = _wide(value)
+        return value if value.dim() == 0 else value.reshape(())
 
     def _targets(self, targets: Any) -> Any:
         if targets is None:

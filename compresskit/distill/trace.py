@@ -22,6 +22,8 @@ class Trace:
 
     shapes: dict[str, torch.Size]
     """The shape at each address."""
+    dtypes: dict[str, torch.dtype]
+    """The type at each address."""
     feeds: dict[str, frozenset[str]]
     """Names of the learners' parameters from which the tensor at each address is computed."""
     overwritten: frozenset[str]
@@ -65,6 +67,7 @@ def observe(taps: Taps, inputs: Any, names: Mapping[Tensor, str]) -> Trace:
         taps.forward(inputs)
     return Trace(
         {text: taps.peek(text).shape for text in taps},
+        {text: taps.peek(text).dtype for text in taps},
         {text: frozenset(_feeding(taps.peek(text), names)) for text in taps},
         taps.overwritten(),
         versions != [tensor._version for tensor in tensors_in(inputs)],  # noqa: SLF001

@@ -8,7 +8,13 @@ from compresskit.errors import ShapeError
 
 
 def wide(tensor: Shaped[Tensor, "*any"]) -> Float[Tensor, "*any"]:
-    """The tensor in float32 or better, because squares, logs and powers leave the range of half precision."""
+    """The tensor in float32 or better, because squares, logs and powers leave the range of half precision.
+
+    Raises:
+        ShapeError: It is complex, and would lose its imaginary part.
+    """
+    if tensor.is_complex():
+        raise ShapeError("a complex tensor cannot be compared as it is; tap or compute its real view or its magnitude")
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
 
 
@@ -75,4 +81,5 @@ def forward_kl(
 ) -> Float[Tensor, "*rest"]:
     """KL(teacher || student) of distributions along `dim`, from their logs; minus infinity is a share of 0."""
     share = log_teacher.exp()
-    return torch.where(share > 0, share * (log_teacher - log_student), 0.0).sum(dim)  # 0 log 0 = 0, not NaN
+    # 0 log 0 = 0; a teacher's NaN is no share of 0, and has to show
+    return torch.where(share == 0, 0.0, share * (log_teacher - log_student)).sum(dim)

@@ -1,9 +1,9 @@
 """What a model costs to run: counted without running it, and measured on request.
 
-In reading order: `record` (what one forward does), `formulas` and `elementwise` (what an operation costs), `twins` and
-`routes` (how a forward is seen without touching the model), `layers`, `parameters`, `activations`, `dead_code` (what is
-read off a record), `crosscheck` (other counters' opinion), `latency`, `memory`, `receptive` (real runs), `report`,
-`profiler`, `compare` (the objects that users see), `grids`, `notes`, `table`, `files` (how they look).
+In reading order: `record` and `recorder` (what one forward does), `formulas` and `elementwise` (what an operation
+costs), `twins` and `routes` (how a forward is seen without touching the model), `layers`, `parameters`, `activations`,
+`dead_code` (what is read off a record), `crosscheck` (other counters' opinion), `latency`, `memory`, `receptive` (real
+runs), `report`, `profiler`, `compare` (what users see), `grids`, `notes`, `table`, `files` (how it looks).
 """
 
 from compresskit.profiling.compare import Comparison, compare

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from compresskit.profiling.call import Call
-from compresskit.profiling.tensors import mapped, tensors_in
+from compresskit.profiling.tensors import OBJECTS, mapped, tensors_in
 
 _FVCORE_MACS = ("conv", "linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "einsum")
 _WRAPPED = "model"
@@ -77,7 +77,7 @@ class _Flat(nn.Module):
         """Put the tensors where they belong in the call, and take those of the output."""
         remaining = iter(tensors)
         args, kwargs = mapped(lambda _: next(remaining), [self.call.args, dict(self.call.kwargs)])
-        return tuple(tensors_in(getattr(self, _WRAPPED)(*args, **kwargs), objects=True))
+        return tuple(tensors_in(getattr(self, _WRAPPED)(*args, **kwargs), objects=OBJECTS))
 
 
 def _thop() -> ModuleType:

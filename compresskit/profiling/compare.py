@@ -123,6 +123,6 @@ def compare(
     if len(places) > 1:
         raise DataError(f"latencies compare on one device, the models are on {', '.join(sorted(map(str, places)))}")
     (place,) = places
-    predicted = {name: one.activations.cpu_peak for name, one in profiles.items()}
-    found, faster = timed(models, Call.of(inputs, kwargs), place, predicted=predicted, max_seconds=max_seconds)
+    needed = {name: one.run_bytes for name, one in profiles.items()}
+    found, faster = timed(models, Call.of(inputs, kwargs), place, needed=needed, max_seconds=max_seconds)
     return Comparison({name: replace(one, latency=found[name]) for name, one in profiles.items()}, faster)

@@ -14,7 +14,8 @@ from compresskit.profiling import backends
 from compresskit.profiling.call import Call
 from compresskit.profiling.dead_code import dead_code, dead_macs
 from compresskit.profiling.formulas import in_registry
-from compresskit.profiling.record import Record, without_fast_path
+from compresskit.profiling.record import Record
+from compresskit.profiling.recorder import without_fast_path
 from compresskit.profiling.routes import Observed, observe, prepared
 from compresskit.profiling.sizes import smallest_fitting
 from compresskit.profiling.twins import own_device, real_copy, untouched, zeroed
@@ -38,7 +39,10 @@ class Verdict:
     inputs: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.backend} {self.verdict}" + (f" ({self.reason})" if self.reason else "")
+        why = self.reason
+        if self.verdict == "differs" and not why:
+            why = f"unexplained: {self.macs:,} for {self.expected:,}"
+        return f"{self.backend} {self.verdict}" + (f" ({why})" if why else "")
 
 
 def crosscheck(model: nn.Module, call: Call, observed: Observed) -> tuple[Verdict, ...]:
@@ -117,17 +121,17 @@ def _why_fvcore(missing: int, record: Record, unsupported: list[str]) -> str:
 
 
 _COUNTED_BY_US = (
-    *("lstm", "gru", "rnn_tanh", "rnn_relu", "scaled_dot_product_attention", "mv", "dot", "addmv", "addbmm", "_int_mm"),
-    *("lstm_cell", "gru_cell", "baddbmm", "_convolution_mode", "linear", "matmul", "inner", "tensordot", "conv2d"),
-    *("_native_multi_head_attention", "_transformer_encoder_layer_fwd", "convolution", "baddbmm", "chain_matmul"),
+    *("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"),
+    *("scaled_dot_product_attention", "mv", "dot", "addmv", "addbmm", "baddbmm", "inner", "tensordot", "_int_mm"),
 )
+"""Operations with MACs, as a trace calls them, for which fvcore may have no formula."""
 
 
 def _verdict(name: str, theirs: int, ours: int, call: Call, reason: str) -> Verdict:
     inputs = tuple(call.describe())
     if theirs == ours:
         return Verdict(name, "agrees", "", theirs, ours, inputs)
-    return Verdict(name, "differs", reason or "", theirs, ours, inputs)
+    return Verdict(name, "differs", reason, theirs, ours, inputs)
 
 
 def _named(kind: type, path: str, found: Mapping[str, int]) -> str:

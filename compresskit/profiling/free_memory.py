@@ -3,27 +3,23 @@
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from compresskit.errors import DataError
-from compresskit.profiling.parameters import walk
 from compresskit.profiling.units import bytes_text
 
 
-def check_room(what: str, model: nn.Module, predicted: int, device: torch.device) -> None:
-    """Refuse a real run of a copy of `model` that needs more memory than there is.
+def check_room(what: str, needed: int, device: torch.device) -> None:
+    """Refuse a real run that needs more memory than there is.
 
     Args:
         what: What wants to run, for the message.
-        model: Its copy comes on top.
-        predicted: Bytes of inputs and activations.
+        needed: Bytes of a copy of the weights, of inputs and of activations.
         device: Where it would run.
 
     Raises:
         DataError: It does not fit.
     """
-    parameters = walk(model)
-    needed, free = predicted + parameters.bytes + parameters.buffer_bytes, _free(device)
+    free = _free(device)
     if free is not None and needed > free:
         raise DataError(
             f"{what} needs a real run, and that about {bytes_text(needed)}; {bytes_text(free)} are free on {device}. "

@@ -12,7 +12,7 @@ from torch import nn
 from compresskit.profiling.call import Call
 from compresskit.profiling.free_memory import check_room
 from compresskit.profiling.machine import Machine, machine
-from compresskit.profiling.tensors import tensors_in
+from compresskit.profiling.tensors import OBJECTS, tensors_in
 from compresskit.profiling.twins import real_copy, untouched
 
 LEAST_CALLS = 20
@@ -82,7 +82,7 @@ def latency(
     call: Call,
     device: torch.device | str,
     *,
-    predicted: Mapping[str, int],
+    needed: Mapping[str, int],
     max_seconds: float = 30.0,
 ) -> tuple[dict[str, Latency], dict[str, Ratio]]:
     """Time copies of models on the same inputs, call by call in turn: A, B, A, B, so that drift hits all alike.
@@ -91,7 +91,7 @@ def latency(
         models: By name.
         call: Inputs of all.
         device: Where to run.
-        predicted: Bytes that each is expected to need beside its copy.
+        needed: Bytes that a run of each is expected to take.
         max_seconds: Of timed calls, all models together; they end even if there are fewer than 20 each.
 
     Returns:
@@ -101,8 +101,7 @@ def latency(
         DataError: There is not enough free memory.
     """
     place = torch.device(device)
-    for name, model in models.items():
-        check_room(f"--latency of {name}", model, predicted[name], place)
+    check_room("--latency", sum(needed.values()), place)
     with untouched(*models.values()), torch.inference_mode():
         timed = {name: _Timed(real_copy(model, place), call.on(place), place) for name, model in models.items()}
         first = {name: one.run() for name, one in timed.items()}
@@ -189,7 +188,7 @@ def _percentile(ordered: Sequence[float], percent: float) -> float:
 
 
 def _is_finite(one: _Timed) -> bool:
-    output = tensors_in(one.model(*one.call.args, **one.call.kwargs), objects=True)
+    output = tensors_in(one.model(*one.call.args, **one.call.kwargs), objects=OBJECTS)
     return all(bool(tensor.isfinite().all()) for tensor in output if tensor.is_floating_point())
 
 

@@ -31,20 +31,20 @@ class MeasuredMemory:
     """What CUDA's allocator holds of the device at the peak, weights included; None elsewhere."""
 
 
-def measured_memory(model: nn.Module, call: Call, device: torch.device | str, *, predicted: int) -> MeasuredMemory:
+def measured_memory(model: nn.Module, call: Call, device: torch.device | str, *, needed: int) -> MeasuredMemory:
     """Run a copy of `model` twice on real values and see what the second forward allocates.
 
     Args:
         model: Any module; run in eval mode.
         call: Its inputs.
         device: Where to run.
-        predicted: Bytes that the run is expected to need beside the copy, to refuse it before the memory is full.
+        needed: Bytes that the run is expected to take, to refuse it before the memory is full.
 
     Raises:
         DataError: There is not enough free memory, or the device's allocator cannot be asked.
     """
     place = torch.device(device)
-    check_room("--memory", model, predicted, place)
+    check_room("--memory", needed, place)
     copied, placed = real_copy(model, place), call.on(place)
     with untouched(model), torch.no_grad():
         copied(*placed.args, **placed.kwargs)  # what a first call sets up, it keeps

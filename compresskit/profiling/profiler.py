@@ -1,6 +1,7 @@
 """`profile`: one call that counts, and on request measures, what a model costs."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -11,6 +12,7 @@ from compresskit.profiling.activations import activations, given_bytes
 from compresskit.profiling.call import Call
 from compresskit.profiling.crosscheck import crosscheck as crosschecked
 from compresskit.profiling.dead_code import dead_code, dead_macs
+from compresskit.profiling.latency import Latency
 from compresskit.profiling.latency import latency as timed
 from compresskit.profiling.layers import layers
 from compresskit.profiling.memory import measured_memory
@@ -64,46 +66,44 @@ def profile(
     if materialize:
         model = materialised(model, call)
     observed = observe(model, call, device)
-    place = real_device(model, device) if latency or memory or receptive_field else torch.device("cpu")
-    predicted = needed_bytes(observed.record)
-    return ModelProfile(
-        **_counted(model, call, observed),
+    counted = _counted(model, call, observed)
+    place = real_device(model, device) if latency or memory or receptive_field else None
+    return replace(
+        counted,
         crosscheck=crosschecked(model, call, observed) if crosscheck else (),
-        memory=measured_memory(model, call, place, predicted=predicted) if memory else None,
-        latency=timed({"": model}, call, place, predicted={"": predicted}, max_seconds=max_seconds)[0][""]
-        if latency
-        else None,
+        memory=measured_memory(model, call, place, needed=counted.run_bytes) if memory and place else None,
+        latency=_timed(model, call, place, counted.run_bytes, max_seconds) if latency and place else None,
         receptive_field=probed(model, call, max_seconds=max_seconds) if receptive_field else None,
     )
 
 
-def needed_bytes(record: Record) -> int:
-    """Of inputs and activations of a real run; a copy of the weights comes on top."""
-    return activations(record).cpu_peak
+def _timed(model: nn.Module, call: Call, place: torch.device, needed: int, max_seconds: float) -> Latency:
+    found, _ = timed({"": model}, call, place, needed={"": needed}, max_seconds=max_seconds)
+    return found[""]
 
 
-def _counted(model: nn.Module, call: Call, observed: Observed) -> dict[str, Any]:
-    """The figures that need no real run, by their names in a profile."""
+def _counted(model: nn.Module, call: Call, observed: Observed) -> ModelProfile:
+    """The figures that need no real run."""
     record = observed.record
     parameters, operations = walk(model), _operations(record)
-    # behind numpy's back nothing can be followed
+    # what numpy does in a real run cannot be followed
     hidden = record.strangers and observed.route not in ("meta", "fake")
     dead = () if hidden else dead_code(record)
-    return {
-        "model": type(model).__name__,
-        "inputs": tuple(call.describe()),
-        "route": observed.route,
-        "torch": torch.__version__,
-        "parameters": parameters,
-        "operations": operations,
-        "layers": layers(model, record, dead),
-        "pixels": _pixels(call, record),
-        "given_bytes": given_bytes(record),
-        "activations": activations(record),
-        "dead": dead,
-        "dead_macs": 0 if hidden else dead_macs(record),
-        "warnings": _warnings(parameters.total, operations),
-    }
+    return ModelProfile(
+        model=type(model).__name__,
+        inputs=tuple(call.describe()),
+        route=observed.route,
+        torch=torch.__version__,
+        parameters=parameters,
+        operations=operations,
+        layers=layers(model, record, dead),
+        pixels=_pixels(call, record),
+        given_bytes=given_bytes(record),
+        activations=activations(record),
+        dead=dead,
+        dead_macs=0 if hidden else dead_macs(record),
+        warnings=_warnings(parameters.total, operations),
+    )
 
 
 def _operations(record: Record) -> dict[str, OperationCount]:

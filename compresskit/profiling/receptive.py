@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from compresskit.errors import DataError
 from compresskit.profiling.call import Call
 from compresskit.profiling.sizes import fitting_sides
-from compresskit.profiling.tensors import tensors_in
+from compresskit.profiling.tensors import OBJECTS, tensors_in
 from compresskit.profiling.twins import real_copy, untouched
 
 _NO_PICTURE = "the output is no picture"
@@ -127,7 +127,7 @@ def _first_picture(model: nn.Module, call: Call, position: int, axis: int) -> Te
 
     placed = call.mapped(mark)
     output = model(*placed.args, **placed.kwargs)
-    return next((tensor for tensor in tensors_in(output, objects=True) if tensor.ndim >= 4), None)
+    return next((tensor for tensor in tensors_in(output, objects=OBJECTS) if tensor.ndim >= 4), None)
 
 
 def _seen(output: Tensor, axis: int) -> list[int]:

@@ -103,6 +103,11 @@ class ModelProfile:
         return {name: operation.calls for name, operation in self.operations.items() if not operation.counted}
 
     @property
+    def run_bytes(self) -> int:
+        """Weights, inputs and activations of a real run on this machine's CPU."""
+        return self.given_bytes + self.activations.cpu_peak
+
+    @property
     def doubts(self) -> list[str]:
         """What keeps the figures from being sure: operations that nobody counted, unexplained differences."""
         doubts = [f"{name} is not counted" for name in self.uncounted]

@@ -14,10 +14,11 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from compresskit.errors import CompressKitError, DataError
+from compresskit.errors import CompressKitError, DataError, ShapeError
 from compresskit.profiling.call import Call
 from compresskit.profiling.failures import explained, is_about_shapes, needs_values, values_missing
-from compresskit.profiling.record import Record, record_forward
+from compresskit.profiling.record import Record
+from compresskit.profiling.recorder import record_forward
 from compresskit.profiling.twins import own_device, real_copy, untouched, weightless
 
 REAL_LIMIT = 4_000_000
@@ -60,10 +61,10 @@ def observe(model: nn.Module, call: Call, device: str = "auto") -> Observed:
             failures.append((error, twin))
             if is_about_shapes(error):
                 break
-    on_shapes, on_values = failures[0], failures[-1]
-    if route in ("meta", "fake") and needs_values(on_shapes[0]):
-        raise values_missing(*on_shapes, REAL_LIMIT) from on_shapes[0]
-    raise explained(*on_values, model, call) from on_values[0]
+    first, last = failures[0], failures[-1]
+    if route in ("meta", "fake") and needs_values(first[0]):
+        raise values_missing(*first, REAL_LIMIT) from first[0]
+    raise explained(*last, model, call) from last[0]
 
 
 def check_ready(model: nn.Module, call: Call) -> None:
@@ -82,12 +83,19 @@ def check_ready(model: nn.Module, call: Call) -> None:
 
 
 def materialised(model: nn.Module, call: Call) -> nn.Module:
-    """A copy of a model with lazy modules after one real forward: it has weights, and they are random."""
+    """A copy of a model with lazy modules after one real forward: it has weights, and they are random.
+
+    Raises:
+        ShapeError: The forward fails.
+    """
     call.check(model)
     device = own_device(model)
     copied, placed = real_copy(model, device), call.on(device)
     with untouched(model), torch.no_grad():
-        copied(*placed.args, **placed.kwargs)
+        try:
+            copied(*placed.args, **placed.kwargs)
+        except (RuntimeError, ValueError) as error:
+            raise ShapeError(f"--materialize: the forward fails: {str(error).splitlines()[0]}") from error
     return copied
 
 

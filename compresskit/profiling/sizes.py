@@ -8,7 +8,7 @@ from torch import nn
 
 from compresskit.errors import DataError
 from compresskit.profiling.call import Call
-from compresskit.profiling.tensors import tensors_in
+from compresskit.profiling.tensors import OBJECTS, tensors_in
 from compresskit.profiling.twins import untouched, weightless
 
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
@@ -82,7 +82,9 @@ def of_megapixels(models: Sequence[nn.Module], call: Call, megapixels: float) ->
     for model in models:
         found = next_fitting(model, call)
         if found is None:
-            raise DataError(f"--megapixels: {type(model).__name__} takes no size around {frame[0]}x{frame[1]}")
+            raise DataError(
+                f"--megapixels: {type(model).__name__} takes no size around {frame[0]}x{frame[1]} on shapes alone"
+            )
         with untouched(model):
             output = _output_frame(weightless(model), call.resized(found.height, found.width))
         multiple = max(multiple, found.multiple)
@@ -99,8 +101,8 @@ def _output_frame(twin: nn.Module, call: Call) -> tuple[int, int] | bool:
             output = twin(*placed.args, **placed.kwargs)
     except Exception:  # noqa: BLE001  (whatever a model's own code raises)
         return False
-    first = next(tensors_in(output, objects=True), None)
-    return tuple(first.shape[-2:]) if first is not None and first.ndim >= 4 else True  # pyright: ignore
+    first = next(tensors_in(output, objects=OBJECTS), None)
+    return (first.shape[-2], first.shape[-1]) if first is not None and first.ndim >= 4 else True
 
 
 def _up(side: int, multiple: int, *, odd: bool = False) -> int:

@@ -2,17 +2,23 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 from torch import Tensor, nn
 
+OBJECTS = 3
+"""Levels of objects that are looked into for what a model keeps and returns."""
 _PLAIN = (str, bytes, int, float, complex, bool, type(None))
 
 
-def tensors_in(value: Any, *, objects: bool = False, _seen: set[int] | None = None) -> Iterator[Tensor]:
+def tensors_in(value: Any, *, objects: int = 0, _seen: set[int] | None = None) -> Iterator[Tensor]:
     """The tensors in nested mappings, sequences, sets and data classes, in their order.
 
-    With `objects`, those among the attributes of any other object too, modules aside.
+    Args:
+        value: Anything.
+        objects: So many levels of other objects are looked into as well, modules aside: their attributes may lead to
+            all of a program.
     """
     seen = set() if _seen is None else _seen
     if isinstance(value, _PLAIN) or id(value) in seen:
@@ -21,8 +27,12 @@ def tensors_in(value: Any, *, objects: bool = False, _seen: set[int] | None = No
         yield value
         return
     seen.add(id(value))
-    for part in _parts(value, objects=objects):
+    plain = list(_parts(value))
+    inner = list(getattr(value, "__dict__", {}).values()) if objects and not plain and _may_hold(value) else []
+    for part in plain:
         yield from tensors_in(part, objects=objects, _seen=seen)
+    for part in inner:
+        yield from tensors_in(part, objects=objects - 1, _seen=seen)
 
 
 def mapped(function: Callable[[Tensor], Any], value: Any) -> Any:
@@ -38,12 +48,15 @@ def mapped(function: Callable[[Tensor], Any], value: Any) -> Any:
     return value
 
 
-def _parts(value: Any, *, objects: bool) -> Iterator[Any]:
+def _parts(value: Any) -> Iterator[Any]:
     if isinstance(value, Mapping):
         yield from value.values()
     elif isinstance(value, list | tuple | set | frozenset):
         yield from value
     elif is_dataclass(value) and not isinstance(value, type):
         yield from (getattr(value, field.name, None) for field in fields(value))
-    elif objects and not isinstance(value, nn.Module | type):
-        yield from getattr(value, "__dict__", {}).values()
+
+
+def _may_hold(value: Any) -> bool:
+    """Whether an object's attributes are data: not those of modules, classes and functions."""
+    return not isinstance(value, nn.Module | type | ModuleType | FunctionType | MethodType)

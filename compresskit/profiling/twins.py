@@ -75,8 +75,8 @@ def own_device(model: nn.Module) -> torch.device:
 def untouched(*models: nn.Module) -> Iterator[None]:
     """Whatever happens inside: afterwards models, random generators and attention's fast path are as before.
 
-    Modes, attributes, hooks, buffers and their values, and the parameters' `requires_grad` are put back. Warnings'
-    filters too, which other libraries change.
+    Modes, attributes, hooks, buffers and their values, and `requires_grad` are put back. Parameters' values are not, as
+    nothing here trains.
     """
     modules = {id(module): module for model in models for module in model.modules()}.values()
     attributes = [(module, dict(vars(module))) for module in modules]
@@ -101,7 +101,7 @@ def untouched(*models: nn.Module) -> Iterator[None]:
             parameter.requires_grad = flag
         with torch.no_grad():
             for buffer, value in values:
-                if not buffer.is_meta and not _same(buffer, value):
+                if not buffer.is_meta and not _surely_equal(buffer, value):
                     buffer.copy_(value)
 
 
@@ -128,13 +128,16 @@ def _on_meta(tensor: Tensor) -> Tensor:
     return nn.Parameter(empty, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
 
 
+def _surely_equal(one: Tensor, other: Tensor) -> bool:
+    try:
+        return torch.equal(one, other)
+    except RuntimeError:  # sparse and opaque tensors cannot be compared
+        return False
+
+
 def _tables(module: nn.Module) -> list[dict[Any, Any]]:
     tables = (vars(module).get(name) for name in _DICTS)
     return [table for table in tables if isinstance(table, dict)]
-
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and torch.equal(torch.nan_to_num(one), torch.nan_to_num(other))
 
 
 @contextmanager

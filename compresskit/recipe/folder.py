@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from compresskit.distill.checkpoint import write_atomically
+from compresskit.distill.numerics import AUTO
 from compresskit.errors import CheckpointError, RecipeError
 from compresskit.recipe import yaml
 from compresskit.recipe.load import Recipe
 
 RUNS = Path("runs")
 RECIPE_FILE = "recipe.yaml"
+MEASURED = ("precision", "compile", "memory_format")
+"""Keys of a recipe whose `auto` a run replaces by what is fastest."""
 
 
 def choose_folder(recipe: Recipe, out: str | Path | None, *, resume: bool) -> Path:
@@ -132,6 +135,8 @@ def _difference(recipe: Recipe, folder: Path) -> str | None:
         return f"holds no run that could be continued ({RECIPE_FILE} is damaged)"
     there, here = _flat(found), _flat(yaml.value(yaml.dump(recipe.resolved()), RECIPE_FILE))
     for place in dict.fromkeys([*there, *here]):
+        if here.get(place) == AUTO and place in MEASURED:  # the folder has what it came to
+            continue
         if place != "data.workers" and there.get(place, "absent") != here.get(place, "absent"):
             changed = f"{place} is {there.get(place, 'absent')!r} there and {here.get(place, 'absent')!r} here"
             return f"holds another recipe's run: {changed}; go on with that recipe, or give another --out"

@@ -8,7 +8,9 @@ from typing import Any
 
 from compresskit import resolve
 from compresskit.distill.address import split_model
+from compresskit.distill.cache import CacheOptions
 from compresskit.distill.models import PREVIOUS, TEACHER
+from compresskit.distill.numerics import Numerics
 from compresskit.distill.stage import Stage
 from compresskit.errors import RecipeError, close_names
 from compresskit.recipe import overrides as changes_by_path
@@ -23,6 +25,9 @@ _DEFAULTS: dict[str, Any] = {
     "name": None,
     "seed": 0,
     "precision": "fp32",
+    "compile": False,
+    "memory_format": "contiguous",
+    "cache": None,
     "teacher": None,
     "student": None,
     "views": None,
@@ -42,7 +47,10 @@ class Recipe:
 
     name: str
     seed: int
-    precision: str
+    numerics: Numerics
+    """`precision`, `compile` and `memory_format`."""
+    cache: str | Mapping[str, Any] | None
+    """As `ProgressiveDistiller` takes it."""
     teachers: Mapping[str, Mapping[str, Any]]
     """Nodes by name, each with `weights` where they are loaded; a teacher without a name is called teacher."""
     student: Mapping[str, Any]
@@ -67,7 +75,8 @@ class Recipe:
         return {
             "name": self.name,
             "seed": self.seed,
-            "precision": self.precision,
+            **self.numerics.to_dict(),
+            "cache": dict(self.cache) if isinstance(self.cache, Mapping) else self.cache,
             "teacher": _unnamed({name: dict(node) for name, node in self.teachers.items()}),
             "student": dict(self.student),
             "views": {name: dict(node) for name, node in self.views.items()} or None,
@@ -154,7 +163,8 @@ def _recipe(tree: dict[str, Any], stem: str, places: Places) -> Recipe:
     recipe = Recipe(
         name=_name(values["name"] if values["name"] is not None else stem),
         seed=_whole(values["seed"], "seed", 0),
-        precision=_choice(values["precision"], "precision", ("fp32", "bf16")),
+        numerics=Numerics(values["precision"], values["compile"], values["memory_format"]),
+        cache=values["cache"],
         teachers=_teachers(values["teacher"]),
         student=_model(values["student"], "student"),
         views=_views(values["views"]),
@@ -165,6 +175,7 @@ def _recipe(tree: dict[str, Any], stem: str, places: Places) -> Recipe:
         evaluate=values["evaluate"],
         places=places,
     )
+    CacheOptions.of(recipe.cache)
     if recipe.evaluate is not None:
         resolve.check(recipe.evaluate, kind="evaluation", where="evaluate", dataset=None)
     _check_teachers(recipe)

@@ -8,6 +8,7 @@ import ast
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.error import URLError
 
 from torch import nn
 
@@ -58,8 +59,7 @@ def build_named(
     for label, text in zip(labels, texts, strict=True):
         path, _, name = text.rpartition("#")
         if not path:
-            with own_randomness(0):
-                models[label] = NamedModel(resolve.build(parse_model(text), kind="module", where=text))
+            models[label] = NamedModel(_built(text))
             continue
         if path not in loaded:
             loaded[path] = _loaded(path, preset, overrides, parts=with_inputs or fitted, fitted=fitted)
@@ -87,6 +87,17 @@ def parse_model(text: str) -> dict[str, Any]:
             "'torchvision.models.resnet18(num_classes=10)', or a recipe's model: RECIPE#student"
         ) from error
     return {**node, "_args_": args} if args else node
+
+
+def _built(text: str) -> nn.Module:
+    try:
+        with own_randomness(0):
+            return resolve.build(parse_model(text), kind="module", where=text)
+    except URLError as error:
+        raise RecipeError(
+            f"{text}: it downloads weights, and that failed: {error.reason}; most builders take weights=None and "
+            "weights_backbone=None"
+        ) from error
 
 
 def _loaded(

@@ -6,6 +6,7 @@ import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def run_recipe(
     resume: bool = False,
     device: str = "auto",
     dry_run: bool = False,
+    trace: bool = False,
 ) -> RunResult:
     """Run a recipe from its data to the table at its end.
 
@@ -64,6 +66,7 @@ def run_recipe(
             same numbers as that of a run that nothing stopped.
         device: "auto" takes CUDA where there is a device; else a torch device name.
         dry_run: Build everything, trace one batch through every stage, and write nothing.
+        trace: Write a profiler's trace of a few steps of each stage, in the folder `trace` of each part.
 
     Raises:
         CompressKitError: The recipe, the data, weights or the folder cannot be used; nothing is lost.
@@ -81,10 +84,10 @@ def run_recipe(
         folder = choose_folder(loaded, out, resume=resume)
         call = [str(recipe), *call_options(loaded.preset, overrides, device)]
         with says_how_to_go_on(folder, call):
-            return run_in(folder, loaded, call, device)
+            return run_in(folder, loaded, call, device, trace=trace)
 
 
-def run_in(folder: Path, recipe: Recipe, call: Sequence[str], device: str) -> RunResult:
+def run_in(folder: Path, recipe: Recipe, call: Sequence[str], device: str, *, trace: bool = False) -> RunResult:
     """Run a recipe in a folder that `choose_folder` chose: from the start, or on from where a run of it stopped.
 
     Args:
@@ -92,13 +95,14 @@ def run_in(folder: Path, recipe: Recipe, call: Sequence[str], device: str) -> Ru
         recipe: What to run.
         call: Arguments of `compresskit run` that amount to this, to be written down.
         device: "auto", or a torch device name.
+        trace: As in `run_recipe`.
     """
     if (folder / SUMMARY_FILE).exists():
         say(f"{folder} is finished already")
         return _result(folder)
     run = _Run(recipe, folder, device)
     begun = _begin(run, folder, f"compresskit run {shlex.join(call)}")
-    _train(run)
+    _train(run, trace=trace)
     return _finish(run, folder, begun)
 
 
@@ -138,6 +142,19 @@ class _Run:
             self._add("alone", {}, alone, control_stages(self.recipe.stages), str(self.device), view)
         return solved
 
+    def settle(self, folder: Path) -> None:
+        """Replace `auto` in the recipe by what the folder's own says, or by what is fastest here."""
+        if self.recipe.numerics.settled:
+            return
+        if (folder / RECIPE_FILE).exists():
+            numerics = load_recipe(folder / RECIPE_FILE).numerics
+        else:
+            batch = next(iter(self.parts.loader(self.recipe, "train", workers=0)))
+            numerics = self.distillers["student"].settle(batch, note=say)
+        self.recipe = replace(self.recipe, numerics=numerics)
+        for distiller in self.distillers.values():
+            distiller.numerics = numerics
+
     def plans(self) -> dict[str, Plan]:
         """What each training part would do, traced on the first batch."""
         batch = next(iter(self.parts.loader(self.recipe, "train", workers=0)))
@@ -172,7 +189,8 @@ class _Run:
     ) -> None:
         recipe, folder = self.recipe, self.folder
         out = None if folder is None else folder if part == "student" else folder / part
-        options = {"seed": recipe.seed, "device": device, "precision": recipe.precision, "views": views, "out": out}
+        options = {"seed": recipe.seed, "device": device, "views": views, "out": out, "cache": recipe.cache}
+        options |= recipe.numerics.to_dict()
         self.distillers[part] = ProgressiveDistiller(teachers, student, stages, **options)
 
 
@@ -185,6 +203,7 @@ def _begin(run: _Run, folder: Path, heading: str) -> dict[str, Any]:
     """Take the folder once everything is known to fit, or take it up again; returns this session's environment."""
     begun = environment(run.device)
     solved = run.solve()
+    run.settle(folder)
     if (folder / RECIPE_FILE).exists():
         say(f"going on in {folder}" if has_checkpoint(folder) else f"{folder} has no checkpoint yet: starting again")
     else:
@@ -198,12 +217,12 @@ def _begin(run: _Run, folder: Path, heading: str) -> dict[str, Any]:
     return begun
 
 
-def _train(run: _Run) -> None:
+def _train(run: _Run, *, trace: bool) -> None:
     """Train each part to its end; a part that has come to it is only loaded."""
     for number, (part, distiller) in enumerate(run.distillers.items(), start=1):
         say(f"part {number} of {len(run.distillers)}: {run.title(part)}")
         validation = None if run.parts.val is None else run.parts.loader(run.recipe, "val")
-        result = distiller.fit(run.parts.loader(run.recipe, "train"), validation, resume="auto")
+        result = distiller.fit(run.parts.loader(run.recipe, "train"), validation, resume="auto", trace=trace)
         run.trained[part] = result.student
         if part.partition("-")[0] == TEACHER and result.student is not distiller.student:
             distiller.student.load_state_dict(

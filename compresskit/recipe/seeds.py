@@ -62,6 +62,7 @@ def run_seeds(
     out: str | Path | None = None,
     resume: bool = False,
     device: str = "auto",
+    trace: bool = False,
 ) -> SeedsResult:
     """Run a recipe once under each seed and compare over the seeds.
 
@@ -74,6 +75,7 @@ def run_seeds(
         resume: Go on in `out`, or in the newest default folder of this recipe. Finished seeds are only read again, and
             further seeds may be added.
         device: "auto" takes CUDA where there is a device; else a torch device name.
+        trace: As in `run_recipe`.
 
     Raises:
         CompressKitError: As from `run_recipe`; or the seeds are no different whole numbers from 0.
@@ -96,7 +98,7 @@ def run_seeds(
                 say(f"seed {seed} ({len(runs) + 1} of {len(seeds)})")
                 one, place = replace(loaded, seed=seed), folder / f"seed-{seed}"
                 place = choose_folder(one, place, resume=(place / RECIPE_FILE).exists())
-                runs[seed] = run_in(place, one, [*call, "--set", f"seed={seed}"], device)
+                runs[seed] = run_in(place, one, [*call, "--set", f"seed={seed}"], device, trace=trace)
     rows = _over_seeds([run.rows for run in runs.values()])
     result = SeedsResult(folder, runs, rows, differences(rows))
     write_json(folder / SUMMARY_FILE, _summary(result))

@@ -162,6 +162,26 @@ def test_a_student_that_cannot_be_copied_is_named_where_a_copy_is_wanted():
             ProgressiveDistiller(Net(4), student, [stage]).fit([X])
 
 
+class Masked(nn.Module):
+    """In eval mode and with a mask its layers hand on nested tensors."""
+
+    def __init__(self):
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2)
+
+    def forward(self, x, mask):
+        return self.encoder(x, src_key_padding_mask=mask)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_a_nested_tensor_is_named():
+    inputs = torch.randn(2, 3, 4), torch.tensor([[False, False, True], [False, False, False]])
+    losses(Masked(), Masked(), Match("encoder"), inputs=(inputs, None))
+    with pytest.raises(TapError, match=r"'encoder.layers.0' is a nested tensor"):
+        losses(Masked(), Masked(), Match("encoder.layers.0"), inputs=(inputs, None))
+
+
 class Sequenced(nn.Module):
     """Holds its parts in a list, and returns None for one of them."""
 

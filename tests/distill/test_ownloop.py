@@ -77,6 +77,18 @@ def test_adapters_live_on_from_stage_to_stage(batches):
     assert {id(p) for p in first.parameters() if p.shape[0] == 6} <= {id(p) for p in second.parameters()}
 
 
+def test_adapters_can_be_saved_and_loaded(batches):
+    def adapter(distiller):
+        return distiller.stage(0, batches[0]).parameters()[-2]  # the weight of the linear map
+
+    trained = ProgressiveDistiller(net(6, 1), net(4, 2), [STAGE])
+    torch.nn.init.constant_(adapter(trained), 7.0)
+    state = trained.stage(0).state_dict()
+    again = ProgressiveDistiller(net(6, 1), net(4, 2), [STAGE])
+    again.stage(0).load_state_dict(state)
+    assert torch.equal(adapter(again), adapter(trained))
+
+
 def test_what_the_stage_does_not_train_is_frozen_inside_and_free_again_outside(batches):
     student = net(4, 2)
     stage = Stage("s", matches=[Match(".")], train=["3.*"], steps=1)

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from compresskit.errors import RecipeError, ShapeError
 from compresskit.losses import cross_entropy, kl, standardized_kl
+from compresskit.losses.compared import wide
 
 
 def test_kl_is_forward_kl_times_the_squared_temperature_by_hand():
@@ -130,3 +131,14 @@ def test_cross_entropy_says_which_shapes_do_not_fit():
 def test_cross_entropy_says_when_a_label_is_no_class():
     with pytest.raises(ShapeError, match="cross_entropy: a label is none of the 5 classes: Target 7 is out of bounds"):
         cross_entropy(torch.zeros(2, 5), torch.tensor([1, 7]))
+
+
+def test_a_teacher_that_is_not_a_number_shows():
+    logits = torch.zeros(2, 3)
+    assert kl(logits, logits + torch.tensor([0.0, float("nan"), 0.0])).isnan()
+    assert kl(logits, torch.tensor([[0.0, 0.0, float("-inf")]]).expand(2, 3)).isfinite()
+
+
+def test_complex_tensors_are_refused():
+    with pytest.raises(ShapeError, match="complex"):
+        wide(torch.zeros(2, 3, dtype=torch.complex64))

@@ -10,6 +10,7 @@ from torch.nn.utils import parametrizations, prune
 from torch.utils.checkpoint import checkpoint
 
 from compresskit import profile
+from compresskit.profiling.formulas import macs
 
 
 class Function(nn.Module):
@@ -298,3 +299,15 @@ def test_scripts_count_and_quantised_layers_are_listed():
 
 def test_a_compiled_model_is_counted_as_it_was_written():
     assert profile(torch.compile(nn.Linear(4, 5)), torch.rand(2, 4)).macs == 2 * 4 * 5
+
+
+def test_formulas_of_operations_that_only_other_devices_run():
+    """CUDA's recurrent layers, and products of whole numbers, by their shapes."""
+    sequence, weights = torch.empty(4, 2, 3), [torch.empty(20, 3), torch.empty(20, 5), torch.empty(20), torch.empty(20)]
+    lstm = macs(torch.ops.aten._cudnn_rnn.default, (sequence, weights, 4, None), {}, None)
+    assert lstm == LSTM
+    assert macs(torch.ops.aten._int_mm.default, (torch.empty(2, 3), torch.empty(3, 5)), {}, None) == 2 * 3 * 5
+    query, key = torch.empty(2, 8, 5, 16), torch.empty(2, 2, 7, 16)  # four heads of queries share one of keys
+    attention = torch.ops.aten._scaled_dot_product_fused_attention_overrideable.default
+    assert macs(attention, (query, key, key), {}, None) == 2 * 8 * 5 * 7 * 2 * 16
+    assert macs(torch.ops.aten.relu.default, (query,), {}, None) is None

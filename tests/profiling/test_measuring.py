@@ -49,7 +49,7 @@ def test_models_are_timed_in_turn_after_a_warm_up(monkeypatch):
     monkeypatch.setattr(latencies, "perf_counter", lambda: 0.001 * next(clock))
     calls = []
     models = {"a": Counting("a", calls), "b": Counting("b", calls)}
-    found, faster = latency(models, Call.of(torch.ones(1)), "cpu", predicted={"a": 0, "b": 0}, max_seconds=1000)
+    found, faster = latency(models, Call.of(torch.ones(1)), "cpu", needed={"a": 0, "b": 0}, max_seconds=1000)
     timed = calls[-2 * found["a"].calls :]
     assert timed == ["a", "b"] * found["a"].calls
     assert found["a"].calls >= latencies.LEAST_CALLS
@@ -62,9 +62,7 @@ def test_models_are_timed_in_turn_after_a_warm_up(monkeypatch):
 def test_few_calls_noise_and_infinite_outputs_are_warned_about(monkeypatch):
     ticks = iter(range(100_000))
     monkeypatch.setattr(latencies, "perf_counter", lambda: float(next(ticks)) ** 2)
-    (found, _) = latency(
-        {"m": Counting("infinite", [])}, Call.of(torch.ones(1)), "cpu", predicted={"m": 0}, max_seconds=9
-    )
+    (found, _) = latency({"m": Counting("infinite", [])}, Call.of(torch.ones(1)), "cpu", needed={"m": 0}, max_seconds=9)
     text = "; ".join(found["m"].warnings)
     assert f"only {found['m'].calls} calls" in text
     assert "NaN or infinite" in text

@@ -8,7 +8,7 @@ from torch.nn.utils import prune
 from compresskit import profile
 from compresskit.profiling.activations import activations
 from compresskit.profiling.parameters import walk
-from compresskit.profiling.record import record_forward
+from compresskit.profiling.recorder import record_forward
 
 FLOAT = 4
 

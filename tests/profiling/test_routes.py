@@ -97,6 +97,8 @@ def test_lazy_modules_can_be_given_their_weights():
     report = profile(model, torch.rand(2, 5), materialize=True)
     assert (report.params, report.macs) == (18, 2 * 15)
     assert isinstance(model[0], nn.LazyLinear)
+    with _sentence("^--materialize: the forward fails: "):
+        profile(nn.Sequential(nn.LazyLinear(3), nn.Linear(4, 4)), torch.rand(2, 5), materialize=True)
 
 
 def test_the_users_own_bugs_keep_their_own_exception():

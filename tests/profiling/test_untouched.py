@@ -157,6 +157,14 @@ def test_the_guard_mends_what_escapes_a_copy():
     _same(before, after)
 
 
+def test_buffers_that_cannot_be_compared_do_not_stop_the_guard():
+    model = nn.Linear(2, 2)
+    model.register_buffer("table", torch.eye(3).to_sparse())
+    model.register_buffer("gaps", torch.tensor([torch.nan]))
+    assert profile(model, torch.rand(2)).macs == 4
+    assert torch.equal(model.table.to_dense(), torch.eye(3))
+
+
 def test_a_weightless_twin_keeps_ties_and_holds_nothing():
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     model[1].weight = model[0].weight

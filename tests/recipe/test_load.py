@@ -68,7 +68,7 @@ def test_every_shipped_recipe_loads_with_every_preset(name):
         ("seed: 3", "seed: three", "seed must be a whole number of at least 0, got 'three'"),
         ("seed: 3", "name: y", "the key 'name' is here twice, first in line 1"),
         ("name: toy", "name: a/b", "name: it names the run's folder, so letters, digits"),
-        ("seed: 3", "precision: fp61", "precision must be fp32 or bf16, got 'fp61'"),
+        ("seed: 3", "precision: fp61", "precision: unknown 'fp61'; did you mean 'fp16'"),
         ("control: true", "control: on", "control must be true or false, got 'on'"),
         (
             "steps: 4",

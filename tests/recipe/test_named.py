@@ -1,7 +1,10 @@
+from urllib.error import URLError
+
 import pytest
 import torch
 
 from compresskit.errors import RecipeError
+from compresskit.recipe import named
 from compresskit.recipe.named import build_named, parse_model
 
 
@@ -30,11 +33,22 @@ def test_the_same_text_builds_the_same_weights_and_leaves_the_callers_generator(
     assert torch.equal(before, torch.get_rng_state())
 
 
+def test_weights_that_cannot_be_downloaded_are_a_sentence(monkeypatch):
+    def unreachable(*_, **__):
+        raise URLError("no route to host")
+
+    monkeypatch.setattr(named.resolve, "build", unreachable)
+    with pytest.raises(
+        RecipeError, match=r"downloads weights, and that failed: no route to host; .*weights_backbone=None"
+    ):
+        build_named(["torchvision.models.segmentation.fcn_resnet50"])
+
+
 def test_a_recipes_models_come_with_a_sample_of_its_data_on_request():
-    named = build_named(["digits#teacher", "digits#student"], with_inputs=True, preset=None)
-    assert list(named) == ["teacher", "student"]
-    assert named["student"].inputs.shape[0] == 1
-    named["student"].model.eval()(named["student"].inputs)
+    found = build_named(["digits#teacher", "digits#student"], with_inputs=True, preset=None)
+    assert list(found) == ["teacher", "student"]
+    assert found["student"].inputs.shape[0] == 1
+    found["student"].model.eval()(found["student"].inputs)
     assert build_named(["digits#student"])["student"].inputs is None
 
 

@@ -1,0 +1,93 @@
+"""`compresskit profile`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compresskit.commands.terminal import show
+
+EXAMPLES = """
+Examples:
+
+  compresskit profile zoo.pynet.PyNET --input 1x4x64x64
+
+  compresskit profile zoo.pynet.PyNET zoo.pynet.PyNETQxQ --input 1x4x64x64 --megapixels 108
+
+  compresskit profile 'torchvision.models.resnet18(num_classes=10)' --input 1x3x224x224 --sort macs --top 5
+
+  compresskit profile pynet_qxq#student --latency --json student.json
+"""
+
+
+def profile(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL", help="A dotted name with literal arguments, or RECIPE#teacher, RECIPE#student."
+        ),
+    ],
+    *,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            metavar="SHAPE",
+            help="1x4x64x64, ids=1x128:int64 or @batch.pt; a recipe's models have their own.",
+        ),
+    ] = None,
+    megapixels: Annotated[
+        float | None, typer.Option(metavar="N", help="A picture of this size instead, rounded up to one that fits.")
+    ] = None,
+    latency: Annotated[bool, typer.Option("--latency", help="Time real runs, of several models in turn.")] = False,
+    memory: Annotated[bool, typer.Option("--memory", help="Measure the memory of a real run.")] = False,
+    receptive_field: Annotated[
+        bool, typer.Option("--receptive-field", help="Probe how far one pixel of the input reaches.")
+    ] = False,
+    crosscheck: Annotated[
+        bool, typer.Option("--check/--no-check", help="Ask torch's counter, thop and fvcore too.")
+    ] = True,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 if something is uncounted or a counter differs unexplained.")
+    ] = False,
+    device: Annotated[
+        str, typer.Option(metavar="DEVICE", help="Where real runs happen: auto, cpu, cuda, …; meta allows none.")
+    ] = "auto",
+    max_seconds: Annotated[float, typer.Option(metavar="S", help="Limit of the timed calls.")] = 30.0,
+    materialize: Annotated[
+        bool, typer.Option("--materialize", help="Run lazy modules once, for their weights.")
+    ] = False,
+    depth: Annotated[int, typer.Option(metavar="N", min=0, help="Levels of modules in the table.")] = 1,
+    sort: Annotated[
+        str, typer.Option(metavar="ORDER", help="model, macs, parameters, output_bytes or bytes.")
+    ] = "model",
+    top: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only so many modules.")] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything, exact.")] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a row for each module.")] = None,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table.")] = None,
+    preset: Annotated[str | None, typer.Option(metavar="NAME", help="One of the recipe's presets.")] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change one value of the recipe.")
+    ] = None,
+    allow: Annotated[
+        list[str] | None, typer.Option(metavar="PACKAGE", help="Trust a package that a MODEL names.")
+    ] = None,
+) -> None:
+    """Say what models cost: parameters, MACs, FLOPs, bytes, memory, and what nobody counted. Several are compared."""
+    from compresskit import resolve
+    from compresskit.profiling import files
+    from compresskit.profiling.table import view
+    from compresskit.recipe.profiled import profile_named
+
+    asked = {"latency": latency, "memory": memory, "receptive_field": receptive_field, "crosscheck": crosscheck}
+    options = {**asked, "device": device, "materialize": materialize, "max_seconds": max_seconds}
+    with resolve.allow(allow or ()):
+        result = profile_named(
+            models, inputs or (), megapixels=megapixels, preset=preset, overrides=changes or (), **options
+        )
+    show(view(result, depth=depth, sort=sort, top=top))
+    files.write(result, json=json, csv=csv, markdown=markdown)
+    if strict and result.doubts:
+        sys.stderr.write(f"compresskit: --strict: {'; '.join(result.doubts)}\n")
+        raise typer.Exit(1)

@@ -1,0 +1,57 @@
+"""Where the time of a run goes: seconds by phase, and on request a trace of a few steps."""
+
+import time
+from typing import Any
+
+import torch
+from torch.profiler import record_function
+
+PHASES = ("load", "teacher", "student", "losses", "backward", "optimizer")
+
+
+class Clock:
+    """Adds up the time between entering and leaving each phase.
+
+    A GPU works on while Python goes ahead, so there a phase ends when its work is done only while `tracing`.
+    """
+
+    def __init__(self) -> None:
+        self.tracing = False
+        """Whether phases are marked in a profiler's trace."""
+        self.seconds: dict[str, float] = dict.fromkeys(PHASES, 0.0)
+        self._phases = {name: _Phase(self, name) for name in PHASES}
+
+    def phase(self, name: str) -> "_Phase":
+        """`with clock.phase("backward"):`; phases do not nest."""
+        return self._phases[name]
+
+    def shares(self, total: float) -> dict[str, float]:
+        """The share of each phase in `total` seconds, and of all that is in none: `other`."""
+        total = max(total, 1e-9)
+        shares = {name: seconds / total for name, seconds in self.seconds.items()}
+        return {**shares, "other": max(0.0, 1.0 - sum(shares.values()))}
+
+
+class _Phase:
+    """One phase; made once and entered again and again, as this is on the way of every step."""
+
+    __slots__ = ("_began", "_clock", "_mark", "_name")
+
+    def __init__(self, clock: Clock, name: str) -> None:
+        self._clock, self._name = clock, name
+        self._began = 0.0
+        self._mark: Any = None
+
+    def __enter__(self) -> None:
+        if self._clock.tracing:
+            self._mark = record_function(self._name)
+            self._mark.__enter__()
+        self._began = time.perf_counter()
+
+    def __exit__(self, *error: object) -> None:
+        if self._mark is not None:
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            self._mark.__exit__(*error)
+            self._mark = None
+        self._clock.seconds[self._name] += time.perf_counter() - self._began

@@ -1,0 +1,115 @@
+"""What is fastest here: a short measurement of the choices that were left to `auto`. It changes nothing."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from statistics import median
+from typing import Any
+
+import torch
+
+from compresskit.data import own_randomness
+from compresskit.distill.learned import Learned
+from compresskit.distill.models import Models
+from compresskit.distill.numerics import AUTO, Numerics
+from compresskit.distill.objective import Objective
+from compresskit.distill.preserved import preserved
+from compresskit.distill.stage import Stage
+from compresskit.errors import CompressKitError
+
+ROUNDS = 5
+"""Timed forwards and backwards of each of two candidates, which take turns."""
+GAIN = 0.95
+"""A candidate must be faster than this part of the other's time: what is off stays off unless it helps."""
+
+
+def settled(
+    numerics: Numerics,
+    stage: Stage,
+    models: Models,
+    batch: tuple[Any, Any],
+    note: Callable[[str], None],
+) -> Numerics:
+    """Replace each `auto` by what measured fastest, one after the other: precision, layout, compilation.
+
+    Args:
+        numerics: With `auto` in it.
+        stage: Whose forward and backward are timed; a run's last stage reads the most.
+        models: Where they run.
+        batch: Inputs and targets, on the device.
+        note: Tells what was measured.
+    """
+    best = replace(
+        numerics,
+        precision="fp32" if numerics.precision == AUTO else numerics.precision,
+        memory_format="contiguous" if numerics.memory_format == AUTO else numerics.memory_format,
+        compile=False if numerics.compile == AUTO else numerics.compile,
+    )
+    device = next(models.student.parameters()).device
+    for candidate in _candidates(numerics, device):
+        other = replace(best, **candidate)
+        words = ", ".join(f"{name} {value}" for name, value in candidate.items()).lower()
+        try:
+            other.check(device)
+            usual, changed = _compared([best, other], stage, models, batch, device)
+        except CompressKitError as error:
+            note(f"auto: {words}: not here ({str(error).partition(chr(10))[0]})")
+            continue
+        taken = changed < GAIN * usual
+        note(f"auto: {words}: {usual / changed:.2f} x as fast, {'taken' if taken else 'left off'}")
+        best = other if taken else best
+    return best
+
+
+def _candidates(numerics: Numerics, device: torch.device) -> Iterator[dict[str, Any]]:
+    if numerics.precision == AUTO:
+        yield from ({"precision": name} for name in (("tf32", "bf16") if device.type == "cuda" else ("bf16",)))
+    if numerics.memory_format == AUTO:
+        yield {"memory_format": "channels_last"}
+    if numerics.compile == AUTO:
+        yield {"compile": True}
+
+
+def _compared(
+    candidates: list[Numerics], stage: Stage, models: Models, batch: tuple[Any, Any], device: torch.device
+) -> list[float]:
+    """Median seconds of a forward and backward under each."""
+    learning = [models.student, *models.teachers.values()]
+    with preserved(*learning, buffers=True), own_randomness(0):
+        runs = [_prepared(candidate, stage, models, batch, device) for candidate in candidates]
+        times: list[list[float]] = [[] for _ in runs]
+        for round_number in range(-2, ROUNDS):  # the first two warm up and compile
+            for run, taken in zip(runs, times, strict=True):
+                seconds = run()
+                if round_number >= 0:
+                    taken.append(seconds)
+    return [median(taken) for taken in times]
+
+
+def _prepared(
+    numerics: Numerics, stage: Stage, models: Models, batch: tuple[Any, Any], device: torch.device
+) -> Callable[[], float]:
+    inputs, targets = numerics.of(batch[0]), batch[1]
+    objective = Objective(stage, models, Learned(0, device), inputs, stage.steps or 1, compiled=bool(numerics.compile))
+
+    def run() -> float:
+        for name in objective.learners:
+            models.module(name).train()
+        with numerics.at_work(models.student, *models.teachers.values()), objective:
+            _wait(device)
+            began = time.perf_counter()
+            with torch.autocast(device.type, dtype=numerics.half, enabled=numerics.half is not None):
+                values = objective.values(inputs, targets)
+            objective.total(values).backward()
+            _wait(device)
+            seconds = time.perf_counter() - began
+        for name in objective.learners:
+            models.module(name).zero_grad(set_to_none=True)
+        return seconds
+
+    return run
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,188 @@
+"""What one frozen teacher says about a batch: recalled where it was said before, else from a run of it."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from compresskit.data import SampleId
+from compresskit.distill.checksum import checksums
+from compresskit.distill.store import Key, Store
+from compresskit.errors import RecipeError
+
+Run = Callable[[Any], Mapping[str, Tensor]]
+
+_MEASURED = 3
+"""Runs of the teacher that are timed before `auto` decides."""
+
+
+class Recall:
+    """A teacher's tensors at the taps of one stage, by batch.
+
+    A batch is recalled only if all its samples are known at all taps; otherwise the teacher sees the whole batch, so
+    that its tensors are those of a run without a cache. Entries that are narrower than the tensors round a fresh run's
+    tensors, too: what the student learns from does not depend on what was known.
+
+    Args:
+        model: The teacher's name, for messages.
+        stores: By address.
+        dtypes: What the tensors are given back as, by address.
+        variants: Epochs after which the data's samples come again.
+        measure: Whether to give up where recalling is hardly faster than the teacher.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        stores: Mapping[str, Store],
+        dtypes: Mapping[str, torch.dtype],
+        variants: int,
+        *,
+        measure: bool = False,
+    ) -> None:
+        self.model, self.stores = model, stores
+        self.batches = self.hits = 0
+        """Batches that were asked for, and that were recalled."""
+        self.given_up = False
+        """Whether the teacher was found to be the cheap part."""
+        self._dtypes, self._variants = dtypes, variants
+        self._seconds: list[tuple[float, float]] | None = [] if measure else None
+        self._trusted = False
+
+    def __call__(self, inputs: Any, samples: Sequence[SampleId], run: Run) -> Mapping[str, Tensor]:
+        """The tensors for one batch, by address.
+
+        Args:
+            inputs: The teacher's.
+            samples: Of the batch.
+            run: Runs the teacher.
+
+        Raises:
+            RecipeError: The teacher's tensors cannot be kept: they depend on more than the sample, or do not fit.
+        """
+        if self.given_up:
+            return run(inputs)
+        self.batches += 1
+        keys = self._keys(inputs, samples)
+        device = _device(inputs)
+        known = self._known(keys, device)
+        if known is not None:
+            self.hits += 1
+            return known
+        if not self._trusted:
+            self._trusted = True
+            _check_constant(self.model, inputs, len(samples), run)
+        began = _now(device)
+        tensors = {address: tensor.detach() for address, tensor in run(inputs).items()}
+        ran = _now(device)
+        tensors = {address: self._put(address, keys, tensor) for address, tensor in tensors.items()}
+        if self._seconds is not None:
+            self._weigh(ran - began, inputs, samples)
+        return tensors
+
+    def __str__(self) -> str:
+        if self.given_up:
+            return f"no cache for {self.model}: recalling takes more than half the time of a run"
+        share = self.hits / max(1, self.batches)
+        size = sum(store.bytes for store in self.stores.values())
+        return f"cache: {share:.0%} of {self.batches} batches of {self.model} recalled, {size / 1e6:.3g} MB kept"
+
+    def _keys(self, inputs: Any, samples: Sequence[SampleId]) -> list[Key]:
+        sums = checksums(inputs, len(samples))
+        return [
+            (int(sample), sample.epoch % self._variants, number) for sample, number in zip(samples, sums, strict=True)
+        ]
+
+    def _known(self, keys: list[Key], device: torch.device) -> dict[str, Tensor] | None:
+        known = {}
+        for address, store in self.stores.items():
+            tensors = store.take(keys)
+            if tensors is None:
+                return None
+            known[address] = tensors.to(device, self._dtypes[address])
+        return known
+
+    def _put(self, address: str, keys: list[Key], tensor: Tensor) -> Tensor:
+        store = self.stores[address]
+        if tensor.shape != (len(keys), *store.shape):
+            raise RecipeError(
+                f"cache: the tensor at {self.model}:{address} has shape {tuple(tensor.shape)}, and had "
+                f"{tuple(store.shape)} a sample before; entries have one shape. Leave the cache off for this data"
+            )
+        entry = tensor.to(store.dtype)
+        if store.dtype == torch.float16 and entry.isinf().any():
+            raise RecipeError(
+                f"cache: fp16 cannot hold the tensor at {self.model}:{address}, which goes up to "
+                f"{float(tensor.abs().max()):.3g}; use dtype bf16 or fp32"
+            )
+        store.put(keys, entry)
+        return entry.to(self._dtypes[address])
+
+    def _weigh(self, ran: float, inputs: Any, samples: Sequence[SampleId]) -> None:
+        """Time the recall of the batch that was just put, and after a few give up where it saves too little."""
+        device = _device(inputs)
+        began = _now(device)
+        self._known(self._keys(inputs, samples), device)
+        seconds = [*(self._seconds or []), (ran, _now(device) - began)]
+        self._seconds = seconds
+        if len(seconds) == _MEASURED:
+            teacher, recall = (sorted(times)[_MEASURED // 2] for times in zip(*seconds, strict=True))
+            self.given_up = recall > teacher / 2
+            self._seconds = None
+
+
+def recalled_share(recalls: Iterable[Recall]) -> float | None:
+    """The share of batches that were recalled, over all teachers; None where nothing was asked for."""
+    asked = sum(recall.batches for recall in recalls)
+    return sum(recall.hits for recall in recalls) / asked if asked else None
+
+
+def _check_constant(model: str, inputs: Any, count: int, run: Run) -> None:
+    """See that the teacher's tensors are functions of one sample each.
+
+    Raises:
+        RecipeError: It draws random numbers, or a sample's tensors depend on the others of the batch.
+    """
+    state = torch.get_rng_state()
+    whole = {address: tensor.clone() for address, tensor in run(inputs).items()}
+    if not torch.equal(state, torch.get_rng_state()):
+        raise RecipeError(
+            f"cache: {model} draws random numbers even in eval mode, so what it says about a sample is not fixed"
+        )
+    if count < 2:
+        return
+    part = run(_first(inputs, count, count // 2))
+    for address, tensor in whole.items():
+        ours, theirs = tensor[: count // 2].double(), part[address].double()
+        if ours.shape != theirs.shape or (ours - theirs).abs().max() > 0.05 * tensor.double().abs().max():
+            raise RecipeError(
+                f"cache: the tensor at {model}:{address} depends on more than one sample of a batch, so it cannot be "
+                "kept by sample"
+            )
+
+
+def _first(value: Any, count: int, kept: int) -> Any:
+    """The first `kept` samples of a nested batch of `count`."""
+    if isinstance(value, Tensor):
+        return value[:kept] if value.dim() and value.shape[0] == count else value
+    if isinstance(value, Mapping):
+        return {key: _first(item, count, kept) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_first(item, count, kept) for item in value]
+    return value
+
+
+def _device(inputs: Any) -> torch.device:
+    if isinstance(inputs, Tensor):
+        return inputs.device
+    values = inputs.values() if isinstance(inputs, Mapping) else inputs if isinstance(inputs, (tuple, list)) else ()
+    return next((_device(value) for value in values), torch.device("cpu"))
+
+
+def _now(device: torch.device) -> float:
+    """Seconds, once the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

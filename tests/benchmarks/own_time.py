@@ -1,0 +1,105 @@
+"""What the engine itself takes of a step: models, losses and the optimizer do next to nothing.
+
+    OMP_NUM_THREADS=1 python tests/benchmarks/own_time.py
+
+The other side is a loop by hand over the same modules and losses. Targets: 100 us a step and 10 us a match.
+"""
+
+import tempfile
+from statistics import median
+
+import torch
+from interleaved import TakingTurns, interval
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from compresskit import Match, ProgressiveDistiller, Stage
+
+STEPS = 600
+
+
+class Still(nn.Module):
+    """A layer without work."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The input."""
+        return x
+
+
+class Student(nn.Module):
+    """One parameter, then layers without work."""
+
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.layers = nn.ModuleList(Still() for _ in range(layers))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """The tensor after each layer."""
+        x = x + self.weight
+        found = []
+        for layer in self.layers:
+            x = layer(x)
+            found.append(x)
+        return found
+
+
+class Nothing(Optimizer):
+    """Takes no step."""
+
+    def __init__(self, parameters: object) -> None:
+        super().__init__(parameters, {"lr": 1.0})
+
+    def step(self, closure: object = None) -> None:
+        """Do nothing."""
+
+
+def loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """As little as has a gradient."""
+    return (student - teacher).sum()
+
+
+def own_time(matches: int, out: str | None) -> float:
+    """Median microseconds of a step beyond those of the loop by hand."""
+    teacher, student, mine = Student(matches), Student(matches), Student(matches)
+    optimizer, batch = Nothing(mine.parameters()), (torch.zeros(1, 1), None)
+
+    def by_hand() -> float:
+        optimizer.zero_grad()
+        with torch.no_grad():
+            constants = teacher(batch[0])
+        terms = [loss(ours, theirs) for ours, theirs in zip(mine(batch[0]), constants, strict=True)]
+        total = torch.stack(terms).sum()
+        total.backward()
+        optimizer.step()
+        return total.item()
+
+    stage = Stage(
+        "s",
+        matches=[Match(f"layers.{k}", loss=loss, adapter=None) for k in range(matches)],
+        optimizer=Nothing,
+        steps=STEPS,
+    )
+    turns = TakingTurns(batch, by_hand)
+    ProgressiveDistiller(teacher, student, [stage], device="cpu", out=out).fit(turns)
+    ours, theirs = turns.engine[50:], turns.other[50:]
+    return 1e6 * median(a - b for a, b in zip(ours, theirs[: len(ours)], strict=True))
+
+
+def main() -> None:
+    """Several rounds over 1 to 8 matches; the slope is the time a match."""
+    for folder in (False, True):
+        base, slope = [], []
+        for _ in range(5):
+            with tempfile.TemporaryDirectory() as place:
+                few, many = (own_time(count, f"{place}/{count}" if folder else None) for count in (1, 8))
+            slope.append((many - few) / 7)
+            base.append(few - slope[-1])
+        where = "with a folder" if folder else "without a folder"
+        for name, values in (("a step", base), ("a match", slope)):
+            low, middle, high = interval(values)
+            print(f"own time, {where}: {middle:.1f} us {name}  [{low:.1f}, {high:.1f}]")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""A step of the engine against a step by hand of the same mathematics, on a pair so small that overhead shows.
+
+    OMP_NUM_THREADS=1 python tests/benchmarks/tiny_pair.py
+
+Eight layers of width 16 teach four, on 16 x 16 images, eight at a time: KL of the logits and four matches of features.
+Target: the upper end of the ratio's interval is at most 1.05. Both sides check the gradient for NaN, as one should.
+"""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from interleaved import TakingTurns, told
+from torch import Tensor, nn
+
+from compresskit import Match, ProgressiveDistiller, Stage
+
+WIDTH, STEPS = 16, 800
+
+
+def net(layers: int) -> nn.Sequential:
+    """Convolutions with batch norm, and a head for ten classes."""
+    first = [_layer(3)]
+    return nn.Sequential(*first, *(_layer(WIDTH) for _ in range(layers - 1)), Head())
+
+
+def _layer(channels: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(channels, WIDTH, 3, padding=1, bias=False), nn.BatchNorm2d(WIDTH), nn.ReLU())
+
+
+class Head(nn.Module):
+    """Means over the image, then a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(WIDTH, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, WIDTH, h, w) to (n, 10)."""
+        return self.linear(x.mean((2, 3)))
+
+
+def features(model: nn.Sequential, x: Tensor) -> list[Tensor]:
+    """What each layer gives."""
+    found = []
+    for layer in model:
+        x = layer(x)
+        found.append(x)
+    return found
+
+
+def main() -> None:
+    """Take turns and tell the ratio, and that both learned the same."""
+    torch.manual_seed(0)
+    teacher, student = net(8), net(4)
+    mine = copy.deepcopy(student)
+    batch = torch.randn(8, 3, 16, 16), torch.randint(10, (8,))
+    optimizer = torch.optim.AdamW(mine.parameters(), lr=1e-3)
+    teacher.eval()
+    lost: list[float] = []
+
+    def by_hand() -> None:
+        mine.train()
+        with torch.no_grad():
+            theirs = features(teacher, batch[0])
+        ours = features(mine, batch[0])
+        terms = [F.mse_loss(ours[k], theirs[2 * k + 1]) for k in range(4)]
+        log_student, log_teacher = ((x / 4).log_softmax(1) for x in (ours[-1], theirs[-1]))
+        terms.append(F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True) * 16)
+        optimizer.zero_grad()
+        loss = torch.stack(terms).sum()
+        loss.backward()
+        norm = torch.nn.utils.get_total_norm([p.grad for p in mine.parameters() if p.grad is not None])
+        if not torch.isfinite(norm):
+            raise ArithmeticError
+        optimizer.step()
+        lost.append(loss.item())
+
+    matches = [Match(str(k), str(2 * k + 1)) for k in range(4)] + [Match("4", "8", loss="kl", temperature=4.0)]
+    turns = TakingTurns(batch, by_hand)
+    result = ProgressiveDistiller(teacher, student, [Stage("s", matches=matches, steps=STEPS)], device="cpu").fit(turns)
+    ours = [sum(term["value"] for term in record["terms"].values()) for record in result.history]
+    worst = max(abs(a - b) / b for a, b in zip(ours, lost, strict=False))
+    told("engine / by hand, tiny pair", turns.engine[50:], turns.other[50:])
+    print(f"largest relative difference of the losses over {STEPS} steps: {worst:.1e}")
+
+
+if __name__ == "__main__":
+    main()

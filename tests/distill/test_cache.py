@@ -1,0 +1,334 @@
+"""The teacher cache: the same numbers, and no teacher from the second pass on."""
+
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from compresskit import Match, ProgressiveDistiller, RecipeError, Stage, Task
+from compresskit.data import SampleLoader, rng
+from compresskit.distill.cache import CacheOptions
+from compresskit.distill.checksum import checksums
+from compresskit.distill.store import Store, make_room
+
+SGD = {"_target_": "torch.optim.SGD", "lr": 0.05}
+
+
+class Shifted:
+    """Random images, shifted and flipped anew in each of two variants."""
+
+    variants: int | None = 2
+
+    def __init__(self, count=12):
+        self.count = count
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        image = torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(int(index)))
+        draw = rng(index.seed, index, index.epoch % (self.variants or 10**9))
+        image = image.roll(int(draw.integers(8)), dims=1)
+        return image.flip(2) if draw.integers(2) else image, torch.tensor(int(index) % 5)
+
+
+class Counted(nn.Sequential):
+    """Counts its runs."""
+
+    runs = 0
+
+    def forward(self, x):
+        self.runs += 1
+        return super().forward(x)
+
+
+def net(width, seed, kind=nn.Sequential):
+    torch.manual_seed(seed)
+    return kind(
+        nn.Conv2d(3, width, 3, padding=1),
+        nn.BatchNorm2d(width),
+        nn.ReLU(inplace=True),
+        nn.Dropout(0.2),
+        nn.Conv2d(width, width, 3, padding=1, stride=2),
+        nn.Flatten(),
+        nn.Linear(16 * width, 5),
+    )
+
+
+def stages(*steps):
+    matches = [Match("1"), Match("4"), Match(".", loss="kl")]
+    return [
+        Stage(f"s{number}", matches=matches[number:], tasks=[Task("cross_entropy")], steps=count, optimizer=SGD)
+        for number, count in enumerate(steps)
+    ]
+
+
+def losses(result):
+    return [{name: term["value"] for name, term in record["terms"].items()} for record in result.history]
+
+
+def run(cache=None, *, steps=(14,), teacher=None, batch_size=4, workers=0, data=None, **options):
+    teacher = teacher or net(6, 1, Counted)
+    loader = SampleLoader(data or Shifted(), batch_size, seed=3, workers=workers)
+    distiller = ProgressiveDistiller(teacher, net(4, 2), stages(*steps), seed=5, device="cpu", cache=cache, **options)
+    return distiller.fit(loader)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_cached_run_has_the_same_losses_bit_for_bit_and_runs_the_teacher_in_the_first_pass_only(workers):
+    plain = run()
+    teacher = net(6, 1, Counted)
+    cached = run({"budget": "1MB"}, teacher=teacher, workers=workers)
+    assert losses(cached) == losses(plain)
+    assert all(torch.equal(a, b) for a, b in zip(cached.student.parameters(), plain.student.parameters(), strict=True))
+    # traced for the plan and for the stage, looked at twice to see that samples are independent; then a pass of two
+    # variants with three batches each
+    assert teacher.runs == 2 + 1 + 2 + 6
+    assert cached.stages[0].recalled == pytest.approx((14 - 6) / 14)
+    assert plain.stages[0].recalled is None
+
+
+def test_ragged_batches_agree_to_the_last_digits():
+    plain, cached = run(batch_size=5), run({"budget": "1MB"}, batch_size=5)
+    for ours, theirs in zip(losses(cached), losses(plain), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-6)
+
+
+def test_a_later_stage_recalls_the_taps_that_an_earlier_one_read():
+    cached = run({"budget": "1MB"}, steps=(6, 4))
+    assert [stage.recalled for stage in cached.stages] == [0.0, 1.0]
+    assert losses(cached) == losses(run(steps=(6, 4)))
+
+
+def test_a_folder_is_shared_between_runs_but_not_between_teachers_or_data(tmp_path):
+    cache = {"budget": "1MB", "folder": tmp_path}
+    assert run(cache, steps=(6,)).stages[0].recalled == 0.0
+    assert not list(tmp_path.rglob("*.part"))
+    again = run(cache, steps=(6,))
+    assert again.stages[0].recalled == 1.0
+    assert losses(again) == losses(run(steps=(6,)))
+    other = net(6, 1, Counted)
+    with torch.no_grad():
+        other[6].weight[0, 0] += 1e-3
+    assert run(cache, steps=(6,), teacher=other).stages[0].recalled == 0.0
+
+    class Noisy(Shifted):
+        def __getitem__(self, index):
+            image, target = super().__getitem__(index)
+            return image + 1e-6, target
+
+    different = run(cache, steps=(6,), data=Noisy())
+    assert different.stages[0].recalled == 0.0
+    assert losses(different) == losses(run(steps=(6,), data=Noisy()))
+
+
+def test_entries_in_half_precision_round_first_runs_as_well_so_that_hits_change_nothing(tmp_path):
+    first = run({"budget": "1MB", "dtype": "bf16", "folder": tmp_path}, steps=(6,))
+    second = run({"budget": "1MB", "dtype": "bf16", "folder": tmp_path}, steps=(6,))
+    assert (first.stages[0].recalled, second.stages[0].recalled) == (0.0, 1.0)
+    assert losses(first) == losses(second)
+    for ours, exact in zip(losses(first), losses(run(steps=(6,))), strict=True):
+        assert ours == pytest.approx(exact, rel=0.02)
+
+
+def test_a_run_that_is_stopped_and_resumed_ends_with_the_same_weights(tmp_path):
+    cache = {"budget": "1MB", "dtype": "fp16"}
+    whole = run(cache, steps=(7, 7))
+    teacher, loader = net(6, 1), SampleLoader(Shifted(), 4, seed=3)
+    with pytest.raises(InterruptedError):
+        ProgressiveDistiller(teacher, net(4, 2), stages(7, 7), seed=5, device="cpu", cache=cache, out=tmp_path).fit(
+            loader, evaluate=StopsAtTheSecond()
+        )
+    resumed = ProgressiveDistiller(
+        teacher, net(4, 2), stages(7, 7), seed=5, device="cpu", cache=cache, out=tmp_path
+    ).fit(loader)
+    for ours, theirs in zip(resumed.student.parameters(), whole.student.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+class StopsAtTheSecond:
+    calls = 0
+
+    def __call__(self, _):
+        self.calls += 1
+        if self.calls == 2:
+            raise InterruptedError
+        return {}
+
+
+class Constant(Shifted):
+    variants = None
+
+
+class Untold(Shifted):
+    def __getattribute__(self, name):
+        if name == "variants":
+            raise AttributeError(name)
+        return super().__getattribute__(name)
+
+
+class Noise(nn.Module):
+    def forward(self, x):
+        return x + torch.randn_like(x)
+
+
+class AcrossSamples(nn.Module):
+    def forward(self, x):
+        return x - x.mean(0)
+
+
+@pytest.mark.parametrize(
+    ("cache", "data", "last", "message"),
+    [
+        ({"budget": "1MB"}, Constant(), None, "Constant does not say after how many epochs .*every epoch is new"),
+        ({"budget": "10KB"}, None, None, "stage 's0' needs 46.6 KB: 1.94 KB for each of 24 samples .* budget is 10 KB"),
+        ({"budget": "1MB"}, None, Noise(), "cache: teacher draws random numbers even in eval mode"),
+        ({"budget": "1MB"}, None, AcrossSamples(), r"teacher:\. depends on more than one sample"),
+        ({"budget": "1MB"}, None, nn.Flatten(0), "only tensors whose first dimension is the batch's"),
+    ],
+)
+def test_a_cache_that_cannot_be_right_is_refused_with_the_reason(cache, data, last, message):
+    teacher = net(6, 1) if last is None else nn.Sequential(*net(6, 1), last)
+    stage = Stage(
+        "s0", matches=[Match("1"), Match("4"), Match(".", ".", loss=summed, adapter=None)], steps=14, optimizer=SGD
+    )
+    loader = SampleLoader(data or Shifted(), 4)
+    with pytest.raises(RecipeError, match=message):
+        ProgressiveDistiller(teacher, net(4, 2), [stage], device="cpu", cache=cache).fit(loader)
+
+
+def summed(student, teacher):
+    return (student.sum() - teacher.sum()) ** 2 * 1e-6
+
+
+def test_a_foreign_loader_is_refused_and_with_auto_goes_without(capsys):
+    batches = [(torch.randn(4, 3, 8, 8), torch.randint(5, (4,)))]
+    for cache in ({"budget": "1MB"}, "auto"):
+        distiller = ProgressiveDistiller(net(6, 1), net(4, 2), stages(2), device="cpu", cache=cache)
+        if cache != "auto":
+            with pytest.raises(RecipeError, match="a list does not tell which samples a batch holds"):
+                distiller.fit(batches)
+        else:
+            assert distiller.fit(batches).stages[0].recalled is None
+    assert "no cache: a list does not tell" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("recalling", "share"), [(0.4, 8 / 14), (0.6, 0.0)])
+def test_auto_keeps_the_cache_only_where_recalling_takes_less_than_half_the_time_of_a_run(
+    monkeypatch, capsys, recalling, share
+):
+    clock = itertools.cycle([0.0, 1.0, 0.0, recalling])  # a run begins and ends, a recall begins and ends
+    monkeypatch.setattr("compresskit.distill.recall._now", lambda _: next(clock))
+    assert run("auto").stages[0].recalled == pytest.approx(share)
+    assert ("no cache for teacher: recalling takes more than half" in capsys.readouterr().err) == (share == 0)
+
+
+def test_auto_goes_without_where_nothing_comes_a_second_time(capsys):
+    assert run("auto", steps=(6,)).stages[0].recalled is None
+    assert "no longer than one pass" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("cache", "message"),
+    [
+        ("always", "cache must be auto or a mapping"),
+        ({"dtype": "fp16"}, "cache must be auto or a mapping such as"),
+        ({"budget": "8GB", "dtyp": "fp16"}, "cache: unknown key 'dtyp'; did you mean 'dtype'?"),
+        ({"budget": "8GB", "dtype": "fp61"}, "cache: dtype: unknown 'fp61'; did you mean 'fp16'"),
+        ({"budget": "8 Gigs"}, "cache: budget must be a size such as 8GB"),
+        ({"budget": 0}, "cache: budget must be a size"),
+        ({"budget": 1, "folder": 3}, "cache: folder must be a path"),
+    ],
+)
+def test_bad_options_are_answered(cache, message):
+    with pytest.raises(RecipeError) as error:
+        CacheOptions.of(cache)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("share", "words"), [(0.8, "saves up to 80% of a step"), (0.05, "the teacher is the cheap part")]
+)
+def test_the_plan_says_what_a_cache_would_save_and_hold(monkeypatch, share, words):
+    batch = torch.randn(4, 3, 8, 8), torch.randint(5, (4,))
+    assert 0 < planned({"budget": "1MB"}, batch).stages[0].teacher_share < 1
+    monkeypatch.setattr("compresskit.distill.plan._teacher_share", lambda *_: share)
+    text = str(planned({"budget": "1MB"}, batch))
+    assert words in text
+    assert "1.94 KB a sample" in text  # (6 * 64 + 6 * 16 + 5) * 4 bytes
+    assert planned(None, batch).stages[0].teacher_share is None
+    assert "cache" not in str(planned(None, batch))
+
+
+def planned(cache, batch):
+    return ProgressiveDistiller(net(6, 1), net(4, 2), stages(2), device="cpu", cache=cache).plan(batch)
+
+
+def test_sizes_are_read():
+    assert CacheOptions.of({"budget": "8GB"}) == CacheOptions(8 * 10**9)
+    assert CacheOptions.of({"budget": "1.5 MiB", "dtype": "fp16"}) == CacheOptions(1572864, "fp16")
+
+
+def test_fp16_that_overflows_is_an_error_and_not_infinity():
+    teacher = net(6, 1)
+    with torch.no_grad():
+        teacher[0].bias.fill_(3e5)
+        teacher[1].running_var.fill_(1e-3)
+    with pytest.raises(RecipeError, match="fp16 cannot hold the tensor at teacher:1"):
+        run({"budget": "1MB", "dtype": "fp16"}, teacher=teacher)
+
+
+def test_checksums_tell_samples_apart_and_nothing_else():
+    batch = {"image": torch.randn(3, 2, 4), "level": torch.tensor(0.5), "mode": "a"}
+    first = checksums(batch, 3)
+    assert len(set(first)) == 3
+    moved = {"mode": "a", "level": torch.tensor(0.5), "image": batch["image"][[2, 0, 1]]}
+    assert checksums(moved, 3) == [first[2], first[0], first[1]]
+    for change in ({"mode": "b"}, {"level": torch.tensor(0.25)}):
+        assert not set(checksums({**batch, **change}, 3)) & set(first)
+
+
+def test_a_store_keeps_no_more_than_its_limit_and_ignores_damaged_files(tmp_path):
+    shape = torch.Size([4])
+    store = Store(shape, torch.float32, 32, tmp_path)
+    values = torch.arange(12.0).reshape(3, 4)
+    store.put([(0, 0, 0), (1, 0, 0), (2, 0, 0)], values)
+    assert (len(store), store.bytes) == (2, 32)
+    store.flush()
+    (tmp_path / "damaged.safetensors").write_bytes(b"no tensors")
+    (whole,) = (path for path in tmp_path.glob("*.safetensors") if path.stem != "damaged")
+    (tmp_path / "cut.safetensors").write_bytes(whole.read_bytes()[:-5])
+    other = Store(shape, torch.float32, 32, tmp_path)
+    assert torch.equal(other.take([(1, 0, 0), (0, 0, 0)]), values[[1, 0]])
+    assert other.take([(2, 0, 0)]) is None
+
+
+def test_what_another_process_writes_is_found(tmp_path):
+    store = Store(torch.Size([2]), torch.float32, 10**6, tmp_path)
+    assert store.take([(7, 0, 0)]) is None
+    code = (
+        "import torch\nfrom pathlib import Path\nfrom compresskit.distill.store import Store\n"
+        f"store = Store(torch.Size([2]), torch.float32, 10**6, Path({str(tmp_path)!r}))\n"
+        "store.put([(7, 0, 0)], torch.tensor([[1.0, 2.0]]))\nstore.flush()\n"
+    )
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(root)}, timeout=60)
+    assert store.take([(7, 0, 0)]).tolist() == [[1.0, 2.0]]
+
+
+def test_room_is_made_by_removing_what_was_unused_the_longest_and_nothing_of_other_people(tmp_path):
+    for age, name in enumerate("cba"):
+        store = Store(torch.Size([1000]), torch.float32, 10**6, tmp_path / (name * 32))
+        store.put([(0, 0, 0)], torch.zeros(1, 1000))
+        store.flush()
+        os.utime(tmp_path / (name * 32), (1000 - age, 1000 - age))
+    (tmp_path / "notes.safetensors").write_bytes(b"x" * 9000)
+    make_room(tmp_path, keep={"a" * 32}, room=5000)
+    left = {path.name for path in tmp_path.iterdir() if path.is_dir() and list(path.glob("*.safetensors"))}
+    assert left == {"a" * 32, "c" * 32}
+    assert (tmp_path / "notes.safetensors").exists()
