@@ -63,7 +63,7 @@ class Objective:
                 self.terms[name] = bind_task(spec, student[0], learned, where)
 
         fixed = not any(is_schedule(term.spec.weight) for term in self.terms.values())
-        self._constant_weights = {name: term.spec.weight for name, term in self.terms.items()} if fixed else None
+        self._constant_weights = self._weights_now() if fixed else None
         self._weighing: tuple[tuple[float, ...], Tensor] = (), torch.empty(0)
 
     def modules(self) -> list[nn.Module]:
@@ -93,8 +93,9 @@ class Objective:
 
     def weights(self) -> dict[str, float]:
         """The weight of each term at the present step."""
-        if self._constant_weights is not None:
-            return self._constant_weights
+        return self._weights_now() if self._constant_weights is None else self._constant_weights
+
+    def _weights_now(self) -> dict[str, float]:
         return {name: value_at(term.spec.weight, self.step, self.steps) for name, term in self.terms.items()}
 
     def __enter__(self) -> Self:

@@ -68,7 +68,9 @@ class Theirs:
         if self.box is not None:
             self.box.clean_modules()
         config = their_stage(points)
-        self.box = DistillationBox(self.teacher, self.student, {}, config, torch.device("cpu"), None, False, 1.0)
+        self.box = DistillationBox(
+            self.teacher, self.student, {}, config, torch.device("cpu"), None, distributed=False, lr_factor=1.0
+        )
         self.box.pre_epoch_process(epoch=0)
 
 

@@ -56,15 +56,15 @@ def main() -> None:
     samples = [(torch.randn(3, 128, 128), 0) for _ in range(16)]
 
     def by_hand(inputs: Tensor, _: Tensor) -> None:
+        optimizer.zero_grad()
         found = {}
         hooks = [
-            model.layer2.register_forward_hook(lambda module, given, output, name=name: found.update({name: output}))
+            model.layer2.register_forward_hook(lambda *call, name=name: found.update({name: call[2]}))
             for name, model in (("teacher", teacher), ("student", mine))
         ]
         with torch.no_grad():
             theirs = teacher(inputs)
         ours = mine(inputs)
-        optimizer.zero_grad()
         (mse_loss(ours, theirs) + mse_loss(found["student"], found["teacher"])).backward()
         optimizer.step()
         for hook in hooks:
