@@ -12,7 +12,7 @@ from torch import nn
 
 from compresskit import Match, ProgressiveDistiller, RecipeError, Stage, Task
 from compresskit.data import SampleLoader, rng
-from compresskit.distill.cache import CacheOptions
+from compresskit.distill.cacheoptions import CacheOptions
 from compresskit.distill.checksum import checksums
 from compresskit.distill.store import Store, make_room
 
