@@ -212,10 +212,10 @@ def batch_size(inputs: Any) -> int:
 def _optimizer(stage: Stage, groups: list[dict[str, Any]], *, fused: bool) -> Optimizer:
     """The stage's optimizer, fused if asked for and possible."""
     where, node = f"stage {stage.name!r}: optimizer", stage.optimizer
-    offered = {"fused": True} if fused and not (isinstance(node, Mapping) and "foreach" in node) else {}
     if node is None:
-        made = AdamW(groups, lr=1e-3, **offered)
+        made = AdamW(groups, lr=1e-3, fused=fused or None)
     else:
+        offered = {"fused": True} if fused and not (isinstance(node, Mapping) and "foreach" in node) else {}
         made = _made(node, groups, kind="optimizer", where=where, offered=offered)
     if not isinstance(made, Optimizer):
         raise RecipeError(f"{where} must give a torch Optimizer, got {type(made).__name__}")
