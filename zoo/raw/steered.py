@@ -30,8 +30,8 @@ class SteeredKernelRegression(nn.Module):
     luma are smoothed, and what they leave of each sensed value is the new luma, which so has the detail of every pixel
     and not of the green ones alone. Sensed values are kept. The kernels' sizes grow with the side of a block.
 
-    The shape of the kernels is that of the paper (order zero); the sizes and the two steps are our own, chosen on
-    photographs that no test uses.
+    The shape of the kernels is that of the paper (order zero). The sizes and the two steps are our own, chosen on
+    photographs of CID22 and with a look at Kodak's.
 
     Args:
         cfa: The colour filter array, or its name.
@@ -107,12 +107,14 @@ class _Kernels:
         """Around each pixel, the sum of each plane under the pixel's kernel."""
         height, width = planes.shape[2:]
         padded, total = F.pad(planes, (self.reach,) * 4), torch.zeros_like(planes)
-        places = range(-self.reach, self.reach + 1)
-        for down in places:
-            for across in places:
+        for down in range(self.reach + 1):
+            for across in range(-self.reach, self.reach + 1):
+                if (down, across) < (0, 0):  # kernels are symmetric: the opposite place counts as much
+                    continue
                 power = self.xx * across**2 + self.yy * down**2 + self.xy * (2 * across * down)
-                moved = padded[..., self.reach + down :, self.reach + across :][..., :height, :width]
-                total += torch.exp(-0.5 * power).clamp(min=LEAST) * moved
+                both = {(down, across), (-down, -across)}
+                moved = [padded[..., self.reach + y :, self.reach + x :][..., :height, :width] for y, x in both]
+                total += torch.exp(-0.5 * power).clamp(min=LEAST) * sum(moved)
         return total
 
 
