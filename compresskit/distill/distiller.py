@@ -18,7 +18,7 @@ from compresskit.distill.judge import Evaluate
 from compresskit.distill.learned import Learned
 from compresskit.distill.models import TEACHER, Models, View
 from compresskit.distill.numerics import Numerics
-from compresskit.distill.ownloop import OwnLoop
+from compresskit.distill.ownloop import OwnLoop, check_closed
 from compresskit.distill.plan import Plan, plan_stages
 from compresskit.distill.probe import settled
 from compresskit.distill.progress import shown
@@ -81,6 +81,7 @@ class ProgressiveDistiller:
         self.out = None if out is None else Path(out)
         self._learned: Learned | None = None
         """Adapters of `stage`; a run of `fit` has its own."""
+        self._opened: list[OwnLoop] = []
         self._check()
 
     def __repr__(self) -> str:
@@ -93,6 +94,7 @@ class ProgressiveDistiller:
 
         Nothing is changed. `print(distiller.plan(batch))` shows it.
         """
+        check_closed(self._opened)
         inputs, targets = (unpack or unpack_batch)(batch)
         device = _home(self.models.student)
         inputs, targets = moved(inputs, device), moved(targets, device)
@@ -117,7 +119,7 @@ class ProgressiveDistiller:
             raise RecipeError(f"stage {index}: there are {len(self.stages)} stages, counted from 0")
         if self._learned is None:
             self._learned = Learned.beside(self.models.student, self.seed)
-        loop = OwnLoop(self.stages, index % len(self.stages), self.models, self._learned, steps)
+        loop = OwnLoop(self.stages, index % len(self.stages), self.models, self._learned, steps, self._opened)
         if batch is not None:
             loop.bind((unpack or unpack_batch)(batch)[0])
         return loop
@@ -154,6 +156,7 @@ class ProgressiveDistiller:
             raise RecipeError(f"resume must be True, False or 'auto', got {resume!r}")
         if trace and self.out is None:
             raise RecipeError("trace=True needs a folder: give ProgressiveDistiller(..., out=...)")
+        check_closed(self._opened)
         for model in (self.models.student, *self.models.teachers.values()):
             model.to(self.device)
         with ExitStack() as stack:

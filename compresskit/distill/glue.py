@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from compresskit import resolve
 from compresskit.distill.adapters import Adapter, build_adapter
+from compresskit.distill.describe import describe
 from compresskit.distill.learned import Learned
 from compresskit.distill.models import Point
 from compresskit.errors import RecipeError, ShapeError
@@ -64,10 +65,10 @@ def glue(
     keep = partial(learned.keep, f"adapter:{pair}")
     if adapter == "auto":
         try:
-            return Glue(build_adapter(*shapes, agree, keep=lambda build: keep(lambda: build().to(learned.dtype))))
+            return Glue(build_adapter(*shapes, agree, keep=lambda b: keep(lambda: b().to(learned.dtype), "auto")))
         except ShapeError as error:
             raise ShapeError(f"{where}: {error}") from None
-    kept = keep(lambda: _given(adapter, where))
+    kept = keep(lambda: _given(adapter, where), describe(adapter))
     if isinstance(adapter, nn.Module) and kept is not adapter:
         raise RecipeError(f"{where}: the pair {pair} already has another adapter; one pair, one adapter")
     return Glue(kept)

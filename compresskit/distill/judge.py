@@ -13,7 +13,8 @@ from compresskit.distill.models import Models
 from compresskit.distill.objective import Objective
 from compresskit.distill.preserved import preserved
 from compresskit.distill.stage import Stage
-from compresskit.errors import DataError, RecipeError
+from compresskit.distill.watch import Watch
+from compresskit.errors import DataError, RecipeError, close_names
 
 Evaluate = Callable[[nn.Module], Mapping[str, float]]
 
@@ -57,6 +58,9 @@ class Judge:
                     f"stage {stage.name!r}: every={stage.every}, but there is nothing to evaluate with: "
                     "give fit a val_loader or evaluate, or a recipe data.val"
                 )
+        if self._evaluate is None:  # else the goal may be one of its metrics, which only a call tells
+            for stage in stages:
+                _check_goals(stage)
         if self._loader is None:
             return
         if iter(self._loader) is self._loader:
@@ -94,3 +98,11 @@ class Judge:
         with preserved(student), own_randomness(self._seed), torch.no_grad():
             student.eval()
             return {name: float(value) for name, value in self._evaluate(student).items()}
+
+
+def _check_goals(stage: Stage) -> None:
+    """Raise a RecipeError for a goal that is no term of the stage: without `evaluate` nothing else is measured."""
+    known = (*stage.terms, "loss")
+    for goal in Watch(stage.best, stage.until).goals:
+        if goal.metric not in known:
+            raise RecipeError(f"stage {stage.name!r}: no metric {goal.metric!r}{close_names(goal.metric, known)}")

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from compresskit.data import own_randomness
+from compresskit.errors import RecipeError
 
 
 @dataclass
@@ -23,10 +24,20 @@ class Learned:
     dtype: torch.dtype = torch.float32
     """Of adapters that are built. Losses and modules of the user's own keep theirs."""
     modules: dict[str, nn.Module] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+    """What each module was asked for as."""
     _restored: dict[str, Any] = field(default_factory=dict)
 
-    def keep(self, key: str, build: Callable[[], nn.Module]) -> nn.Module:
-        """The module called `key`; built on first use, from a seed of its own."""
+    def keep(self, key: str, build: Callable[[], nn.Module], origin: str = "") -> nn.Module:
+        """The module called `key`; built on first use, from a seed of its own.
+
+        Raises:
+            RecipeError: It was asked for as something else before.
+        """
+        if self.origins.setdefault(key, origin) != origin:
+            raise RecipeError(
+                f"{key} is {self.origins[key]} in an earlier term and {origin} here; one pair, one adapter"
+            )
         if key not in self.modules:
             with own_randomness(self.seed, crc32(key.encode())):
                 module = build()

@@ -17,6 +17,7 @@ from compresskit import resolve
 from compresskit.distill.average import moving_average
 from compresskit.distill.feed import Fed, tensors_in
 from compresskit.distill.groups import check_groups, parameter_groups
+from compresskit.distill.models import STUDENT
 from compresskit.distill.numerics import Numerics
 from compresskit.distill.objective import Objective, inputs_device
 from compresskit.distill.stage import Stage
@@ -41,10 +42,13 @@ class StageLoop:
         self.parameters = [*parameters.values(), *beside.values()]
         device = _device(self.parameters).type
         fused = device == "cuda" and not numerics.plain
-        self.optimizer = _optimizer(self.stage, parameter_groups(self.stage, parameters, beside), fused=fused)
+        self.optimizer = _optimizer(
+            self.stage, parameter_groups(self.stage, parameters, beside, objective.models.names()), fused=fused
+        )
         self.scheduler = _scheduler(self.stage, self.optimizer, objective.steps)
         student = objective.models.student
-        self.average = None if self.stage.ema is None else moving_average(student, self.stage.ema)
+        ema = self.stage.ema if STUDENT in objective.learners else None
+        self.average = None if ema is None else moving_average(student, ema)
         self.scaler = GradScaler(device) if self.half == torch.float16 else None
         self._phase = objective.forwards.clock.phase
         self.watch = Watch(self.stage.best, self.stage.until)
@@ -137,13 +141,25 @@ class StageLoop:
                 norms[name] = 0.0
         return norms
 
+    def learning(self) -> dict[str, nn.Module]:
+        """All that learns in this stage, by name: models, what trains beside them, and the average."""
+        objective = self.objective
+        average = {} if self.average is None else {"average": self.average}
+        beside = {f"beside {number}": module for number, module in enumerate(objective.modules())}
+        return {**{name: objective.models.module(name) for name in objective.learners}, **beside, **average}
+
+    def restart_clock(self) -> None:
+        """Leave out of the next step's rate what was done since the last one."""
+        self._clock = time.perf_counter()
+
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Inside, the student has the averaged weights, where the stage averages them."""
         if self.average is None:
             yield
             return
-        pairs = list(zip(self.objective.models.student.parameters(), self.average.module.parameters(), strict=True))
+        both = self.objective.models.student, self.average.module
+        pairs = list(zip(*([*m.parameters(), *m.buffers()] for m in both), strict=True))
         _exchange(pairs)
         try:
             yield

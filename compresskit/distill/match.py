@@ -53,7 +53,7 @@ class Match:
         **options: Any,
     ) -> None:
         student = _checked_side(student, "student")
-        teacher = student if teacher is None else _checked_side(teacher, "teacher")
+        teacher = _same_addresses(student) if teacher is None else _checked_side(teacher, "teacher")
         entry = _check_term(loss, weight, options)
         if entry.several and (isinstance(student, str) or isinstance(teacher, str)):
             raise RecipeError(f"student: {entry.name} compares several taps of each side; give a list, such as [a, b]")
@@ -191,6 +191,11 @@ def _checked_side(value: Any, name: str) -> str | tuple[str, ...]:
     for address in value:
         _check_address(address, name)
     return tuple(value)
+
+
+def _same_addresses(side: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    """The same addresses in the teacher, so without the name of the model on the student's side."""
+    return split_model(side)[1] if isinstance(side, str) else tuple(split_model(address)[1] for address in side)
 
 
 def _check_address(text: Any, name: str) -> None:

@@ -118,11 +118,23 @@ class Models:
             for term in stage.terms.values():
                 self.student_points(term)
                 if isinstance(term, Match):
-                    self.teacher_points(term)
+                    self._check_sides(term)
             for splice in stage.splices:
                 self.spliced(splice)
         except RecipeError as error:
             raise RecipeError(f"stage {stage.name!r}: {error}") from None
+
+    def names(self) -> list[str]:
+        """Names of all parameters of the student and the teachers, those that share one tensor each."""
+        everything = {STUDENT: self.student, **self.teachers}
+        return [
+            qualified(n, path) for n, m in everything.items() for path, _ in m.named_parameters(remove_duplicate=False)
+        ]
+
+    def _check_sides(self, match: Match) -> None:
+        sides = [[point.key for point in points] for points in (self.student_points(match), self.teacher_points(match))]
+        if sides[0] == sides[1]:
+            raise RecipeError(f"{match.name} compares a tensor with itself; give it another teacher address")
 
     def parameters(self, names: Collection[str]) -> Iterator[tuple[str, nn.Parameter]]:
         """The parameters of the models called `names`, by `qualified` name, each once."""

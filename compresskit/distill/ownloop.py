@@ -28,8 +28,16 @@ class OwnLoop:
     """
 
     def __init__(
-        self, stages: Sequence[Stage], index: int, models: Models, learned: Learned, steps: int | None
+        self,
+        stages: Sequence[Stage],
+        index: int,
+        models: Models,
+        learned: Learned,
+        steps: int | None,
+        opened: "list[OwnLoop]",
     ) -> None:
+        self._opened = opened
+        """The distiller's blocks that are open, at most one: each puts back what it found."""
         self._stages, self._index, self._models, self._learned = stages, index, models, learned
         self._steps = steps or stages[index].steps or 1
         self._objective: Objective | None = None
@@ -55,10 +63,10 @@ class OwnLoop:
 
     def bind(self, inputs: Any) -> None:
         """Trace a batch's inputs: find shapes, build adapters, find what trains. Changes nothing in the models."""
+        check_closed(self._opened, self)
         objective = Objective(self.stage, self._models, self._learned, inputs, self._steps)
         before = fed_before(self._stages, self._index, self._models, inputs)
-        learners = {name: self._models.module(name) for name in objective.learners}
-        self._names = declared_parameters(self.stage, learners, objective.feeds(), before)
+        self._names = declared_parameters(self.stage, self._models, objective.feeds(), before)
         self._objective = objective
         if self._inside:
             self._enter(objective)
@@ -83,13 +91,16 @@ class OwnLoop:
         self._learned.load_state_dict(state)
 
     def __enter__(self) -> Self:
-        self._inside = True
+        check_closed(self._opened)
         if self._objective is not None:
             self._enter(self._objective)
+        self._opened.append(self)
+        self._inside = True
         return self
 
     def __exit__(self, *error: Any) -> None:
         self._inside = False
+        self._opened.clear()
         self._stack.close()
 
     def __call__(self, inputs: Any, targets: Any = None) -> tuple[Tensor, dict[str, Tensor]]:
@@ -132,3 +143,10 @@ class OwnLoop:
                 "the stage has seen no batch, so its adapters are not built: give it one, distiller.stage(0, batch)"
             )
         return self._objective
+
+
+def check_closed(opened: Sequence[OwnLoop], but: OwnLoop | None = None) -> None:
+    """Raise a RecipeError if a block is open: what it freezes for a while would be taken for the user's own wish."""
+    for loop in opened:
+        if loop is not but:
+            raise RecipeError(f"the block of stage {loop.stage.name!r} is still open; leave it first")

@@ -110,7 +110,7 @@ def plan_stages(
     for index, stage in enumerate(stages):
         objective = Objective(stage, models, learned, inputs, stage.steps or 1)
         learners = {name: models.module(name) for name in objective.learners}
-        names = declared_parameters(stage, learners, objective.feeds(), fed_before(stages, index, models, inputs))
+        names = declared_parameters(stage, models, objective.feeds(), fed_before(stages, index, models, inputs))
         trained = {name: p for name, p in models.parameters(objective.learners) if name in names}
         StageLoop(objective, trained, Numerics())  # can it be built?
         beside = [*learners.values(), *objective.modules()]

@@ -67,7 +67,7 @@ class Replacing:
                 f"{self._address.text!r} is {tuple(old.shape)}, but what should replace it {tuple(new.shape)}; "
                 "give an adapter"
             )
-        return _put(value, selectors, new, self._address)
+        return _put(value, selectors, new.to(old.dtype), self._address)
 
 
 def _put(value: Any, selectors: tuple[int | str, ...], new: Tensor, address: Address) -> Any:

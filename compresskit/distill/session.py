@@ -32,7 +32,7 @@ from compresskit.distill.results import StageResult
 from compresskit.distill.stage import Stage
 from compresskit.distill.tracer import traced
 from compresskit.distill.trained import declared_parameters, fed_before, only_training
-from compresskit.errors import CheckpointError
+from compresskit.errors import CheckpointError, RecipeError
 
 CHECKPOINT_SECONDS = 60.0
 """Training time after which a checkpoint is due, besides those at each stage's end."""
@@ -182,7 +182,7 @@ class Session:
         objective.forwards.clock = self.clock
         learners = {name: self.models.module(name) for name in objective.learners}
         before = fed_before(self.stages, index, self.models, inputs)
-        names = declared_parameters(stage, learners, objective.feeds(), before)
+        names = declared_parameters(stage, self.models, objective.feeds(), before)
         trained = {name: p for name, p in self.models.parameters(objective.learners) if name in names}
         recalls: dict[str, Recall] = {}
         if self._cache is not None:
@@ -205,7 +205,7 @@ class Session:
                     after_step()
             finally:
                 loop.optimizer.zero_grad(set_to_none=True)
-            loop.watch.give_best(self.student if loop.average is None else loop.average.module)
+            loop.watch.give_best(loop.learning())
             with loop.averaged():
                 validation = judge.validation(objective)
         self.given = self.student if loop.average is None else loop.average.module
@@ -240,11 +240,19 @@ class Session:
 
     def _judged(self, loop: StageLoop, judge: Judge) -> dict[str, float]:
         """Evaluate inside a stage, and let the stage's watch see it."""
+        where = f"stage {loop.stage.name!r}"
         with loop.averaged():
             found = judge.validation(loop.objective)
             with loop.objective.forwards.suspended():
-                found |= judge.metrics()
-            loop.watch.see(found, self.student, f"stage {loop.stage.name!r}")
+                metrics = judge.metrics()
+        for goal in loop.watch.goals:
+            if goal.metric in metrics and STUDENT not in loop.objective.learners:
+                raise RecipeError(
+                    f"{where}: {goal.metric!r} is the student's, and it does not learn here; watch 'loss'"
+                )
+        found |= metrics
+        loop.watch.see(found, loop.learning(), where)
+        loop.restart_clock()
         shown = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
         self.display.note(f"stage {loop.stage.name}, step {self.position.step + 1}: {shown}")
         if loop.watch.stalled:

@@ -75,8 +75,9 @@ class Splicing:
     def _made(self, source: Point, into: Point, old: Tensor) -> Tensor:
         """What replaces `old`: a tensor of its own, as what comes behind may write into it."""
         tensor = self._sources[source]
+        half = tensor.dtype in (torch.float16, torch.bfloat16)
         try:
-            glued, _ = self._glue[into](tensor, old)
+            glued, _ = self._glue[into](tensor.float() if half else tensor, old)
         except ShapeError as error:
             raise ShapeError(f"splice {source.address} -> {into.address}: {error}") from None
         return glued.clone() if glued is tensor else glued

@@ -42,12 +42,13 @@ class Stage:
     """Batches an optimizer step. Each sample counts the same, also where an epoch ends in fewer or smaller batches."""
     ema: float | None = None
     """Decay of an exponential moving average of the student's weights, such as 0.999. The average is what is evaluated
-    and, after the last stage, what the run gives back; the student itself trains on as it is."""
+    and, after the last stage, what the run gives back; the student itself trains on as it is. Where only another model
+    learns nothing is averaged."""
     every: int | None = None
     """Steps between two evaluations inside the stage; None evaluates at its end only."""
     best: str | None = None
-    """`"max METRIC"` or `"min METRIC"`: the stage ends with the weights of its best evaluation. METRIC is one of
-    `evaluate`'s, the name of a term, or `loss`: both over the validation data."""
+    """`"max METRIC"` or `"min METRIC"`: at the stage's end all that learned in it, adapters included, is as it was at
+    its best evaluation. METRIC is one of `evaluate`'s, the name of a term, or `loss`: both over the validation data."""
     until: Mapping[str, Any] | None = None
     """`{"plateau": "max METRIC", "patience": 3, "min_delta": 0.0}`: end the stage before its `steps`, once so many
     evaluations one after the other brought no progress of more than `min_delta`."""

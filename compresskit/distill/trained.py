@@ -14,15 +14,13 @@ from compresskit.distill.trace import feeding
 from compresskit.errors import RecipeError, close_names
 
 
-def declared_parameters(
-    stage: Stage, learners: Mapping[str, nn.Module], reached: Collection[str], before: Collection[str]
-) -> set[str]:
+def declared_parameters(stage: Stage, models: Models, reached: Collection[str], before: Collection[str]) -> set[str]:
     """Names of the parameters that `stage` trains.
 
     Args:
         stage: Whose `train` and `freeze` count.
-        learners: The models that learn, by name; a parameter with `requires_grad=False` stays out: what the user froze
-            stays frozen.
+        models: Those that stand on the student's side of a term learn; a parameter with `requires_grad=False` stays
+            out: what the user froze stays frozen.
         reached: Names of the parameters that feed the stage's terms.
         before: Names of the parameters that feed the points of the stage before.
 
@@ -30,10 +28,10 @@ def declared_parameters(
         RecipeError: A glob matches no parameter, or nothing is left to train.
     """
     aliases: dict[nn.Parameter, list[str]] = {}
-    for model, module in learners.items():
-        for name, parameter in module.named_parameters(remove_duplicate=False):
+    for model in models.learners(stage.terms.values()):
+        for name, parameter in models.module(model).named_parameters(remove_duplicate=False):
             aliases.setdefault(parameter, []).append(qualified(model, name))
-    names = [name for group in aliases.values() for name in group]
+    names = models.names()  # a curriculum's stages share their globs, and not in all of them the same models learn
     for globs, field in ((stage.train, "train"), (stage.freeze, "freeze")):
         for glob in () if isinstance(globs, str) else globs:
             if glob != "*" and not any(fnmatchcase(name, glob) for name in names):

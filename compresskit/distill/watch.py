@@ -60,8 +60,13 @@ class Watch:
             "without_progress": 0,
         }
 
-    def see(self, metrics: Mapping[str, float], model: nn.Module, where: str) -> None:
-        """Take note of an evaluation of `model`.
+    @property
+    def goals(self) -> list[Goal]:
+        """What is watched."""
+        return [goal for goal in (self._best, self._plateau) if goal is not None]
+
+    def see(self, metrics: Mapping[str, float], learning: Mapping[str, nn.Module], where: str) -> None:
+        """Take note of an evaluation of what is learning now.
 
         Raises:
             RecipeError: A metric that is watched was not measured; the nearest is named.
@@ -69,7 +74,7 @@ class Watch:
         state = self._state
         if self._best is not None and self._best.better(_measured(self._best, metrics, where), state["best"]):
             state["best"] = metrics[self._best.metric]
-            state["weights"] = {name: _copy(value) for name, value in model.state_dict().items()}
+            state["weights"] = {name: _copies(module) for name, module in learning.items()}
         if self._plateau is not None:
             value = _measured(self._plateau, metrics, where)
             progress = self._plateau.better(value, state["reference"], by=self._min_delta)
@@ -81,10 +86,10 @@ class Watch:
         """Whether there was no progress for as many evaluations as the stage's patience."""
         return self._plateau is not None and self._state["without_progress"] >= self._patience
 
-    def give_best(self, model: nn.Module) -> None:
-        """Give `model` the weights of the best evaluation, if there was one."""
-        if self._state["weights"] is not None:
-            model.load_state_dict(self._state["weights"])
+    def give_best(self, learning: Mapping[str, nn.Module]) -> None:
+        """Give everything the weights that it had at the best evaluation, if there was one."""
+        for name, weights in (self._state["weights"] or {}).items():
+            learning[name].load_state_dict(weights)
 
     def state_dict(self) -> dict[str, Any]:
         """All of it, for a checkpoint."""
@@ -103,5 +108,6 @@ def _measured(goal: Goal, metrics: Mapping[str, float], where: str) -> float:
     return float(metrics[goal.metric])
 
 
-def _copy(value: Any) -> Any:
-    return value.detach().clone() if isinstance(value, torch.Tensor) else value
+def _copies(module: nn.Module) -> dict[str, Any]:
+    state = module.state_dict()
+    return {name: v.detach().clone() if isinstance(v, torch.Tensor) else v for name, v in state.items()}

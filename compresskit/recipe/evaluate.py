@@ -88,8 +88,12 @@ def evaluate_recipe(
 
 
 def _weights_of_run(folder: Path) -> dict[str, Any]:
-    """Where a run's folder keeps what it trained, as changes to its recipe."""
+    """Where a run's folder keeps what it trained, as changes to its recipe. What learned on goes first."""
     kept = {"student.weights": folder / WEIGHTS_FILE, "teacher.weights": folder / TEACHER / WEIGHTS_FILE}
+    for name in load_recipe(folder / RECIPE_FILE).teachers:
+        if name != TEACHER:
+            learned, pretrained = folder / f"{name}.safetensors", folder / f"teacher-{name}" / WEIGHTS_FILE
+            kept[f"{teacher_place(name)}.weights"] = learned if learned.is_file() else pretrained
     return {place: str(file) for place, file in kept.items() if file.is_file()}
 
 
@@ -136,8 +140,8 @@ def _models(recipe: Recipe, methods: Sequence[str] | None) -> tuple[dict[str, nn
 
 def _known(recipe: Recipe, parts: Parts) -> dict[str, Callable[[], nn.Module]]:
     """What makes or holds each method that can be named."""
-    known: dict[str, Callable[[], nn.Module]] = {STUDENT: lambda: parts.student}
-    known |= {name: lambda name=name: parts.teachers[name] for name in recipe.teachers}
+    known: dict[str, Callable[[], nn.Module]] = {STUDENT: lambda: parts.viewed(STUDENT, parts.student)}
+    known |= {name: lambda name=name: parts.viewed(name, parts.teachers[name]) for name in recipe.teachers}
     known |= {name: lambda model=model: model for name, model in parts.baselines.items()}
     return known | dict(getattr(parts.evaluation, "methods", {}))
 

@@ -9,7 +9,7 @@ from typing import Any
 from compresskit import resolve
 from compresskit.distill.address import split_model
 from compresskit.distill.cacheoptions import CacheOptions
-from compresskit.distill.models import PREVIOUS, TEACHER
+from compresskit.distill.models import PREVIOUS, STUDENT, TEACHER
 from compresskit.distill.numerics import Numerics
 from compresskit.distill.stage import Stage
 from compresskit.errors import RecipeError, close_names
@@ -193,8 +193,11 @@ def _check_teachers(recipe: Recipe) -> None:
         if name not in recipe.teachers:
             raise RecipeError(f"{where}: there is no teacher {name!r}{close_names(name, recipe.teachers)}")
         _check_no_matches(stages, where, "here the teacher itself learns")
-    if recipe.control and not any(stage.tasks for stage in recipe.stages):
-        raise RecipeError("control: no stage has tasks, so a student alone would have nothing to learn from")
+    own = [task for stage in recipe.stages for task in stage.tasks if split_model(task.student)[0] in ("", STUDENT)]
+    if recipe.control and not own:
+        raise RecipeError(
+            "control: no stage has tasks of the student, so a student alone would have nothing to learn from"
+        )
     if recipe.control and not recipe.teachers:
         raise RecipeError("control: this recipe has no teacher, so its student is alone already")
 

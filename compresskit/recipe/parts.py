@@ -1,6 +1,6 @@
 """The parts of a run, built from the recipe's nodes: data, models, evaluation, and the stages of the control."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from zlib import crc32
@@ -15,9 +15,23 @@ from compresskit.distill.feed import unpack_batch
 from compresskit.distill.match import Task
 from compresskit.distill.models import HYBRID, STUDENT, TEACHER
 from compresskit.distill.stage import Stage
+from compresskit.distill.taps import call_model
+from compresskit.distill.watch import parse_goal
 from compresskit.errors import DataError
 from compresskit.recipe.load import Recipe
 from compresskit.recipe.weights import load_weights
+
+
+class Viewed(nn.Module):
+    """A model behind its view: what it is called with is the batch's inputs."""
+
+    def __init__(self, view: Any, model: nn.Module) -> None:
+        super().__init__()
+        self.view, self.model = view, model
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        """What the model makes of its view of the inputs."""
+        return call_model(self.model, self.view(named or (inputs[0] if len(inputs) == 1 else inputs)))
 
 
 @dataclass(slots=True)
@@ -44,6 +58,10 @@ class Parts:
             workers=recipe.data["workers"] if workers is None else workers,
             shuffle=split == "train",
         )
+
+    def viewed(self, name: str, model: nn.Module) -> nn.Module:
+        """The model as the data has to meet it: behind the view that the recipe gives to models of that name."""
+        return Viewed(self.views[name], model) if name in self.views else model
 
     def sample(self) -> Any:
         """The inputs of one training sample, as a batch of one."""
@@ -127,27 +145,42 @@ def control_stages(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     (`upstream`, `between`), the student alone trains everything: there are no matches, and holding parameters back
     would only weaken it.
     """
-    own = [(stage, [task for task in stage.tasks if _is_student(task.student)]) for stage in stages if _learns(stage)]
+    own = [(stage, [task for task in stage.tasks if is_student(task.student)]) for stage in stages if _learns(stage)]
     last = next(tasks for _, tasks in reversed(own) if tasks)
     return tuple(_without_matches(stage, tasks or last) for stage, tasks in own)
 
 
 def _learns(stage: Stage) -> bool:
     """Whether the student learns in a stage: in others an assistant may."""
-    return any(_is_student(text, through=True) for term in stage.terms.values() for text in term.students)
+    return any(is_student(text, through=True) for term in stage.terms.values() for text in term.students)
 
 
-def _is_student(address: str, *, through: bool = False) -> bool:
+def is_student(address: str, *, through: bool = False) -> bool:
     """Whether an address is in the student, or if asked in the hybrid, through which the student learns."""
     name = split_model(address)[0]
     return name in ("", STUDENT) or (through and name == HYBRID)
 
 
 def _without_matches(stage: Stage, tasks: Sequence[Task]) -> Stage:
-    train = ("*",) if stage.train in ("upstream", "between") else tuple(g for g in stage.train if ":" not in g)
-    return replace(stage, matches=(), splices=(), tasks=tasks, train=train, groups=_own_groups(stage))
+    """The stage for the student alone: without whatever belongs to other models, adapters, or terms that are gone."""
+    train = ("*",) if stage.train in ("upstream", "between") else _own(stage.train)
+    return replace(
+        stage,
+        matches=(),
+        splices=(),
+        tasks=tasks,
+        train=train or ("*",),
+        freeze=_own(stage.freeze),
+        groups={glob: stage.groups[glob] for glob in _own(stage.groups)},
+        best=stage.best if stage.best is not None and _is_measured(stage.best, tasks) else None,
+        until=stage.until if stage.until is not None and _is_measured(stage.until["plateau"], tasks) else None,
+    )
 
 
-def _own_groups(stage: Stage) -> dict[str, Any]:
-    """The groups without those of adapters, losses and other models, which are not there."""
-    return {glob: options for glob, options in stage.groups.items() if ":" not in glob}
+def _own(globs: Iterable[str]) -> tuple[str, ...]:
+    """Those over the student's own parameters: others name a model, `adapter` or `loss` before a colon."""
+    return tuple(glob for glob in globs if ":" not in glob)
+
+
+def _is_measured(goal: str, tasks: Sequence[Task]) -> bool:
+    return parse_goal(goal, "goal").metric in ("loss", *(task.name for task in tasks))

@@ -172,11 +172,17 @@ class _Run:
         """Everything that the table at the end compares."""
         found = [Contender(name, "baseline", model) for name, model in self.parts.baselines.items()]
         if not self.parts.teachers:
-            return [*found, Contender("student", "alone", self.trained["student"])]
-        found += [Contender(name, "teacher", teacher) for name, teacher in self.parts.teachers.items()]
+            return [*found, Contender("student", "alone", self.parts.viewed(STUDENT, self.trained["student"]))]
+        found += [
+            Contender(name, "teacher", self.parts.viewed(name, teacher))
+            for name, teacher in self.parts.teachers.items()
+        ]
         if self.recipe.control:
-            found.append(Contender("student alone", "alone", self.trained["alone"]))
-        return [*found, Contender("student distilled", "distilled", self.trained["student"])]
+            found.append(Contender("student alone", "alone", self.parts.viewed(STUDENT, self.trained["alone"])))
+        return [
+            *found,
+            Contender("student distilled", "distilled", self.parts.viewed(STUDENT, self.trained["student"])),
+        ]
 
     def _add(
         self,

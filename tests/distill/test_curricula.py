@@ -126,11 +126,21 @@ def test_anchored_holds_later_stages_near_the_student_that_they_began_with(batch
 @pytest.mark.parametrize("mutual", [False, True])
 def test_together_trains_the_teacher_on_the_tasks_and_if_asked_on_its_student(batches, mutual):
     stages = curricula.together([POINTS[2]], mutual=mutual, steps=1, tasks=[TASK], optimizer=SGD)
-    back = {"kl(teacher:., .)"} if mutual else set()
+    back = {"kl(teacher:., student:.)"} if mutual else set()
     terms = {"kl(., teacher:.)", "cross_entropy(., target)", "cross_entropy(teacher:., target)"}
     assert run(net(6, 1), net(4, 2), stages, batches) == [
         (WHOLE | {"teacher.0", "teacher.1", "teacher.2"}, terms | back)
     ]
+
+
+def test_mutual_learning_compares_the_two_in_both_directions(batches):
+    stages = curricula.together([POINTS[2]], mutual=True, steps=1, tasks=[TASK])
+    teacher, student = net(6, 1), net(4, 2)
+    with torch.no_grad():
+        logs = [model(batches[0][0]).log_softmax(1) for model in (student, teacher)]
+        back = (logs[0].exp() * (logs[0] - logs[1])).sum(1).mean().item()  # KL(student || teacher)
+    terms = ProgressiveDistiller(teacher, student, stages).fit(batches).history[0]["terms"]
+    assert terms["kl(teacher:., student:.)"]["value"] == pytest.approx(back, rel=1e-4)
 
 
 def test_blockwise_goes_from_local_to_global_with_the_student_s_blocks_in_the_teacher(batches):

@@ -260,3 +260,24 @@ def test_a_splice_that_does_not_fit_is_an_error(batches):
 def test_views_of_models_that_are_not_there_are_refused():
     with pytest.raises(RecipeError, match="there is no model 'teecher'; did you mean 'teacher'"):
         ProgressiveDistiller(net(4, 1), net(4, 2), [Stage("s", matches=[Match(".")], steps=1)], views={"teecher": len})
+
+
+def test_a_match_without_a_teacher_s_address_means_the_same_one_in_the_teacher():
+    assert Match("hybrid:0").teacher == "0"
+    assert Match(("middle:0", "middle:1"), loss="fsp").teacher == ("0", "1")
+    with pytest.raises(RecipeError, match="compares a tensor with itself"):
+        ProgressiveDistiller(net(4, 1), net(4, 2), [Stage("s", matches=[Match(".", "student:.")], steps=1)])
+
+
+def test_a_pair_has_one_adapter_and_another_one_is_refused(batches):
+    node = {"_target_": "torch.nn.Conv2d", "in_channels": 4, "out_channels": 6, "kernel_size": 3, "padding": 1}
+    stages = [Stage("a", matches=[Match("0")], steps=1), Stage("b", matches=[Match("0", adapter=node)], steps=1)]
+    with pytest.raises(RecipeError, match="one pair, one adapter"):
+        ProgressiveDistiller(net(6, 1), net(4, 2), stages).fit(batches)
+
+
+def test_a_teacher_in_half_precision_takes_the_student_s_block(batches):
+    stage = Stage("h", matches=[Match("hybrid:.", ".")], splices=[Splice("0")], steps=1)
+    views = {"teacher": lambda inputs: inputs.bfloat16()}
+    history = ProgressiveDistiller(net(6, 1).bfloat16(), net(4, 2), [stage], views=views).fit(batches).history
+    assert len(history) == 1

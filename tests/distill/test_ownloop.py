@@ -139,3 +139,15 @@ def test_wrong_uses_say_what_is_right(batches):
         distiller.stage(0).parameters()
     with pytest.raises(RecipeError, match="works inside its block"):
         distiller.stage(0, batches[0])(*batches[0])
+
+
+def test_one_block_at_a_time(batches):
+    stages = [STAGE, Stage("t", matches=[Match(".")], train=["3.*"], steps=1)]
+    distiller = ProgressiveDistiller(net(6, 1), net(4, 2), stages)
+    first, second = distiller.stage(0, batches[0]), distiller.stage(1, batches[0])
+    with first:
+        for forbidden in (first.__enter__, second.__enter__, lambda: distiller.plan(batches[0])):
+            with pytest.raises(RecipeError, match="the block of stage 's' is still open; leave it first"):
+                forbidden()
+    with second:
+        second(*batches[0])

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from compresskit import Match, ProgressiveDistiller, RecipeError, Stage, Task
+from compresskit import Match, ProgressiveDistiller, RecipeError, Stage, Task, curricula
 from compresskit.distill.average import moving_average
 
 SGD = {"_target_": "torch.optim.SGD", "lr": 0.1}
@@ -152,7 +152,7 @@ def test_groups_have_their_own_options_and_adapters_are_among_them(batches):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"groups": {"heed.*": {"lr": 1.0}}}, "groups: 'heed.*' matches nothing that trains"),
+        ({"groups": {"heed.*": {"lr": 1.0}}}, "groups: 'heed.*' matches no parameter"),
         ({"groups": {"0.*": {"learning_rate": 1.0}}}, "AdamW has no option 'learning_rate'"),
         ({"every": 1, "best": "max psmr"}, "max 'psmr': no such metric was measured; did you mean 'psnr'?"),
     ],
@@ -186,3 +186,52 @@ def test_a_wrong_field_is_named_with_what_was_found(options, message):
     with pytest.raises(RecipeError) as caught:
         Stage("s", tasks=[Task("mse")], steps=1, **options)
     assert message in str(caught.value)
+
+
+def test_the_best_evaluation_brings_back_adapters_and_every_model_that_learns(batches):
+    torch.manual_seed(0)
+    teachers = {"large": nn.Linear(3, 4), "middle": nn.Linear(3, 3)}
+    student = nn.Linear(3, 2)
+    match, task = (
+        Match("middle:.", "large:.", weight=2.0),
+        Task("mse", student="middle:.", target=lambda y: y[:, [0, 0, 1]]),
+    )
+    stage = Stage("a", matches=[match], tasks=[task], steps=6, every=2, best="max loss", optimizer=SGD)
+    result = ProgressiveDistiller(teachers, student, [stage]).fit(batches, val_loader=batches)
+    seen = [record["metrics"]["loss"] for record in result.history if "metrics" in record]
+    validation = result.stages[0].validation
+    assert seen[0] > seen[-1]
+    assert validation["loss"] == pytest.approx(seen[0])
+
+
+def test_with_an_average_the_best_is_the_average_of_then_with_its_buffers(student, batches):
+    stage = Stage("s", tasks=[Task("mse")], steps=6, every=2, best="max loss", ema=0.5, optimizer=SGD)
+    result = ProgressiveDistiller(None, student, [stage]).fit(batches, val_loader=batches)
+    seen = [record["metrics"]["loss"] for record in result.history if "metrics" in record]
+    assert result.stages[0].validation["loss"] == pytest.approx(max(seen))
+
+
+def test_where_an_assistant_learns_the_student_s_metrics_are_no_goal(batches):
+    teachers = {"large": nn.Linear(3, 2), "middle": nn.Linear(3, 2)}
+    stages = curricula.assistants(
+        ["large", "middle"], [Match(".")], steps=4, every=1, until={"plateau": "max psnr", "patience": 2}, ema=0.9
+    )
+    with pytest.raises(RecipeError, match="'psnr' is the student's, and it does not learn here; watch 'loss'"):
+        ProgressiveDistiller(teachers, nn.Linear(3, 2), stages).fit(batches, evaluate=lambda _: {"psnr": 1.0})
+
+
+def test_a_misspelt_goal_is_found_before_the_first_stage(student, batches):
+    stages = [
+        Stage("a", tasks=[Task("mse")], steps=1),
+        Stage("b", tasks=[Task("mse")], steps=1, every=1, best="min los"),
+    ]
+    with pytest.raises(RecipeError, match="stage 'b': no metric 'los'; did you mean 'loss'"):
+        ProgressiveDistiller(None, student, stages).fit(batches, val_loader=batches)
+
+
+def test_stages_of_a_curriculum_share_their_groups(batches):
+    teacher, student = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)), nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))
+    stages = curricula.fitnets(
+        [Match("0")], [Match(".")], steps=1, groups={"adapter:*": {"lr": 1e-2}, "1.*": {"lr": 1e-4}}
+    )
+    assert len(ProgressiveDistiller(teacher, student, stages).fit(batches).history) == 2

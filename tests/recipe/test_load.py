@@ -207,7 +207,9 @@ def test_a_bad_change_is_the_place_that_the_message_names(toy, changes, message)
 
 
 def test_a_control_needs_something_to_learn_from(edited):
-    with pytest.raises(RecipeError, match=r"line 36: control: no stage has tasks, so a student alone would have noth"):
+    with pytest.raises(
+        RecipeError, match=r"line 36: control: no stage has tasks of the student, so a student alone would have noth"
+    ):
         load_recipe(edited("tasks: [{loss: l1, weight: 1e-1}]", "freeze: []"))
 
 

@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 from compresskit.distill.match import Match, Splice, Task
 from compresskit.errors import RecipeError
 from compresskit.recipe import yaml
+from compresskit.recipe.evaluate import evaluate_recipe
 from compresskit.recipe.load import load_recipe
-from compresskit.recipe.parts import control_stages
+from compresskit.recipe.parts import build_parts, control_stages
 from compresskit.recipe.run import run_recipe
 
 NET = """
@@ -146,3 +147,35 @@ def test_the_control_of_blocks_in_a_teacher_is_the_student_on_its_own_tasks(chai
     assert [(stage.tasks, stage.splices, stage.groups, stage.train) for stage in alone] == [
         ((Task("mse"),), (), {}, ("*",))
     ] * 3
+
+
+@pytest.mark.parametrize("change", ["freeze: ['middle:0.*']", "best: min mse(.), every: 1"])
+def test_the_control_leaves_out_what_belongs_to_others(chain, change):
+    node = (
+        "stages=[{name: s, matches: [{student: ., teacher: 'large:.'}], "
+        f"tasks: [mse, {{loss: mse, student: 'middle:.'}}], steps: 1, {change}}}]"
+    )
+    recipe = load_recipe(chain, overrides=[node])
+    (alone,) = control_stages(recipe.stages)
+    assert (alone.tasks, alone.freeze, alone.best) == ((Task("mse"),), (), None)
+
+
+def test_a_control_needs_a_task_of_the_student_s(chain):
+    task = "{loss: mse, student: 'middle:.'}"
+    node = f"stages=[{{name: s, matches: [{{student: ., teacher: 'large:.'}}], tasks: [{task}], steps: 1}}]"
+    with pytest.raises(RecipeError, match="no stage has tasks of the student"):
+        load_recipe(chain, overrides=[node])
+
+
+def test_models_are_measured_behind_their_views(chain):
+    parts = build_parts(load_recipe(chain, overrides=["views={large: {_target_: torch.nn.Softmax, dim: 1}}"]))
+    large, points = parts.teachers["large"], torch.randn(2, 4)
+    assert torch.equal(parts.viewed("large", large)(points), large(points.softmax(1)))
+    assert parts.viewed("middle", parts.teachers["middle"]) is parts.teachers["middle"]
+
+
+def test_an_evaluation_finds_the_weights_of_every_model_of_a_run(chain):
+    run = run_recipe(chain, out="run")
+    found = evaluate_recipe("run", methods=["student", "large", "middle"])
+    assert run.folder is not None
+    assert {score.method for score in found.scores} == {"student", "large", "middle"}

@@ -177,7 +177,14 @@ def _between(match: Match, learner: str, teacher: str) -> Match:
 
 
 def _reversed(match: Match, teacher: str) -> Match:
-    return changed(match, student=_at(match.teacher, teacher), teacher=_at(match.student, STUDENT))
+    if match.adapter not in ("auto", None):
+        raise RecipeError(f"{match.name}: an adapter of your own leads one way, and mutual learning goes both")
+    return changed(match, student=_at(match.teacher, teacher), teacher=_named(_at(match.student, STUDENT)))
+
+
+def _named(side: Any) -> Any:
+    """The student's addresses with its name, as the teacher's side needs it."""
+    return f"{STUDENT}:{side}" if isinstance(side, str) else tuple(_named(address) for address in side)
 
 
 def _of(task: Task, learner: str) -> Task:

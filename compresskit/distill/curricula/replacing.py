@@ -57,7 +57,7 @@ def blockwise(
         stages.append(
             Stage(
                 f"{name}-global",
-                matches=[_of_hybrid(match, str(match.student)) for match in outputs],
+                matches=[_of_hybrid(match, match.teacher) for match in outputs],
                 tasks=[_of_hybrid(task, task.student) for task in tasks],
                 splices=[_splice(done) for done in blocks[: k + 1]],
                 train="upstream",
@@ -74,10 +74,14 @@ def _splice(block: Match) -> Splice:
     return Splice(block.student, into=block.teacher, adapter=block.adapter)
 
 
-def _of_hybrid(term: Any, address: str) -> Any:
+def _of_hybrid(term: Any, side: str | tuple[str, ...]) -> Any:
     """The term with its student's side in the hybrid, which has the teacher's addresses."""
-    if split_model(address)[0]:
+    if any(split_model(address)[0] for address in term.students):
         raise RecipeError(f"{term.name}: blockwise says itself which model is meant; give the address alone")
-    if isinstance(term, Match):
-        address = split_model(str(term.teacher))[1]
-    return changed(term, student=f"{HYBRID}:{address}")
+    return changed(term, student=_in_hybrid(side))
+
+
+def _in_hybrid(side: str | tuple[str, ...]) -> Any:
+    if not isinstance(side, str):
+        return tuple(_in_hybrid(address) for address in side)
+    return f"{HYBRID}:{split_model(side)[1]}"
