@@ -85,7 +85,7 @@ def export(
     model = copy.deepcopy(model).eval()
     with torch.no_grad():
         expected = [tree_leaves(model(*sample)) for sample in samples]
-        used = [tuple(_half(tensor) if half else tensor for tensor in sample) for sample in samples]
+        used = [tuple((_half(tensor) if half else tensor).contiguous() for tensor in sample) for sample in samples]
         program = _traced(model.half() if half else model, used[0], dynamic=dynamic, sliced=sliced_reflection)
         part = path.with_name(f"{path.stem}.part.{format}")
         try:
@@ -133,7 +133,7 @@ def _traced(model: nn.Module, sample: Inputs, *, dynamic: bool, sliced: bool) ->
         with mode:
             return torch.export.export(model, sample, dynamic_shapes=sizes)
     except Exception as error:  # whatever the model's own code runs into without values
-        raise ExportError(f"{type(model).__name__} cannot be traced: {str(error).strip().splitlines()[0]}") from error
+        raise ExportError(f"{type(model).__name__} cannot be traced: {_first_line(error)}") from error
 
 
 def _answers(path: Path, format: Format, samples: Sequence[Inputs]) -> list[list[Tensor]]:  # noqa: A002  (as above)
@@ -141,7 +141,7 @@ def _answers(path: Path, format: Format, samples: Sequence[Inputs]) -> list[list
     try:
         return _run_onnx(path, samples) if format == "onnx" else _run_pt2(path, samples)
     except Exception as error:  # what ONNX Runtime and a traced program raise has no class in common
-        raise ExportError(f"the file cannot be run on the samples: {str(error).strip().splitlines()[0]}") from error
+        raise ExportError(f"the file cannot be run on the samples: {_first_line(error)}") from error
 
 
 def _save_pt2(program: Any, _: Inputs, path: Path, metadata: dict[str, str]) -> None:
@@ -159,7 +159,10 @@ def _save_onnx(program: Any, sample: Inputs, path: Path, metadata: dict[str, str
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise RecipeError(f"ONNX needs {error.name}: pip install 'compresskit[onnx]'") from None
-    written: Any = torch.onnx.export(program, sample, dynamo=True, verbose=False)
+    try:
+        written: Any = torch.onnx.export(program, sample, dynamo=True, verbose=False)
+    except Exception as error:  # whatever its translation of an operation runs into
+        raise ExportError(f"PyTorch cannot write this as ONNX: {_first_line(error)}") from error
     written.model.metadata_props.update(metadata)
     written.save(path)
 
@@ -181,6 +184,10 @@ def _difference(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
     return max(
         float((one.double() - other.double()).abs().max() / max(1.0, float(other.abs().max()))) for one, other in pairs
     )
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _half(tensor: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ class Clock:
 
     def __init__(self) -> None:
         self.tracing = False
-        """Whether phases are marked in a profiler's trace."""
+        """Whether phases wait for the GPU, and are marked in a profiler's trace."""
         self.seconds: dict[str, float] = dict.fromkeys(PHASES, 0.0)
         self._phases = {name: _Phase(self, name) for name in PHASES}
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from compresskit.data import own_randomness
 from compresskit.distill.address import unwrap
-from compresskit.distill.cache import CacheOptions
+from compresskit.distill.cacheoptions import CacheOptions
 from compresskit.distill.checkpoint import Checkpoints
 from compresskit.distill.feed import Feed, Unpack, moved, unpack_batch
 from compresskit.distill.interrupt import deferred_interrupt

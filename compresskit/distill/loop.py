@@ -39,11 +39,13 @@ class StageLoop:
         self.half = numerics.half
         beside = objective.beside()
         self.parameters = [*parameters.values(), *beside.values()]
-        self.optimizer = _optimizer(self.stage, parameter_groups(self.stage, parameters, beside))
+        device = _device(self.parameters).type
+        fused = device == "cuda" and not numerics.plain
+        self.optimizer = _optimizer(self.stage, parameter_groups(self.stage, parameters, beside), fused=fused)
         self.scheduler = _scheduler(self.stage, self.optimizer, objective.steps)
         student = objective.models.student
         self.average = None if self.stage.ema is None else moving_average(student, self.stage.ema)
-        self.scaler = GradScaler(_device(self.parameters).type) if self.half == torch.float16 else None
+        self.scaler = GradScaler(device) if self.half == torch.float16 else None
         self._phase = objective.forwards.clock.phase
         self.watch = Watch(self.stage.best, self.stage.until)
         self._clock = time.perf_counter()
@@ -207,13 +209,14 @@ def batch_size(inputs: Any) -> int:
     raise DataError(f"a batch's inputs hold no tensor with a batch dimension, got {type(inputs).__name__}")
 
 
-def _optimizer(stage: Stage, groups: list[dict[str, Any]]) -> Optimizer:
-    where = f"stage {stage.name!r}: optimizer"
-    made = (
-        AdamW(groups, lr=1e-3)
-        if stage.optimizer is None
-        else _made(stage.optimizer, groups, kind="optimizer", where=where)
-    )
+def _optimizer(stage: Stage, groups: list[dict[str, Any]], *, fused: bool) -> Optimizer:
+    """The stage's optimizer, fused if asked for and possible."""
+    where, node = f"stage {stage.name!r}: optimizer", stage.optimizer
+    offered: dict[str, Any] = {"fused": True} if fused and not (isinstance(node, Mapping) and "foreach" in node) else {}
+    if node is None:
+        made = AdamW(groups, lr=1e-3, **offered)
+    else:
+        made = _made(node, groups, kind="optimizer", where=where, offered=offered)
     if not isinstance(made, Optimizer):
         raise RecipeError(f"{where} must give a torch Optimizer, got {type(made).__name__}")
     check_groups(stage, made)
@@ -225,7 +228,7 @@ def _scheduler(stage: Stage, optimizer: Optimizer, steps: int) -> LRScheduler | 
     if stage.scheduler is None:
         return None
     made = _made(
-        stage.scheduler, optimizer, kind="scheduler", where=where, lengths={"total_steps": steps, "T_max": steps}
+        stage.scheduler, optimizer, kind="scheduler", where=where, offered={"total_steps": steps, "T_max": steps}
     )
     if not isinstance(made, LRScheduler) or isinstance(made, ReduceLROnPlateau):
         raise RecipeError(
@@ -240,10 +243,10 @@ def _made(
     *,
     kind: resolve.Kind,
     where: str,
-    lengths: Mapping[str, int] | None = None,
+    offered: Mapping[str, Any] | None = None,
 ) -> Any:
-    """What a node, a dotted name or a callable makes of `argument`; a node is offered the lengths it does not set."""
+    """What a node, a dotted name or a callable makes of `argument`; a node is offered what it does not set."""
     if callable(factory):
         return factory(argument)
     node = {"_target_": factory} if isinstance(factory, str) else factory
-    return resolve.build(node, argument, kind=kind, where=where, **(lengths or {}))
+    return resolve.build(node, argument, kind=kind, where=where, **(offered or {}))

@@ -69,8 +69,8 @@ class Objective:
                 self.terms[name] = bind_match(spec, student, teacher, self.shapes(name), learned, where)
             else:
                 self.terms[name] = bind_task(spec, student[0], learned, where)
-        constant = {name: float(w) for name, t in self.terms.items() if isinstance(w := t.spec.weight, (int, float))}
-        self._constant_weights = constant if len(constant) == len(self.terms) else None
+        fixed = all(isinstance(term.spec.weight, (int, float)) for term in self.terms.values())
+        self._constant_weights = self._weights_now() if fixed else None
         self._weighing: tuple[tuple[float, ...], Tensor] = (), torch.empty(0)
 
     def modules(self) -> list[nn.Module]:
@@ -100,8 +100,9 @@ class Objective:
 
     def weights(self) -> dict[str, float]:
         """The weight of each term at the present step."""
-        if self._constant_weights is not None:
-            return self._constant_weights
+        return self._weights_now() if self._constant_weights is None else self._constant_weights
+
+    def _weights_now(self) -> dict[str, float]:
         return {name: value_at(term.spec.weight, self.step, self.steps) for name, term in self.terms.items()}
 
     def __enter__(self) -> Self:

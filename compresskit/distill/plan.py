@@ -152,6 +152,7 @@ def _planned(
 def _teacher_share(objective: Objective, inputs: Any, targets: Any) -> float:
     """The part of a step that the teachers take, over a few forwards after one to warm up."""
     clock = objective.forwards.clock = Clock()
+    clock.tracing = True
     for _ in range(3):
         objective(inputs, targets)
     teacher, learner = clock.seconds["teacher"], clock.seconds["student"] + clock.seconds["losses"]

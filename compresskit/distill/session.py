@@ -3,7 +3,7 @@
 import copy
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from compresskit.data import restore_rng_state, rng_state
-from compresskit.distill.cache import CacheOptions, TeacherCache, open_cache
+from compresskit.distill.cache import TeacherCache, open_cache
+from compresskit.distill.cacheoptions import CacheOptions
 from compresskit.distill.checkpoint import Checkpoints, check_fingerprint, fingerprint, save_weights
 from compresskit.distill.clock import Clock
 from compresskit.distill.feed import Feed, Unpack
@@ -24,29 +25,17 @@ from compresskit.distill.models import STUDENT, Models
 from compresskit.distill.numerics import Numerics
 from compresskit.distill.objective import Objective
 from compresskit.distill.plan import plan_stages
+from compresskit.distill.position import Position, steps_of
 from compresskit.distill.progress import Display
 from compresskit.distill.recall import Recall, recalled_share
 from compresskit.distill.results import StageResult
 from compresskit.distill.stage import Stage
 from compresskit.distill.tracer import traced
 from compresskit.distill.trained import declared_parameters, fed_before, only_training
-from compresskit.errors import CheckpointError, RecipeError
+from compresskit.errors import CheckpointError
 
 CHECKPOINT_SECONDS = 60.0
 """Training time after which a checkpoint is due, besides those at each stage's end."""
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Where a run stands."""
-
-    stage: int = 0
-    step: int = 0
-    """Optimizer steps done in the stage."""
-    global_step: int = 0
-    """Optimizer steps done in all."""
-    batches: int = 0
-    """Batches consumed in all."""
 
 
 class Session:
@@ -139,7 +128,7 @@ class Session:
         if self.position.stage < len(self.stages):
             judge.check(self.stages)
             feed = Feed(loader, self.position.batches, self.seed, unpack, self.device, self.numerics)
-            steps = [_steps(stage, loader) for stage in self.stages]
+            steps = [steps_of(stage, loader) for stage in self.stages]
             self._open_cache(loader)
             if self._restored is None:
                 self._look_ahead(feed, steps)
@@ -289,14 +278,3 @@ class Session:
         }
         self._checkpoints.save(state)
         self._saved_at = time.monotonic()
-
-
-def _steps(stage: Stage, loader: Iterable[Any]) -> int:
-    """Optimizer steps of a stage; a stage in epochs needs a loader with a length."""
-    if stage.steps is not None:
-        return stage.steps
-    try:
-        batches = len(loader)  # pyright: ignore[reportArgumentType]
-    except TypeError:
-        raise RecipeError(f"stage {stage.name!r}: epochs need a loader with a length; give steps") from None
-    return (stage.epochs or 1) * -(-batches // stage.accumulate)

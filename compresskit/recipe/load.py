@@ -8,7 +8,7 @@ from typing import Any
 
 from compresskit import resolve
 from compresskit.distill.address import split_model
-from compresskit.distill.cache import CacheOptions
+from compresskit.distill.cacheoptions import CacheOptions
 from compresskit.distill.models import PREVIOUS, TEACHER
 from compresskit.distill.numerics import Numerics
 from compresskit.distill.stage import Stage

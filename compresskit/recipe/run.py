@@ -100,17 +100,17 @@ def run_in(folder: Path, recipe: Recipe, call: Sequence[str], device: str, *, tr
     if (folder / SUMMARY_FILE).exists():
         say(f"{folder} is finished already")
         return _result(folder)
-    run = _Run(recipe, folder, device)
+    run = _Run(recipe, folder, device, trace=trace)
     begun = _begin(run, folder, f"compresskit run {shlex.join(call)}")
-    _train(run, trace=trace)
+    _train(run)
     return _finish(run, folder, begun)
 
 
 class _Run:
     """A recipe and its parts, as one session of the run has them."""
 
-    def __init__(self, recipe: Recipe, folder: Path | None, device: str) -> None:
-        self.recipe, self.folder = recipe, folder
+    def __init__(self, recipe: Recipe, folder: Path | None, device: str, *, trace: bool = False) -> None:
+        self.recipe, self.folder, self.trace = recipe, folder, trace
         self.parts = parts = build_parts(recipe)
         self.distillers: dict[str, ProgressiveDistiller] = {}
         self.trained: dict[str, nn.Module] = {}
@@ -217,12 +217,12 @@ def _begin(run: _Run, folder: Path, heading: str) -> dict[str, Any]:
     return begun
 
 
-def _train(run: _Run, *, trace: bool) -> None:
+def _train(run: _Run) -> None:
     """Train each part to its end; a part that has come to it is only loaded."""
     for number, (part, distiller) in enumerate(run.distillers.items(), start=1):
         say(f"part {number} of {len(run.distillers)}: {run.title(part)}")
         validation = None if run.parts.val is None else run.parts.loader(run.recipe, "val")
-        result = distiller.fit(run.parts.loader(run.recipe, "train"), validation, resume="auto", trace=trace)
+        result = distiller.fit(run.parts.loader(run.recipe, "train"), validation, resume="auto", trace=run.trace)
         run.trained[part] = result.student
         if part.partition("-")[0] == TEACHER and result.student is not distiller.student:
             distiller.student.load_state_dict(

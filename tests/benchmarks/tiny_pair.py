@@ -54,16 +54,16 @@ def main() -> None:
     torch.manual_seed(0)
     teacher, student = net(8), net(4)
     mine = copy.deepcopy(student)
-    batch = torch.randn(8, 3, 16, 16), torch.randint(10, (8,))
+    samples = [(torch.randn(3, 16, 16), 0) for _ in range(8)]
     optimizer = torch.optim.AdamW(mine.parameters(), lr=1e-3)
     teacher.eval()
     lost: list[float] = []
 
-    def by_hand() -> None:
+    def by_hand(inputs: Tensor, _: Tensor) -> None:
         mine.train()
         with torch.no_grad():
-            theirs = features(teacher, batch[0])
-        ours = features(mine, batch[0])
+            theirs = features(teacher, inputs)
+        ours = features(mine, inputs)
         terms = [F.mse_loss(ours[k], theirs[2 * k + 1]) for k in range(4)]
         log_student, log_teacher = ((x / 4).log_softmax(1) for x in (ours[-1], theirs[-1]))
         terms.append(F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True) * 16)
@@ -77,7 +77,7 @@ def main() -> None:
         lost.append(loss.item())
 
     matches = [Match(str(k), str(2 * k + 1)) for k in range(4)] + [Match("4", "8", loss="kl", temperature=4.0)]
-    turns = TakingTurns(batch, by_hand)
+    turns = TakingTurns(samples, 8, by_hand)
     result = ProgressiveDistiller(teacher, student, [Stage("s", matches=matches, steps=STEPS)], device="cpu").fit(turns)
     ours = [sum(term["value"] for term in record["terms"].values()) for record in result.history]
     worst = max(abs(a - b) / b for a, b in zip(ours, lost, strict=False))

@@ -12,7 +12,7 @@ from torch import nn
 
 from compresskit import Match, ProgressiveDistiller, RecipeError, Stage, Task
 from compresskit.data import SampleLoader, rng
-from compresskit.distill.cache import CacheOptions
+from compresskit.distill.cacheoptions import CacheOptions
 from compresskit.distill.checksum import checksums
 from compresskit.distill.store import Store, make_room
 
@@ -308,17 +308,36 @@ def test_a_store_keeps_no_more_than_its_limit_and_ignores_damaged_files(tmp_path
     assert other.take([(2, 0, 0)]) is None
 
 
-def test_what_another_process_writes_is_found(tmp_path):
+WRITER = """
+import os, sys, torch
+from pathlib import Path
+from compresskit.distill.store import Store
+if "killed" in sys.argv:
+    os.fsync = lambda file: os._exit(9)  # in the middle of writing
+store = Store(torch.Size([2]), torch.float32, 10**6, Path(sys.argv[1]))
+store.put([(7, 0, 0)], torch.tensor([[1.0, 2.0]]))
+store.flush()
+"""
+
+
+def written_elsewhere(folder, *arguments):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", WRITER, str(folder), *arguments]
+    return subprocess.run(command, env=environment, timeout=60, check=False).returncode
+
+
+def test_what_another_process_writes_is_found_unless_it_was_killed_while_writing(tmp_path):
     store = Store(torch.Size([2]), torch.float32, 10**6, tmp_path)
     assert store.take([(7, 0, 0)]) is None
-    code = (
-        "import torch\nfrom pathlib import Path\nfrom compresskit.distill.store import Store\n"
-        f"store = Store(torch.Size([2]), torch.float32, 10**6, Path({str(tmp_path)!r}))\n"
-        "store.put([(7, 0, 0)], torch.tensor([[1.0, 2.0]]))\nstore.flush()\n"
-    )
-    root = Path(__file__).parents[2]
-    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(root)}, timeout=60)
+    assert written_elsewhere(tmp_path, "killed") == 9
+    (left,) = tmp_path.iterdir()
+    assert left.suffix == ".part"
+    assert store.take([(7, 0, 0)]) is None
+    assert written_elsewhere(tmp_path) == 0
     assert store.take([(7, 0, 0)]).tolist() == [[1.0, 2.0]]
+    os.utime(left, (0, 0))
+    Store(torch.Size([2]), torch.float32, 10**6, tmp_path)
+    assert not left.exists()
 
 
 def test_room_is_made_by_removing_what_was_unused_the_longest_and_nothing_of_other_people(tmp_path):

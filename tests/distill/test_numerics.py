@@ -9,6 +9,7 @@ from torch import nn
 
 from compresskit import Match, ProgressiveDistiller, RecipeError, Stage, Task
 from compresskit.distill import probe
+from compresskit.distill.loop import _optimizer
 from compresskit.distill.numerics import Numerics
 from compresskit.errors import CheckpointError, TrainingError
 
@@ -214,3 +215,19 @@ def test_tf32_is_refused_where_there_is_no_gpu():
         ProgressiveDistiller(
             None, linear(1), [Stage("s", tasks=[Task("mse")], steps=1)], device="cpu", precision="tf32"
         )
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "fused"),
+    [
+        (None, True),
+        (SGD, True),
+        ({**SGD, "foreach": True}, None),
+        ({**SGD, "fused": False}, False),
+        ({"_target_": "torch.optim.Rprop"}, None),
+    ],
+)
+def test_an_optimizer_is_fused_where_it_can_be_and_nothing_else_was_asked_for(optimizer, fused):
+    one = Stage("s", tasks=[Task("mse")], steps=1, optimizer=optimizer)
+    made = _optimizer(one, [{"params": list(linear(1).parameters())}], fused=True)
+    assert made.param_groups[0].get("fused") is fused

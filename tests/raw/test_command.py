@@ -64,8 +64,13 @@ def psnr(one, other):
     return -10 * np.log10(((one[inside].astype(float) - other[inside]) ** 2).mean() / 255**2)
 
 
-@pytest.mark.parametrize("cfa", ["bayer-rggb", "quad-bggr", "nona", "qxq-gbrg"])
-@pytest.mark.parametrize("method", METHODS)
+ARRAYS = ["bayer-rggb", "quad-bggr", "nona", "qxq-gbrg"]
+EVERY = (
+    [(method, "quad-bggr") for method in METHODS] + [("nc", cfa) for cfa in ARRAYS] + [("lmmse", cfa) for cfa in ARRAYS]
+)
+
+
+@pytest.mark.parametrize(("method", "cfa"), sorted(set(EVERY)))
 def test_photographs_come_back_in_any_array_by_any_method(photograph, method, cfa, capsys, monkeypatch):
     monkeypatch.setattr("zoo.raw.methods.LMMSEPhase", _quick_lmmse)
     assert demosaic("a.png", "-o", "out", "--mosaic", "--method", method, "--cfa", cfa) == 0

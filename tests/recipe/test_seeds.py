@@ -61,7 +61,9 @@ def test_finished_seeds_are_read_again_and_further_ones_added(toy, monkeypatch, 
     first = run_seeds(toy, [0, 1], overrides=SHORT)
     trained = []
     train = running._train
-    monkeypatch.setattr(running, "_train", lambda run: (trained.append(run.recipe.seed), train(run)))
+    monkeypatch.setattr(
+        running, "_train", lambda run, **options: (trained.append(run.recipe.seed), train(run, **options))
+    )
     more = run_seeds(toy, [0, 1, 2], overrides=SHORT, resume=True)
     assert trained == [2]
     assert more.folder == first.folder
@@ -73,7 +75,9 @@ def test_a_run_that_broke_off_goes_on_with_all_seeds(toy, monkeypatch, capsys):
     whole = run_seeds(toy, [0, 1], overrides=SHORT, out="whole")
     train = running._train
     with monkeypatch.context() as broken:
-        broken.setattr(running, "_train", lambda run: _stop() if run.recipe.seed == 1 else train(run))
+        broken.setattr(
+            running, "_train", lambda run, **options: _stop() if run.recipe.seed == 1 else train(run, **options)
+        )
         with pytest.raises(KeyboardInterrupt):
             run_seeds(toy, [0, 1], overrides=SHORT, out="broken")
     told = capsys.readouterr().err

@@ -1,5 +1,6 @@
 """A demosaicing module made fit for a frame: divided so that it stays within a memory, and still right."""
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -17,8 +18,8 @@ from zoo.raw.development import Development
 from zoo.raw.reach import MULTIPLE, peak_bytes, reach
 from zoo.raw.tiling import Grid, Tile, divide, make, smallest_side
 
-SCRATCH = 1.8
-"""What tensors take, times this, is what the process takes: convolutions copy them into layouts of their own.
+SCRATCH = 1.6
+"""What tensors take, times this, is what the process takes at most: operations have memory of their own.
 
 Measured in a process that gives memory back at once, see `zoo.raw.allocation`; in others it is more."""
 FIXED = 2**29
@@ -69,7 +70,9 @@ def make_bounded(
     Raises:
         DataError: The frame is smaller than a tile of the array, or the memory is too small for any tile.
     """
-    module, cfa = development.module, development.levels.cfa
+    # channels last: in any other layout, convolutions on the CPU first copy what they are given
+    module = copy.deepcopy(development.module).to(memory_format=torch.channels_last)
+    development, cfa = replace(development, module=module), development.levels.cfa
     multiple = _multiple(module)
     size = {"period": cfa.period, "multiple": multiple, "least": LEAST}
     bytes_each = bytes_per_pixel(module, cfa)

@@ -86,9 +86,9 @@ def _one(image: Path, place: Path, method: Method, given: Input, output: Output,
     began = time.perf_counter()
     frame, levels = given.read(image, method.cfa)
     levels = scaled(levels, largest=output.bayer is not None)
-    numbers, (top, left) = frame.values, (0, 0)
+    sensed, numbers, (top, left) = levels.cfa, frame.values, (0, 0)
     if method.cfa is not None:
-        numbers, (top, left) = in_phase(numbers, levels.cfa, method.cfa)
+        numbers, (top, left) = in_phase(numbers, sensed, method.cfa)
         levels = replace(levels, cfa=method.cfa)
     if output.bayer is None:
         finish = picture_of(
@@ -112,7 +112,7 @@ def _one(image: Path, place: Path, method: Method, given: Input, output: Output,
     height, width = frame.values.shape
     tiles = "whole" if made.tiles == 1 else f"{made.tiles} tiles" + (", approximate" if made.approximate else "")
     seconds = time.perf_counter() - began
-    return f"{place}  {width}x{height}, {levels.cfa.name}, {method.name}, {tiles}, {seconds:.1f} s"
+    return f"{place}  {width}x{height}, {sensed.name}, {method.name}, {tiles}, {seconds:.1f} s"
 
 
 def conventional(name: str, weights: Path | None, domain: Domain | None, device: str) -> Method:

@@ -51,7 +51,7 @@ class Development:
         values = self.levels.apply(numbers)
         values = values if self.highest is None else values.clamp(max=self.highest)
         packed = self.levels.cfa.pack(converted(values, self.source, self.working)[None, None])
-        return packed.to(place_of(self.module))
+        return packed.to(place_of(self.module)).contiguous(memory_format=torch.channels_last)
 
 
 def picture_of(working: Domain, target: Domain, bits: int | None) -> Finish:

@@ -1,0 +1,72 @@
+"""What a recipe says of cache, precision, layout and compilation, and the trace of a run."""
+
+import gzip
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from compresskit.cli import main
+from compresskit.distill import probe
+from compresskit.errors import RecipeError
+from compresskit.recipe import yaml
+from compresskit.recipe.load import load_recipe
+from compresskit.recipe.run import run_recipe
+
+
+def steps(folder):
+    return [json.loads(line)["terms"] for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def repeated(edited):
+    """The toy recipe, whose points are the same in every epoch."""
+    parts = Path("toy_parts.py")
+    text = parts.read_text().replace('getattr(index, "epoch", 0)', "0")
+    parts.write_text(
+        text.replace("    def __init__(self, count", "    variants = 1\n\n    def __init__(self, count", 1)
+    )
+    return edited("seed: 3", "seed: 3\ncache: {budget: 1MB}")
+
+
+def test_a_cache_in_a_recipe_changes_no_number_and_says_how_often_it_answered(repeated, capsys):
+    run_recipe(repeated, out="cached")
+    told = capsys.readouterr().err
+    run_recipe(repeated, out="plain", overrides=["cache=null"])
+    assert steps("cached") == steps("plain")
+    share = re.search(r"stage output: cache: (\d+)% of 6 batches of teacher recalled", told)
+    assert int(share[1]) >= 17  # the stage begins inside an epoch; its last batch at least has been seen whole
+    assert "where the time went: load" in told
+    assert "cache: " in Path("cached/recipe.yaml").read_text()
+
+
+def test_what_a_cache_cannot_do_is_told_before_anything_is_trained(edited):
+    with pytest.raises(RecipeError, match=r"toy\.yaml, line 2: cache: unknown key 'bugdet'; did you mean 'budget'"):
+        load_recipe(edited("seed: 3", "cache: {budget: 1MB, bugdet: 2MB}"))
+    with pytest.raises(RecipeError, match="cache: Points does not say after how many epochs"):
+        run_recipe(edited("seed: 3", "cache: {budget: 1MB}"), out="refused")
+
+
+def test_what_auto_came_to_is_in_the_recipe_of_the_run_and_resume_obeys_it(edited, monkeypatch, capsys):
+    monkeypatch.setattr(probe, "_compared", lambda *_: [1.0, 0.5])
+    recipe = edited("seed: 3", "seed: 3\nprecision: auto")
+    run_recipe(recipe, out="measured")
+    assert "auto: precision bf16: 2.00 x as fast, taken" in capsys.readouterr().err
+    assert yaml.read(Path("measured/recipe.yaml")).data["precision"] == "bf16"
+    run_recipe(recipe, out="stated", overrides=["precision=bf16"])
+    assert steps("measured") == steps("stated")
+    (Path("measured") / "summary.json").unlink()
+    monkeypatch.setattr(probe, "_compared", lambda *_: pytest.fail("measured again"))
+    run_recipe(recipe, out="measured", resume=True)
+
+
+def test_a_trace_shows_the_phases_of_a_few_steps(toy):
+    assert main(["run", str(toy), "--out", "traced", "--trace"]) == 0
+    found = sorted(str(path.relative_to("traced")) for path in Path("traced").rglob("*.json.gz"))
+    assert found == ["alone/trace/1.json.gz", "alone/trace/2.json.gz", "teacher/trace/1.json.gz", *found[3:]]
+    assert found[3:] == ["trace/1.json.gz", "trace/2.json.gz"]
+    with gzip.open("traced/trace/2.json.gz", "rt") as file:
+        names = [event.get("name") for event in json.load(file)["traceEvents"]]
+    for phase in ("load", "teacher", "student", "losses", "backward", "optimizer"):
+        assert phase in names
