@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from compresskit.errors import RecipeError
+from compresskit.errors import RecipeError, ShapeError
 from zoo.raw import (
     CFA,
     DemosaicEvaluation,
@@ -218,3 +218,10 @@ def test_impossible_noise_is_refused(folder):
 def test_an_unknown_domain_is_refused(folder):
     with pytest.raises(RecipeError, match="there is no domain 'linaer'; did you mean 'linear'"):
         Photographs(folder, domain="linaer")
+
+
+def test_a_model_for_another_array_is_refused(folder):
+    evaluation = DemosaicEvaluation(PhotographFrames(folder, cfa="quad-rggb"))
+    message = r"NormalisedConvolution is made for CFA\(quad-grbg\), and the data have mosaics of CFA\(quad-rggb\)"
+    with pytest.raises(ShapeError, match=message):
+        evaluation(NormalisedConvolution("quad"))

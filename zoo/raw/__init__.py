@@ -1,9 +1,9 @@
 """The camera: colour filter arrays, photographs as training data, the sensor, and what networks are measured against.
 
-In reading order: `cfa` (which colour a pixel sees), `imperfections` and `sensor` (what a real one does), `reading`
-and `photographs` (files), `dataset` (mosaics with their truth), `targets` (what a supervised term compares),
-`baselines`, `menon`, `steered`, `lmmse` and `remosaic` (demosaicing without a network) with `methods` (all of it by
-name), `metrics` and `artefacts`, and `evaluation` with its `pictures` and `sheet`.
+In reading order: `cfa` (which colour a pixel sees), `imperfections` and `sensor` (what a real one does), `reading` and
+`photographs` (files), `dataset` (mosaics with their truth), `targets` (what a supervised term compares), `baselines`,
+`menon`, `steered`, `lmmse` and `remosaic` (demosaicing without a network) with `methods` (all of it by name), `metrics`
+and `artefacts`, and `evaluation` with its `pictures` and `sheet`.
 """
 
 from zoo.raw.baselines import BinBicubic as BinBicubic

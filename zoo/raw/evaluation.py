@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from compresskit.errors import RecipeError
+from compresskit.errors import RecipeError, ShapeError
 from zoo.evaluating import evaluating
 from zoo.raw.artefacts import false_colour, zipper
 from zoo.raw.baselines import BinBicubic, NormalisedConvolution
@@ -117,8 +117,15 @@ class DemosaicEvaluation:
         return figures
 
     def demosaic(self, model: nn.Module, packed: Float[Tensor, "4 h2 w2"]) -> Float[Tensor, "3 h w"]:
-        """The model's picture of one packed mosaic, on the CPU in float32."""
+        """The model's picture of one packed mosaic, on the CPU in float32.
+
+        Raises:
+            ShapeError: The model is for another array than the photographs are seen by.
+        """
         cfa = self.dataset.cfa
+        made_for = getattr(model, "cfa", cfa)
+        if made_for != cfa:
+            raise ShapeError(f"{type(model).__name__} is made for {made_for}, and the data have mosaics of {cfa}")
         mosaic = cfa.unpack(packed[None])
         height, width = mosaic.shape[2:]
         extended = cfa.pack(cfa.extend(mosaic, (0, -width % self.multiple, 0, -height % self.multiple)))
@@ -152,12 +159,15 @@ class DemosaicEvaluation:
             error = (self._shown(self.demosaic(first, packed)) - self._shown(truth)).square().mean(0)
             found += worst_places(index, error, border=self.border)
         places = sorted(found, key=lambda place: -place.error)[: self.illustrations]
+        made: dict[int, Mapping[str, Tensor]] = {}
         entries = []
         for place in places:
-            packed, truth = self.dataset[place.photograph]
-            pictures = {name: self._shown(self.demosaic(model, packed)) for name, model in models.items()}
-            name = self.dataset.names[place.photograph]
-            entries.append(Entry(name, place, self._shown(truth), self._sensed(packed), pictures))
+            number = place.photograph
+            packed, truth = self.dataset[number]
+            if number not in made:
+                made[number] = {name: self._shown(self.demosaic(model, packed)) for name, model in models.items()}
+            name = self.dataset.names[number]
+            entries.append(Entry(name, place, self._shown(truth), self._sensed(packed), made[number]))
         if entries:
             draw_sheet(entries).save(path)
 

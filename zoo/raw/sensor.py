@@ -79,8 +79,10 @@ class Sensor:
                 raise RecipeError(
                     f"{name} must be from {least} to {most}, or a range (low, high), got {getattr(self, name)!r}"
                 )
-        if isinstance(self.gains, int | float) and self.gains < 0:
-            raise RecipeError(f"gains must be a deviation of at least 0, or a gain for each place, got {self.gains!r}")
+        if self.gains < 0 if isinstance(self.gains, int | float) else len({*map(len, self.gains)}) != 1:
+            raise RecipeError(
+                f"gains must be a deviation of at least 0, or rows of a gain for each place, got {self.gains!r}"
+            )
         if self.rows < 0 or not 0 <= self.defects <= 1:
             raise RecipeError(
                 f"rows must be at least 0 and defects from 0 to 1, got {self.rows!r} and {self.defects!r}"

@@ -1,4 +1,4 @@
-"""Demosaicing by kernels that follow the edges: the best here of what learns nothing."""
+"""Demosaicing by kernels that follow the edges. Nothing is learned."""
 
 import math
 from dataclasses import dataclass
