@@ -1,0 +1,56 @@
+"""A step of the engine against a step by hand of the same mathematics: PyNET teaches PyNET-QxQ its picture.
+
+    OMP_NUM_THREADS=1 python tests/benchmarks/pynet_pair.py
+
+Both of width 8 without instance norm, crops of 64 pixels, four at a time: the output against the teacher's and against
+the truth. Target: the upper end of the ratio's interval is at most 1.02.
+"""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from interleaved import TakingTurns, told
+from torch import Tensor
+
+from compresskit import Match, ProgressiveDistiller, Stage, Task
+from zoo.pynet import PyNET, PyNETQxQ
+
+STEPS = 120
+
+
+def main() -> None:
+    """Take turns and tell the ratio, and that both learned the same."""
+    torch.manual_seed(0)
+    teacher = PyNET(width=8, instance_norm=False, instance_norm_level_1=False).eval()
+    student = PyNETQxQ(width=8, instance_norm_level_1=False)
+    mine = copy.deepcopy(student)
+    samples = [(torch.rand(4, 32, 32), torch.rand(3, 64, 64)) for _ in range(4)]
+    optimizer = torch.optim.AdamW(mine.parameters(), lr=1e-3)
+    lost: list[float] = []
+
+    def by_hand(inputs: Tensor, targets: Tensor) -> None:
+        mine.train()
+        with torch.no_grad():
+            guide = teacher(inputs)
+        picture = mine(inputs)
+        loss = F.mse_loss(picture, guide) + F.mse_loss(picture, targets)
+        optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.get_total_norm([p.grad for p in mine.parameters() if p.grad is not None])
+        if not torch.isfinite(norm):
+            raise ArithmeticError
+        optimizer.step()
+        lost.append(loss.item())
+
+    stage = Stage("s", matches=[Match(".")], tasks=[Task("mse")], steps=STEPS)
+    turns = TakingTurns(samples, 4, by_hand)
+    result = ProgressiveDistiller(teacher, student, [stage], device="cpu").fit(turns)
+    ours = [sum(term["value"] for term in record["terms"].values()) for record in result.history]
+    worst = max(abs(a - b) / b for a, b in zip(ours, lost, strict=False))
+    told("engine / by hand, PyNET to PyNET-QxQ", turns.engine[10:], turns.other[10:], block=5)
+    print(f"largest relative difference of the losses over {STEPS} steps: {worst:.1e}")
+
+
+if __name__ == "__main__":
+    main()
