@@ -44,7 +44,7 @@ def rng(seed: int, sample: int, epoch: int) -> np.random.Generator:
 
 def rng_state() -> dict[str, Any]:
     """The state of the Python, NumPy and torch generators, in types that load with `weights_only=True`."""
-    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002  (other people's datasets draw from it)
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     version, internal, gauss = random.getstate()
     return {
         "python": (version, list(internal), gauss),
@@ -59,7 +59,7 @@ def restore_rng_state(state: dict[str, Any]) -> None:
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002  (as above)
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
     torch.set_rng_state(state["torch"])
     if state["cuda"]:
         torch.cuda.set_rng_state_all(state["cuda"])
@@ -69,7 +69,7 @@ def seed_all(*seeds: int) -> None:
     """Seed the Python, NumPy and torch generators from any number of integers."""
     words = np.random.SeedSequence([int(seed) for seed in seeds]).generate_state(3)
     random.seed(int(words[0]))
-    np.random.seed(int(words[1]))  # noqa: NPY002  (as above)
+    np.random.seed(int(words[1]))
     torch.manual_seed(int(words[2]))
 
 

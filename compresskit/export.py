@@ -49,7 +49,7 @@ def export(
     samples: Sequence[Inputs],
     path: str | Path,
     *,
-    format: Format,  # noqa: A002  (the word that everyone uses)
+    format: Format,
     dynamic: bool = False,
     half: bool = False,
     sliced_reflection: bool = False,
@@ -136,7 +136,7 @@ def _traced(model: nn.Module, sample: Inputs, *, dynamic: bool, sliced: bool) ->
         raise ExportError(f"{type(model).__name__} cannot be traced: {_first_line(error)}") from error
 
 
-def _answers(path: Path, format: Format, samples: Sequence[Inputs]) -> list[list[Tensor]]:  # noqa: A002  (as above)
+def _answers(path: Path, format: Format, samples: Sequence[Inputs]) -> list[list[Tensor]]:
     """What the file computes of the samples."""
     try:
         return _run_onnx(path, samples) if format == "onnx" else _run_pt2(path, samples)

@@ -22,9 +22,7 @@ def export(
     ],
     *,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The file to write.")],
-    format: Annotated[  # noqa: A002  (the option's name)
-        Literal["onnx", "pt2"], typer.Option(help="ONNX, or PyTorch's own torch.export.")
-    ],
+    format: Annotated[Literal["onnx", "pt2"], typer.Option(help="ONNX, or PyTorch's own torch.export.")],
     weights: Annotated[Path | None, typer.Option(metavar="FILE", help="Weights for a recipe.")] = None,
     part: Annotated[str | None, typer.Option(help="student, teacher or alone.")] = None,
     preset: Annotated[str | None, typer.Option(metavar="NAME", help="A recipe's preset.")] = None,

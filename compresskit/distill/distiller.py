@@ -62,7 +62,7 @@ class ProgressiveDistiller:
         seed: int = 0,
         device: str | torch.device = "auto",
         precision: str = "fp32",
-        compile: bool | str = False,  # noqa: A002  (the public name)
+        compile: bool | str = False,
         memory_format: str = "contiguous",
         cache: str | Mapping[str, Any] | CacheOptions | None = None,
         views: Mapping[str, View] | None = None,

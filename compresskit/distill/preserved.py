@@ -40,4 +40,4 @@ def put_back(held: Iterable[HeldBuffer]) -> None:
     """Give modules back the very buffers that they had, with the values that these had."""
     for module, name, buffer, value in held:
         buffer.copy_(value)
-        module._buffers[name] = buffer  # noqa: SLF001  (a forward may have put another tensor in its place)
+        setattr(module, name, buffer)  # a forward may have put another tensor in its place

@@ -146,7 +146,7 @@ class Taps(Mapping[str, Tensor]):
         tensor, version = self._captures[text][0]
         if version == _UNCOUNTED:
             return tensor.clone()
-        if tensor._version != version:  # noqa: SLF001  (it has no public name)
+        if writes_into(tensor) != version:
             raise TapError(
                 f"the tensor at {text!r} was overwritten in place after it was captured (ReLU(inplace=True)?); tap the "
                 "module that overwrites it, or build that one with inplace=False"
@@ -166,7 +166,7 @@ class Taps(Mapping[str, Tensor]):
     def overwritten(self) -> frozenset[str]:
         """The addresses whose tensor was changed in place after the capture."""
         return frozenset(
-            text for text, captures in self._captures.items() if _version(captures[0][0]) != captures[0][1]
+            text for text, captures in self._captures.items() if writes_into(captures[0][0]) != captures[0][1]
         )
 
     def _on_input(self, address: Address, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -191,7 +191,7 @@ class Taps(Mapping[str, Tensor]):
             return
         tensor = select(value, selectors, address)
         tensor = tensor.clone() if text in self.clone else tensor
-        self._captures[text].append((tensor, _version(tensor)))
+        self._captures[text].append((tensor, writes_into(tensor)))
         if call is None or call >= 0:  # a call counted from the end is known only at the end
             self._pending.discard(text)
         if self.stop and not self._pending:
@@ -212,7 +212,7 @@ class Taps(Mapping[str, Tensor]):
 _UNCOUNTED = -1
 
 
-def _version(tensor: Tensor) -> int:
+def writes_into(tensor: Tensor) -> int:
     """How often the tensor was written into; an inference tensor does not count that, and in a graph nobody asks."""
     try:
         return 0 if is_compiling() else tensor._version  # noqa: SLF001  (it has no public name)

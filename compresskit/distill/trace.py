@@ -13,7 +13,7 @@ from compresskit.data import own_randomness
 from compresskit.distill.feed import copied, tensors_in
 from compresskit.distill.models import Models, qualified
 from compresskit.distill.preserved import preserved
-from compresskit.distill.taps import Taps, check_call
+from compresskit.distill.taps import Taps, check_call, writes_into
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def observe(taps: Taps, inputs: Any, names: Mapping[Tensor, str]) -> Trace:
     """
     check_call(taps.model, inputs)
     inputs = copied(inputs)
-    versions = [tensor._version for tensor in tensors_in(inputs)]  # noqa: SLF001  (it has no public name)
+    versions = [writes_into(tensor) for tensor in tensors_in(inputs)]
     with torch.set_grad_enabled(bool(names)):
         taps.forward(inputs)
     return Trace(
@@ -70,7 +70,7 @@ def observe(taps: Taps, inputs: Any, names: Mapping[Tensor, str]) -> Trace:
         {text: taps.peek(text).dtype for text in taps},
         {text: frozenset(_feeding(taps.peek(text), names)) for text in taps},
         taps.overwritten(),
-        versions != [tensor._version for tensor in tensors_in(inputs)],  # noqa: SLF001
+        versions != [writes_into(tensor) for tensor in tensors_in(inputs)],
     )
 
 

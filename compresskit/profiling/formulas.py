@@ -89,12 +89,12 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, *_args: Any, **_: Any)
     return scores * (width + value.shape[-1])
 
 
-def _mkldnn_rnn(input: Tensor, input_weight: Tensor, hidden_weight: Tensor, *_args: Any, **_: Any) -> int:  # noqa: A002
+def _mkldnn_rnn(input: Tensor, input_weight: Tensor, hidden_weight: Tensor, *_args: Any, **_: Any) -> int:
     """One direction of one layer: every step multiplies by both matrices."""
     return _steps(input) * (input_weight.numel() + hidden_weight.numel())
 
 
-def _fused_rnn(input: Tensor, weight: Sequence[Tensor], *_args: Any, **_: Any) -> int:  # noqa: A002
+def _fused_rnn(input: Tensor, weight: Sequence[Tensor], *_args: Any, **_: Any) -> int:
     """All layers and directions: every step multiplies by every matrix once; biases are no matrices."""
     return _steps(input) * sum(part.numel() for part in weight if part.ndim > 1)
 

@@ -143,7 +143,7 @@ def _tables(module: nn.Module) -> list[dict[Any, Any]]:
 @contextmanager
 def _own_randomness() -> Iterator[None]:
     """What is drawn inside is not drawn from the caller's generators."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  (other people's models draw from it)
+    python, numpy = random.getstate(), np.random.get_state()
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     try:
         with torch.random.fork_rng(devices=devices):
@@ -151,4 +151,4 @@ def _own_randomness() -> Iterator[None]:
             yield
     finally:
         random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002  (as above)
+        np.random.set_state(numpy)

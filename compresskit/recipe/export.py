@@ -25,7 +25,7 @@ def export_model(
     source: str | Path,
     out: str | Path,
     *,
-    format: exporting.Format,  # noqa: A002  (the word that everyone uses)
+    format: exporting.Format,
     weights: str | Path | None = None,
     part: str | None = None,
     preset: str | None = None,

@@ -37,7 +37,7 @@ def _pruned():
 
 
 class Subclass(nn.Conv2d):
-    def forward(self, input):  # noqa: A002
+    def forward(self, input):
         return super().forward(input) * 2
 
 
