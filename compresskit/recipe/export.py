@@ -16,6 +16,7 @@ from compresskit.export import Exported, Inputs
 from compresskit.recipe import overrides as changes_by_path
 from compresskit.recipe import yaml
 from compresskit.recipe.model import TrainedModel, load_model
+from compresskit.recipe.shipped import find_recipe
 
 SAMPLES = 3
 """How many the file is compared on."""
@@ -73,7 +74,8 @@ def _loaded(source: Path, weights: str | Path | None, part: str | None, preset: 
             raise RecipeError(f"{source} has its own weights; give it, or a recipe with --weights")
         return load_model(source, part=part)
     if weights is None:
-        raise RecipeError(f"{source}: a recipe has no trained weights: add --weights, or give a run's folder")
+        recipe = find_recipe(source)
+        raise RecipeError(f"{recipe}: a recipe has no trained weights: add --weights, or give a run's folder")
     return load_model(weights, part=part, recipe=source, preset=preset)
 
 

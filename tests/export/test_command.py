@@ -53,7 +53,7 @@ def test_a_size_is_cut_out_of_the_photographs_or_repeated(capsys):
 MISTAKES = [
     ("export run/recipe.yaml", 2, "run/recipe.yaml: a recipe has no trained weights: add --weights"),
     ("export run --weights run/student.safetensors", 2, "run has its own weights"),
-    ("export gone", 2, "gone: a recipe has no trained weights"),
+    ("export gone", 2, "no recipe 'gone'"),
     ("export run --size 16", 2, "--size is height x width"),
     ("export run --wrap zoo.raw.Malvar", 2, "--wrap: "),
     ("export run --wrap zoo.raw.FromMosaik", 2, "has no 'FromMosaik'; did you mean 'FromMosaic'"),

@@ -19,6 +19,7 @@ from zoo.raw.encoding import Domain
 from zoo.raw.inputs import Input
 from zoo.raw.lmmse import LMMSEPhase
 from zoo.raw.methods import METHODS
+from zoo.raw.mosaics import existing
 from zoo.raw.progress import watched
 from zoo.raw.writing import free_place, write
 
@@ -59,7 +60,7 @@ def demosaic(
 ) -> Iterator[str]:
     """Demosaic images one after the other; each is told in a line when it is written.
 
-    All places for results are looked at before the first image is read.
+    All images and all places for results are looked for before the first image is read.
 
     Args:
         images: Files.
@@ -73,10 +74,11 @@ def demosaic(
     """
     places: dict[Path, Path] = {}
     for image in images:
-        place = output.path(image, method.name)
+        place = output.path(existing(image), method.name)
         if place in places:
             raise DataError(f"{places[place]} and {image} would both be written to {place}; give one of them at a time")
         places[place] = image
+    for place in places:  # makes the folder, so not before every image is known to be there
         free_place(place, overwrite=output.overwrite)
     for place, image in places.items():
         yield _one(image, place, method, given, output, memory)

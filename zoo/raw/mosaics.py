@@ -29,7 +29,7 @@ def read_mosaic(path: Path, *, layout: Layout | None = None) -> Frame:
     Raises:
         DataError: There is no such file, its kind is unknown, or it is damaged, too large or no mosaic.
     """
-    kind = _existing(path).suffix.lower()
+    kind = existing(path).suffix.lower()
     if kind in BINARY_SUFFIXES:
         if layout is None:
             raise DataError(
@@ -58,7 +58,7 @@ def photographed(path: Path, cfa: CFA) -> Frame:
     Raises:
         DataError: There is no such file, or it is damaged, grey or no picture.
     """
-    if _existing(path).suffix.lower() not in SUFFIXES:
+    if existing(path).suffix.lower() not in SUFFIXES:
         raise DataError(f"{path}: a photograph ends in {', '.join(SUFFIXES)}")
     header = read_header(path)
     _check_size(path, header.height, header.width)
@@ -78,13 +78,18 @@ def read_defects(path: Path) -> Shaped[np.ndarray, "h w"]:
         DataError: There is no such file, or it is damaged or no picture.
     """
     readers = {".npy": _npy, ".png": _png, ".tif": _tiff, ".tiff": _tiff}
-    kind = _existing(path).suffix.lower()
+    kind = existing(path).suffix.lower()
     if kind not in readers:
         raise DataError(f"{path}: a map of defects ends in {', '.join(readers)}")
     return readers[kind](path) != 0
 
 
-def _existing(path: Path) -> Path:
+def existing(path: Path) -> Path:
+    """The path, if a file is there.
+
+    Raises:
+        DataError: There is none.
+    """
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise DataError(f"{path} {what}; give a file")
