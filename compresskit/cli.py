@@ -5,6 +5,7 @@ their traceback); 130 Ctrl-C. torch is imported only when a command starts to wo
 """
 
 import errno
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -79,7 +80,8 @@ def _exit_codes() -> Iterator[None]:
 
 
 def _failure(message: str, code: int) -> typer.Exit:
-    print(f"compresskit: {message}", file=sys.stderr)
+    rank = os.environ.get("RANK", "0")  # of several processes that torchrun started, others may stumble alone
+    print(f"compresskit{f' (process {rank})' * (rank != '0')}: {message}", file=sys.stderr)
     return typer.Exit(code)
 
 
