@@ -170,8 +170,10 @@ class ProgressiveDistiller:
             stack.enter_context(torch.inference_mode(mode=False))
             stack.enter_context(torch.enable_grad())
             ranks = stack.enter_context(joined(self.device, self.models.group))
+            for model in (self.models.student, *self.models.teachers.values()):
+                ranks.align([*model.parameters(), *model.buffers()])
             display = stack.enter_context(shown(silent=not ranks.first))
-            stack.enter_context(own_randomness(self.seed))
+            stack.enter_context(own_randomness(self.seed, *(() if ranks.first else (ranks.rank,))))
             interrupt = stack.enter_context(deferred_interrupt())
             numerics = ranks.same(self._numerics_of(train_loader, unpack, display.note))
             stack.enter_context(numerics.at_work(self.models.student, *self.models.teachers.values()))
@@ -192,7 +194,7 @@ class ProgressiveDistiller:
             session.restore(resume=resume)
             session.run(train_loader, val_loader, evaluate, unpack)
             student = self.student if session.given is self.models.student else session.given
-            return Result(student, session.log.records, session.results, session.shares())
+            return Result(student, session.archive.log.records, session.results, session.shares())
 
     def settle(
         self, batch: Any, unpack: Unpack | None = None, note: Callable[[str], None] = lambda _: None

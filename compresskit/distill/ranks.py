@@ -151,4 +151,5 @@ def joined(device: torch.device, group: Any = None) -> Iterator[Ranks]:
     try:
         yield Ranks.now(device)
     finally:
-        dist.destroy_process_group()
+        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":  # else it could not be joined a second time
+            dist.destroy_process_group()

@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,15 @@ import torch
 from torch import nn
 
 from compresskit.data import restore_rng_state, rng_state, seed_all
+from compresskit.distill.archive import Archive
 from compresskit.distill.cache import TeacherCache, open_cache
 from compresskit.distill.cacheoptions import CacheOptions
-from compresskit.distill.checkpoint import Checkpoints, check_fingerprint, fingerprint, save_weights
+from compresskit.distill.checkpoint import fingerprint
 from compresskit.distill.clock import Clock
 from compresskit.distill.feed import Feed, Unpack, batch_size
 from compresskit.distill.interrupt import Interrupt
 from compresskit.distill.judge import Evaluate, Judge
 from compresskit.distill.learned import Learned
-from compresskit.distill.log import MetricsLog
 from compresskit.distill.loop import StageLoop
 from compresskit.distill.models import STUDENT, Models
 from compresskit.distill.numerics import Numerics
@@ -33,10 +33,7 @@ from compresskit.distill.results import StageResult
 from compresskit.distill.stage import Stage
 from compresskit.distill.tracer import traced
 from compresskit.distill.trained import declared_parameters, fed_before, only_training
-from compresskit.errors import CheckpointError, RecipeError
-
-CHECKPOINT_SECONDS = 60.0
-"""Training time after which a checkpoint is due, besides those at each stage's end."""
+from compresskit.errors import RecipeError
 
 
 class Session:
@@ -73,7 +70,6 @@ class Session:
         self.position = Position()
         self.learned = Learned.beside(models.student, seed)
         self.results: list[StageResult] = []
-        self.log = MetricsLog(None)
         self.given: nn.Module = models.student
         """What the run gives back: the student, or the copy that holds the average of its weights."""
         self._learning = sorted(
@@ -83,45 +79,16 @@ class Session:
         self._cache_options = cache
         self._cache: TeacherCache | None = None
         precision = str(numerics) + (f", cache in {cache.dtype}" if cache and cache.dtype != "fp32" else "")
-        self._checkpoints = None if out is None else Checkpoints(out / "checkpoints")
-        self._fingerprint = {} if out is None else fingerprint(stages, models, self._learning, seed, precision)
+        same = {} if out is None else fingerprint(stages, models, self._learning, seed, precision)
+        self.archive = Archive(out, same, ranks)
         self._restored: dict[str, Any] | None = None
         """What a checkpoint holds of the stage that it was made in, until that stage goes on."""
-        self._saved_at = time.monotonic()
 
     def restore(self, *, resume: bool | str) -> None:
         """Take up the run in the folder, or begin one: see `ProgressiveDistiller.fit`."""
-        if self.out is None or self._checkpoints is None:
-            if resume is True:
-                raise CheckpointError("resume=True needs a folder: give ProgressiveDistiller(..., out=...)")
+        state = self.archive.take_up(self.device, self.display.note, resume=resume)
+        if state is None:
             return
-        path = self.out / "metrics.jsonl"
-        used = bool(self._checkpoints.files()) or path.exists()
-        if resume is False and used:
-            raise CheckpointError(
-                f"{self.out} already holds a run.\nContinue it with resume=True, or choose another folder."
-            )
-        state = self._checkpoints.newest(self.device, self.display.note)
-        self._check_shared(state)
-        if state is not None:
-            check_fingerprint(state["fingerprint"], self._fingerprint, self.out)
-            self._take_up(state)
-        elif resume is True:
-            raise CheckpointError(f"{self.out} holds no checkpoint to continue from; start it without resume")
-        elif used:
-            self.display.note(f"{self.out} holds no checkpoint yet: starting again")
-        self.log = MetricsLog(path, 0 if state is None else state["log_bytes"], writes=self.ranks.first)
-
-    def _check_shared(self, state: Mapping[str, Any] | None) -> None:
-        """See that all processes found the same in the folder, before one of them writes to it."""
-        found = self.ranks.gathered(None if state is None else (state["stage"], state["step"], state["global_step"]))
-        if len(set(found)) > 1:
-            raise CheckpointError(
-                f"{self.out}: the processes of this run see different checkpoints there; the folder must be one that "
-                "all of them share"
-            )
-
-    def _take_up(self, state: dict[str, Any]) -> None:
         self.student.load_state_dict(state["student"])
         for name, weights in state["teachers"].items():
             self.models.teachers[name].load_state_dict(weights)
@@ -143,7 +110,6 @@ class Session:
             feed = Feed(loader, self.position.batches, self.seed, unpack, self.device, self.numerics, self.ranks)
             steps = self.ranks.same([steps_of(stage, loader) for stage in self.stages])
             self._open_cache(loader)
-            self._begin_alike()
             if self._restored is None:
                 self._look_ahead(feed, steps)
                 self._save()
@@ -155,14 +121,12 @@ class Session:
             shares = ", ".join(f"{name} {share:.0%}" for name, share in self.shares().items())
             if shares:
                 self.display.note(f"where the time went: {shares}")
-        if self.out is not None and self.ranks.first:
-            save_weights(self.out / "student.safetensors", self.given)
-            for name in self._learning:
-                save_weights(self.out / f"{name}.safetensors", self.models.teachers[name])
+        self.archive.keep({STUDENT: self.given, **{name: self.models.teachers[name] for name in self._learning}})
+        self.ranks.wait()
 
     def close(self) -> None:
         """Close the log, and bring what the cache holds to its folder."""
-        self.log.close()
+        self.archive.log.close()
         if self._cache is not None:
             self._cache.flush()
 
@@ -176,13 +140,6 @@ class Session:
         if self.models.teachers:
             how = f"{self.device.type}, {self.numerics}, torch {torch.__version__}"
             self._cache = open_cache(self._cache_options, loader, how, self.display.note, shared=not self.ranks.alone)
-
-    def _begin_alike(self) -> None:
-        """Start every process from the first one's models, and each with random numbers of its own."""
-        for model in (self.student, *self.models.teachers.values()):
-            self.ranks.align([*model.parameters(), *model.buffers()])
-        if not self.ranks.first:
-            seed_all(self.seed, self.ranks.rank)
 
     def _look_ahead(self, feed: Feed, steps: Sequence[int]) -> None:
         """Trace every stage: a mistake in the last one should not show after hours in the first."""
@@ -252,13 +209,14 @@ class Session:
         last = step + 1 == steps
         if loop.stage.every is not None and (last or (step + 1) % loop.stage.every == 0):
             record["metrics"] = self._judged(loop, judge)
-        self.log.append({"stage": loop.stage.name, "step": step, "global_step": self.position.global_step, **record})
+        self.archive.log.append(
+            {"stage": loop.stage.name, "step": step, "global_step": self.position.global_step, **record}
+        )
         self.position = replace(
             self.position, step=step + 1, global_step=self.position.global_step + 1, batches=feed.position
         )
         self.display.advance(step + 1, loss, record["samples_per_s"])
-        due = time.monotonic() - self._saved_at > CHECKPOINT_SECONDS and not last
-        stop, save = self.ranks.any(self.interrupt.requested, due)
+        stop, save = self.ranks.any(self.interrupt.requested, self.archive.due and not last)
         self.interrupt.requested = stop
         if stop or save:
             self._save(loop)
@@ -312,28 +270,20 @@ class Session:
             seed_all(self.seed, self.ranks.rank, self.position.global_step)
 
     def _save(self, loop: StageLoop | None = None) -> None:
-        if self._checkpoints is None:
+        if self.out is None:
             return
         if loop is not None:
             self._align_buffers(loop)
-        random = self.ranks.gathered(rng_state())
-        if self.ranks.first:
-            self._write(self._checkpoints, loop, random)
-        self._saved_at = time.monotonic()
-
-    def _write(self, checkpoints: Checkpoints, loop: StageLoop | None, random: Sequence[dict[str, Any]]) -> None:
         finished = self.position.stage == len(self.stages)
         state = {
             **asdict(self.position),
-            "fingerprint": self._fingerprint,
             "numerics": self.numerics.to_dict(),
             "student": self.student.state_dict(),
             "teachers": {name: self.models.teachers[name].state_dict() for name in self._learning},
             "given": self.given.state_dict() if finished and self.given is not self.student else None,
             "learned": self.learned.state_dict(),
             "loop": None if loop is None else loop.state_dict(),
-            "rng": random,
-            "log_bytes": self.log.flush(),
+            "rng": self.ranks.gathered(rng_state()),
             "results": [asdict(result) for result in self.results],
         }
-        checkpoints.save(state)
+        self.archive.save(state)
