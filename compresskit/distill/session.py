@@ -170,7 +170,7 @@ class Session:
         self.display.start(f"stage {index + 1}/{len(self.stages)} {stage.name}", self.position.step, steps)
         began = time.monotonic()
         loop = StageLoop(objective, trained, self.numerics, self.ranks)
-        trace = self.out / "trace" / f"{index + 1}.json.gz" if self._trace and self.out is not None else None
+        trace = self.out / "trace" / f"{index + 1}.json.gz" if self._trace and self.ranks.first and self.out else None
         with only_training(learners, stage, names), objective, traced(trace, self.clock) as after_step:
             if self._restored is not None and self._restored["loop"] is not None:
                 loop.load_state_dict(self._restored["loop"])

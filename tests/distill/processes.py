@@ -92,8 +92,8 @@ def place():
 
 
 def batches(sizes=(3, 4, 1)):
-    cuts = torch.tensor([0, *sizes]).cumsum(0).tolist()
-    return [(PICTURES[a:b], LABELS[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
+    pictures, labels = (whole[: sum(sizes)].split(sizes) for whole in (PICTURES, LABELS))
+    return list(zip(pictures, labels, strict=True))
 
 
 def weights(model):
@@ -161,7 +161,7 @@ def best():
     return state(student), result.stages[-1].validation, result.stages[-1].metrics
 
 
-class Stopped(Exception):
+class LoaderError(Exception):
     pass
 
 
@@ -174,7 +174,7 @@ class Stopping(SampleLoader):
         for batch in super().batches(*position):
             self.left -= 1
             if self.left < 0:
-                raise Stopped
+                raise LoaderError
             yield batch
 
 
@@ -187,7 +187,7 @@ def resumed():
             distiller = ProgressiveDistiller(teacher(), student, stages(), device="cpu", out=f"{FOLDER}/{folder}")
             try:
                 result = distiller.fit(loader(Samples(), 4))
-            except Stopped:
+            except LoaderError:
                 continue
             found.append([state(student), [record["terms"] for record in result.history]])
     archive.CHECKPOINT_SECONDS = usual
