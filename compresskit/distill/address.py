@@ -81,10 +81,11 @@ def unwrap(model: nn.Module) -> nn.Module:
             model = model.module
         else:
             break
-    if isinstance(model, nn.DataParallel):
+    kind = type(model).__name__
+    if kind in ("DataParallel", "FullyShardedDataParallel"):
         raise RecipeError(
-            "the model is wrapped in DataParallel, whose replicas cannot be tapped; give the bare module "
-            "(model.module), and start several processes with torchrun"
+            f"the model is wrapped in {kind}, under which no whole module runs that could be tapped; give the bare "
+            "module, and start several processes with torchrun"
         )
     return model
 

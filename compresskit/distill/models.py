@@ -179,6 +179,10 @@ def _check_values(name: str, model: nn.Module) -> None:
             raise RecipeError(
                 f"{name}: {path} is on the meta device and has no values; call model.to_empty(...) and load its weights"
             )
+        if type(tensor).__name__ == "DTensor":  # its module is slow to import
+            raise RecipeError(
+                f"{name}: {path} is sharded over processes (fully_shard); give a whole model in each of them"
+            )
         if tensor.is_inference():
             raise RecipeError(
                 f"{name}: {path} was made in torch.inference_mode; build and load the model outside of it"
