@@ -9,6 +9,7 @@ transcription has its mosaic put together in torch here, so that it can be train
 
 import copy
 import time
+from functools import partial
 
 import torch
 
@@ -58,7 +59,9 @@ def measure(name, plain, ours, planes):
     plain.load_state_dict(ours.state_dict())
     last = copy.deepcopy(ours).to(memory_format=torch.channels_last)
     with torch.no_grad():
-        print(f"{name}: outputs within {max((other(planes) - ours(planes)).abs().max() for other in (plain, last)):.1e}")
+        print(
+            f"{name}: outputs within {max((other(planes) - ours(planes)).abs().max() for other in (plain, last)):.1e}"
+        )
     ways = {"transcription": plain, "ours": ours, "ours, channels_last": last}
     for step in (forward, forward_and_backward):
         found = {way: [] for way in ways}
@@ -66,7 +69,7 @@ def measure(name, plain, ours, planes):
             step(model, planes)
         for _ in range(ROUNDS):
             for way, model in ways.items():
-                found[way].append(seconds(lambda model=model: step(model, planes)))
+                found[way].append(seconds(partial(step, model, planes)))
         base = found.pop("transcription")
         for way, times in found.items():
             told(f"  {step.__name__}, {way}", times, base, block=1)

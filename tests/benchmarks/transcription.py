@@ -1,7 +1,7 @@
 """PyNET and the released PyNET-QxQ written down plainly from their descriptions, to measure against.
 
-They pad, convolve, normalise and activate in separate steps and keep every map until the picture is done. PyNET-QxQ puts
-the mosaic back together block by block in numpy, for which it leaves torch. Their parameters have the names of the
+They pad, convolve, normalise and activate in separate steps and keep every map until the picture is done. PyNET-QxQ
+puts the mosaic back together block by block in numpy, for which it leaves torch. Their parameters have the names of the
 releases, so they take the same weights as `zoo.pynet.PyNET` and `zoo.pynet.PyNETQxQ`.
 """
 
