@@ -37,7 +37,8 @@ def test_an_export_is_right_for_another_input(network, skip, corrects):
     made = narrow(network, skip, corrects=corrects)
     exported = torch.export.export(made, (torch.rand(1, 4, 32, 32),)).module()
     other = torch.rand(1, 4, 32, 32)
-    torch.testing.assert_close(exported(other), made(other))
+    # on a CPU the network computes its instance norms by another operation than the graph
+    torch.testing.assert_close(exported(other), made(other), atol=1e-4, rtol=1e-3)
 
 
 @GRAPHS
