@@ -1,11 +1,14 @@
 import random
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from compresskit.data import SampleLoader, endless, rng
+from compresskit.data import SampleLoader, endless, own_randomness, rng
+from compresskit.distill.feed import Feed
+from compresskit.distill.numerics import Numerics
 from compresskit.errors import DataError
 
 
@@ -40,6 +43,50 @@ def test_batches_depend_on_the_position_alone_not_on_workers(dataset, workers):
     for ours, theirs in zip(expected[5:], got, strict=True):
         assert torch.equal(ours.value, theirs.value)
         assert (ours.epoch, ours.last) == (theirs.epoch, theirs.last)
+
+
+def test_a_sample_s_draws_follow_from_seed_sample_and_epoch_alone():
+    (_, batch) = drawn(SampleLoader(Noisy(), 10, seed=3), 0, 2)
+    for sample, value in zip(batch.samples, batch.value, strict=True):
+        with own_randomness(3, sample, 1):
+            assert torch.equal(value, Noisy()[sample])
+
+
+class Broken(Noisy):
+    """Draws, and then fails in the second epoch."""
+
+    def __getitem__(self, index):
+        value = super().__getitem__(index)
+        if index.epoch == 1:
+            raise ValueError("broken")
+        return value
+
+
+@pytest.mark.parametrize("dataset", [Noisy(), Broken()])
+def test_what_is_drawn_between_batches_is_as_if_there_were_none(dataset):
+    def draws():
+        return [random.random(), np.random.rand(), float(torch.rand(()))]  # noqa: NPY002
+
+    with own_randomness(1):
+        expected = draws() + draws()
+    batches = SampleLoader(dataset, 10).batches(0)
+    next(batches)
+    with own_randomness(1):
+        got = draws()
+        with pytest.raises(ValueError, match="broken") if isinstance(dataset, Broken) else nullcontext():
+            next(batches)
+        assert got + draws() == expected
+
+
+@pytest.mark.parametrize(("device", "pinned"), [("cuda", True), ("cpu", False)])
+def test_batches_are_pinned_for_a_run_on_a_gpu_and_for_no_other(monkeypatch, device, pinned):
+    made = []
+    monkeypatch.setattr(
+        "compresskit.data.DataLoader",
+        lambda _, batch_sampler, **options: made.append(options) or ([0] for _ in batch_sampler),
+    )
+    Feed(SampleLoader(Noisy(), 4), 0, 0, None, torch.device(device), Numerics()).peek()
+    assert [options["pin_memory"] for options in made] == [pinned]
 
 
 def test_an_epoch_holds_each_sample_once_and_ends_in_a_smaller_batch():

@@ -101,7 +101,7 @@ class Feed:
         numerics: Numerics,
     ) -> None:
         self.position = position
-        self._batches = endless(loader, position, seed)
+        self._batches = endless(loader, position, seed, pinned=device.type == "cuda")
         self._unpack = unpack or unpack_batch
         self._device, self._numerics = device, numerics
         self._ahead: Batch | None = None
