@@ -24,7 +24,7 @@ from compresskit.distill.loop import StageLoop, batch_size
 from compresskit.distill.models import STUDENT, Models
 from compresskit.distill.numerics import Numerics
 from compresskit.distill.objective import Objective
-from compresskit.distill.plan import plan_stages
+from compresskit.distill.plan import check_cache, plan_stages
 from compresskit.distill.position import Position, steps_of
 from compresskit.distill.progress import Display
 from compresskit.distill.recall import Recall, recalled_share
@@ -131,7 +131,7 @@ class Session:
             steps = [steps_of(stage, loader) for stage in self.stages]
             self._open_cache(loader)
             if self._restored is None:
-                self._look_ahead(feed, steps)
+                self._look_ahead(feed, loader)
                 self._save()
             for index in range(self.position.stage, len(self.stages)):
                 self.results.append(self._train(index, steps, feed, judge))
@@ -163,13 +163,12 @@ class Session:
             how = f"{self.device.type}, {self.numerics}, torch {torch.__version__}"
             self._cache = open_cache(self._cache_options, loader, how, self.display.note)
 
-    def _look_ahead(self, feed: Feed, steps: Sequence[int]) -> None:
+    def _look_ahead(self, feed: Feed, loader: Iterable[Any]) -> None:
         """Trace every stage: a mistake in the last one should not show after hours in the first."""
         inputs, targets, _ = feed.peek()
         plan = plan_stages(self.stages, self.models, self.seed, inputs, targets)
         if self._cache is not None and self._cache_options is not None and not self._cache_options.auto:
-            for index, stage in enumerate(plan.stages):
-                self._cache.check(stage.name, stage.constants, batch_size(inputs), self._batches(index, steps))
+            check_cache(plan, self._cache, self.stages, loader, batch_size(inputs))
 
     def _batches(self, index: int, steps: Sequence[int]) -> int:
         """How many batches there are from a stage on."""

@@ -46,6 +46,17 @@ def test_what_a_cache_cannot_do_is_told_before_anything_is_trained(edited):
         load_recipe(edited("seed: 3", "cache: {budget: 1MB, bugdet: 2MB}"))
     with pytest.raises(RecipeError, match="cache: Points does not say after how many epochs"):
         run_recipe(edited("seed: 3", "cache: {budget: 1MB}"), out="refused")
+    assert not Path("refused/teacher").exists()
+
+
+def test_a_budget_that_is_too_small_is_told_before_the_teacher_is_trained_and_by_a_dry_run(repeated):
+    small = ["cache.budget=10B", "cache.folder=entries"]
+    with pytest.raises(RecipeError, match=r"stage 'features' needs .* and the budget is 10 B"):
+        run_recipe(repeated, overrides=small, dry_run=True)
+    assert not Path("entries").exists()
+    with pytest.raises(RecipeError, match="the budget is 10 B"):
+        run_recipe(repeated, overrides=small, out="refused")
+    assert not Path("refused/teacher").exists()
 
 
 def test_what_auto_came_to_is_in_the_recipe_of_the_run_and_resume_obeys_it(edited, monkeypatch, capsys):
