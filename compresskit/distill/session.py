@@ -14,7 +14,7 @@ from compresskit.data import restore_rng_state, rng_state
 from compresskit.distill.cache import TeacherCache, open_cache
 from compresskit.distill.cacheoptions import CacheOptions
 from compresskit.distill.checkpoint import Checkpoints, check_fingerprint, fingerprint, save_weights
-from compresskit.distill.clock import Clock
+from compresskit.distill.clock import Clock, told
 from compresskit.distill.feed import Feed, Unpack
 from compresskit.distill.interrupt import Interrupt
 from compresskit.distill.judge import Evaluate, Judge
@@ -138,9 +138,8 @@ class Session:
                 self.position = replace(self.position, stage=index + 1, step=0)
                 self._save()
                 self._stop_if_asked(f"after stage {self.stages[index].name!r}")
-            shares = ", ".join(f"{name} {share:.0%}" for name, share in self.shares().items())
-            if shares:
-                self.display.note(f"where the time went: {shares}")
+            if shares := self.shares():
+                self.display.note(f"where the time went: {told(shares)}")
         if self.out is not None:
             save_weights(self.out / "student.safetensors", self.given)
             for name in self._learning:
@@ -192,7 +191,11 @@ class Session:
         began = time.monotonic()
         loop = StageLoop(objective, trained, self.numerics)
         trace = self.out / "trace" / f"{index + 1}.json.gz" if self._trace and self.out is not None else None
-        with only_training(learners, stage, names), objective, traced(trace, self.clock) as after_step:
+        with (
+            only_training(learners, stage, names),
+            objective,
+            traced(trace, self.clock, steps - self.position.step) as after_step,
+        ):
             if self._restored is not None and self._restored["loop"] is not None:
                 loop.load_state_dict(self._restored["loop"])
             if self._restored is not None:  # last, so that nothing above can have drawn a number
