@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -143,10 +143,18 @@ class SampleLoader:
         """The batches of the first epoch."""
         return iter(self._load(self._epoch(0)))
 
-    def batches(self, position: int, *, pinned: bool = False) -> Iterator["Batch"]:
-        """All batches from number `position` on, epoch after epoch, without end; pinned ones go to a GPU faster."""
-        asked: deque[list[SampleId]] = deque()  # workers are ahead of what is yielded
-        batches = iter(self._load(_noted(self._samples(position), asked), pinned=pinned))
+    def batches(self, position: int, rank: int = 0, ranks: int = 1, *, pinned: bool = False) -> Iterator["Batch"]:
+        """All batches from number `position` on, epoch after epoch, without end.
+
+        Args:
+            position: Batches that were consumed before.
+            rank: Which process this is of those that share each batch.
+            ranks: How many these are. Together they see what one alone would. Where a batch has no sample for a
+                process, it is given one that does not count.
+            pinned: Whether they are in memory from which a GPU copies faster.
+        """
+        asked: deque[_Part] = deque()  # workers are ahead of what is yielded
+        batches = iter(self._load(_noted(self._parts(position, rank, ranks), asked), pinned=pinned))
         number = position
         while True:
             try:
@@ -154,13 +162,16 @@ class SampleLoader:
             except CompressKitError as error:  # a worker wraps it in a traceback, of which the last line is ours
                 raise type(error)(str(error).rpartition(f"{type(error).__name__}: ")[2].strip()) from None
             epoch, place = divmod(number, len(self))
-            yield Batch(value, epoch, last=place == len(self) - 1, samples=tuple(asked.popleft()))
+            part = asked.popleft()
+            yield Batch(value, epoch, place == len(self) - 1, tuple(part.samples), part.counted, part.total)
             number += 1
 
-    def _samples(self, position: int) -> Iterator[list[SampleId]]:
+    def _parts(self, position: int, rank: int, ranks: int) -> Iterator["_Part"]:
         epoch, place = divmod(position, len(self))
         while True:
-            yield from self._epoch(epoch)[place:]
+            for samples in self._epoch(epoch)[place:]:
+                mine = samples[rank::ranks]
+                yield _Part(mine or samples[:1], len(mine), len(samples))
             epoch, place = epoch + 1, 0
 
     def _epoch(self, epoch: int) -> list[list[SampleId]]:
@@ -178,10 +189,18 @@ class SampleLoader:
         )
 
 
-def _noted(samples: Iterable[list[SampleId]], notes: deque[list[SampleId]]) -> Iterator[list[SampleId]]:
-    for batch in samples:
-        notes.append(batch)
-        yield batch
+class _Part(NamedTuple):
+    """What one process loads of a batch."""
+
+    samples: list[SampleId]
+    counted: int
+    total: int
+
+
+def _noted(parts: Iterable[_Part], notes: deque[_Part]) -> Iterator[list[SampleId]]:
+    for part in parts:
+        notes.append(part)
+        yield part.samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,20 +223,26 @@ class Batch:
     """Whether the epoch ends with this batch."""
     samples: tuple[SampleId, ...] = ()
     """Which samples these are, where the loader tells."""
+    counted: int | None = None
+    """How many of them count, where the loader tells: a process with no part in a batch is given one that does not."""
+    total: int | None = None
+    """How many count in the batch as a whole, of which other processes have the rest; where the loader tells."""
 
 
-def endless(loader: Iterable[Any], position: int, seed: int, *, pinned: bool = False) -> Iterator[Batch]:
+def endless(
+    loader: Iterable[Any], position: int, seed: int, rank: int = 0, ranks: int = 1, *, pinned: bool = False
+) -> Iterator[Batch]:
     """The batches of any loader from number `position` on, epoch after epoch, without end.
 
-    A `SampleLoader` jumps there, and pins its batches where that is asked for. A foreign loader (DataLoader, list, …)
-    is replayed: its epoch runs under generators seeded by (seed, epoch), which the caller's random numbers do not
-    touch, and is skipped forward.
+    A `SampleLoader` jumps there, gives the part of process `rank` of `ranks`, and pins it if asked to. A foreign loader
+    (DataLoader, list, …) is replayed: its epoch runs under generators seeded by (seed, epoch), which the caller's
+    random numbers do not touch, and is skipped forward. It gives what it gives, in every process.
 
     Raises:
         DataError: The loader yields nothing: it is empty, or an iterator that can be walked only once.
     """
     if isinstance(loader, SampleLoader):
-        return loader.batches(position, pinned=pinned)
+        return loader.batches(position, rank, ranks, pinned=pinned)
     return _replayed(loader, position, seed)
 
 

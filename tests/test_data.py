@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from compresskit.data import SampleLoader, endless, own_randomness, rng
 from compresskit.distill.feed import Feed
 from compresskit.distill.numerics import Numerics
+from compresskit.distill.ranks import Ranks
 from compresskit.errors import DataError
 
 
@@ -85,7 +86,7 @@ def test_batches_are_pinned_for_a_run_on_a_gpu_and_for_no_other(monkeypatch, dev
         "compresskit.data.DataLoader",
         lambda _, batch_sampler, **options: made.append(options) or ([0] for _ in batch_sampler),
     )
-    Feed(SampleLoader(Noisy(), 4), 0, 0, None, torch.device(device), Numerics()).peek()
+    Feed(SampleLoader(Noisy(), 4), 0, 0, None, torch.device(device), Numerics(), Ranks()).peek()
     assert [options["pin_memory"] for options in made] == [pinned]
 
 

@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from compresskit.data import own_randomness
-from compresskit.distill.feed import Unpack, moved, unpack_batch
-from compresskit.distill.loop import batch_size
+from compresskit.distill.feed import Unpack, batch_size, moved, unpack_batch
 from compresskit.distill.models import Models
 from compresskit.distill.objective import Objective
 from compresskit.distill.preserved import preserved

@@ -1,5 +1,6 @@
 """A store of tensors by key: in memory, or in a folder of files that are mapped into memory. Files hold data only."""
 
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -23,6 +24,8 @@ SHARD_BYTES = 64 * 2**20
 
 _KEY_BYTES, _HEADER_BYTES = 24, 1024
 """What a file holds beside the tensors."""
+
+_TICK_NANOSECONDS = 10**8
 
 
 @dataclass
@@ -118,7 +121,8 @@ class Store:
         """Find the files that other processes wrote since."""
         if self.place is None or (changed := self.place.changed()) == self._changed:
             return
-        self._changed = changed
+        # a clock ticks in milliseconds: more may come under the same number
+        self._changed = changed if time.time_ns() - changed > _TICK_NANOSECONDS else -1
         for path in self.place.files():
             if path not in self._files:
                 self._map(path)
