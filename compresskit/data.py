@@ -181,16 +181,17 @@ class SampleLoader:
     def _parts(self, position: int, rank: int, ranks: int) -> Iterator["_Part"]:
         epoch, place = divmod(position, len(self))
         while True:
-            for samples in self._epoch(epoch)[place:]:
+            for samples in self._epoch(epoch, place):
                 mine = samples[rank::ranks]
                 yield _Part(mine or samples[:1], len(mine), len(samples))
             epoch, place = epoch + 1, 0
 
-    def _epoch(self, epoch: int) -> list[list[SampleId]]:
+    def _epoch(self, epoch: int, place: int = 0) -> Iterator[list[SampleId]]:
+        """The samples of each batch from number `place` on, made as they are asked for: an epoch may be millions."""
         count = len(self.dataset)
         order = np.random.default_rng([self.seed, epoch]).permutation(count) if self.shuffle else range(count)
-        samples = [SampleId(int(index), epoch, self.seed) for index in order]
-        return [samples[start : start + self.batch_size] for start in range(0, count, self.batch_size)]
+        for start in range(place * self.batch_size, count, self.batch_size):
+            yield [SampleId(int(index), epoch, self.seed) for index in order[start : start + self.batch_size]]
 
     def _load(self, samples: Iterable[list[SampleId]], *, pinned: bool = False) -> Iterable[Any]:
         return DataLoader(
@@ -254,7 +255,9 @@ def endless(
         DataError: The loader yields nothing: it is empty, or an iterator that can be walked only once.
     """
     if isinstance(loader, SampleLoader):
-        return loader.batches(position, rank, ranks, pinned=pinned)
+        part = (rank, ranks) if ranks > 1 else ()
+        how = {"pinned": True} if pinned else {}
+        return loader.batches(position, *part, **how)  # a subclass need not know what is not asked for
     return _replayed(loader, position, seed)
 
 

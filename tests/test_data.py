@@ -84,8 +84,9 @@ def test_batches_are_pinned_for_a_run_on_a_gpu_and_for_no_other(monkeypatch, dev
     made = []
     monkeypatch.setattr(
         "compresskit.data.DataLoader",
-        lambda _, batch_sampler, **options: made.append(options) or ([0] for _ in batch_sampler),
+        lambda _, batch_sampler, **options: made.append(options) or ([torch.zeros(4, 1)] for _ in batch_sampler),
     )
+    monkeypatch.setattr("compresskit.distill.feed.moved", lambda value, _: value)  # there may be no GPU
     Feed(SampleLoader(Noisy(), 4), 0, 0, None, torch.device(device), Numerics(), Ranks()).peek()
     assert [options["pin_memory"] for options in made] == [pinned]
 
