@@ -42,57 +42,87 @@ def rng(seed: int, sample: int, epoch: int) -> np.random.Generator:
     return np.random.default_rng([seed, int(sample), epoch])
 
 
+class _Generators(NamedTuple):
+    """The states of the global generators, each in its own type."""
+
+    python: Any
+    numpy: Any
+    cpu: torch.Tensor
+    cuda: list[torch.Tensor]
+
+    @classmethod
+    def now(cls) -> "_Generators":
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+        return cls(random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda)
+
+    def restore(self) -> None:
+        random.setstate(self.python)
+        np.random.set_state(self.numpy)
+        torch.set_rng_state(self.cpu)
+        if self.cuda:
+            torch.cuda.set_rng_state_all(self.cuda)
+
+
 def rng_state() -> dict[str, Any]:
     """The state of the Python, NumPy and torch generators, in types that load with `weights_only=True`."""
-    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
-    version, internal, gauss = random.getstate()
-    return {
-        "python": (version, list(internal), gauss),
-        "numpy": (str(name), torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, cached),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
-    }
+    (version, internal, gauss), (name, keys, *rest), cpu, cuda = _Generators.now()
+    keys = torch.from_numpy(np.asarray(keys).astype(np.int64))
+    return {"python": (version, list(internal), gauss), "numpy": (str(name), keys, *rest), "torch": cpu, "cuda": cuda}
 
 
 def restore_rng_state(state: dict[str, Any]) -> None:
     """Put the generators back to what `rng_state` saw."""
-    version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
-    name, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
-    torch.set_rng_state(state["torch"])
-    if state["cuda"]:
-        torch.cuda.set_rng_state_all(state["cuda"])
+    (version, internal, gauss), (name, keys, *rest) = state["python"], state["numpy"]
+    numpy = (name, keys.numpy().astype(np.uint32), *rest)
+    _Generators((version, tuple(internal), gauss), numpy, state["torch"], state["cuda"]).restore()
 
 
 def seed_all(*seeds: int) -> None:
-    """Seed the Python, NumPy and torch generators from any number of integers."""
-    words = np.random.SeedSequence([int(seed) for seed in seeds]).generate_state(3)
-    random.seed(int(words[0]))
-    np.random.seed(int(words[1]))
-    torch.manual_seed(int(words[2]))
+    """Seed the Python, NumPy and torch generators from any number of integers.
+
+    A GPU that is not in use yet stays as it is: `torch.manual_seed` would note the seed for later, where no restoring
+    reaches it, and the whole stack with it, which takes longer than most samples.
+    """
+    words = [int(word) for word in np.random.SeedSequence([int(seed) for seed in seeds]).generate_state(3)]
+    random.seed(words[0])
+    np.random.seed(words[1])
+    torch.default_generator.manual_seed(words[2])
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(words[2])
+    if torch.backends.mps.is_available():
+        torch.mps.manual_seed(words[2])
 
 
 @contextmanager
 def own_randomness(*seeds: int) -> Iterator[None]:
     """Inside, the global generators are seeded by `seeds`; outside they are as if nothing had been drawn."""
-    before = rng_state()
+    before = _Generators.now()
     seed_all(*seeds)
     try:
         yield
     finally:
-        restore_rng_state(before)
+        before.restore()
 
 
 class _Stateless(Dataset):
-    """A dataset in which even a draw from a global generator is a function of (seed, sample, epoch)."""
+    """A dataset in which even a draw from a global generator is a function of (seed, sample, epoch).
+
+    It is asked by the batch: to put the generators back takes longer than to make a small sample.
+    """
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
 
-    def __getitem__(self, sample: SampleId) -> Any:
-        with own_randomness(sample.seed, sample, sample.epoch):
-            return self.dataset[sample]
+    def __getitems__(self, samples: Sequence[SampleId]) -> list[Any]:
+        before = _Generators.now()
+        try:
+            return [self._drawn(sample) for sample in samples]
+        finally:
+            before.restore()
+
+    def _drawn(self, sample: SampleId) -> Any:
+        seed_all(sample.seed, sample, sample.epoch)
+        return self.dataset[sample]
 
 
 class SampleLoader:
@@ -125,7 +155,7 @@ class SampleLoader:
         """The batches of the first epoch."""
         return iter(self._load(self._epoch(0)))
 
-    def batches(self, position: int, rank: int = 0, ranks: int = 1) -> Iterator["Batch"]:
+    def batches(self, position: int, rank: int = 0, ranks: int = 1, *, pinned: bool = False) -> Iterator["Batch"]:
         """All batches from number `position` on, epoch after epoch, without end.
 
         Args:
@@ -133,9 +163,10 @@ class SampleLoader:
             rank: Which process this is of those that share each batch.
             ranks: How many these are. Together they see what one alone would. Where a batch has no sample for a
                 process, it is given one that does not count.
+            pinned: Whether they are in memory from which a GPU copies faster.
         """
         asked: deque[_Part] = deque()  # workers are ahead of what is yielded
-        batches = iter(self._load(_noted(self._parts(position, rank, ranks), asked)))
+        batches = iter(self._load(_noted(self._parts(position, rank, ranks), asked), pinned=pinned))
         number = position
         while True:
             try:
@@ -150,19 +181,19 @@ class SampleLoader:
     def _parts(self, position: int, rank: int, ranks: int) -> Iterator["_Part"]:
         epoch, place = divmod(position, len(self))
         while True:
-            for samples in self._epoch(epoch)[place:]:
+            for samples in self._epoch(epoch, place):
                 mine = samples[rank::ranks]
                 yield _Part(mine or samples[:1], len(mine), len(samples))
             epoch, place = epoch + 1, 0
 
-    def _epoch(self, epoch: int) -> list[list[SampleId]]:
+    def _epoch(self, epoch: int, place: int = 0) -> Iterator[list[SampleId]]:
+        """The samples of each batch from number `place` on, made as they are asked for: an epoch may be millions."""
         count = len(self.dataset)
         order = np.random.default_rng([self.seed, epoch]).permutation(count) if self.shuffle else range(count)
-        samples = [SampleId(int(index), epoch, self.seed) for index in order]
-        return [samples[start : start + self.batch_size] for start in range(0, count, self.batch_size)]
+        for start in range(place * self.batch_size, count, self.batch_size):
+            yield [SampleId(int(index), epoch, self.seed) for index in order[start : start + self.batch_size]]
 
-    def _load(self, samples: Iterable[list[SampleId]]) -> Iterable[Any]:
-        pinned = torch.cuda.is_available()
+    def _load(self, samples: Iterable[list[SampleId]], *, pinned: bool = False) -> Iterable[Any]:
         return DataLoader(
             _Stateless(self.dataset),
             batch_sampler=_Once(samples),  # pyright: ignore[reportArgumentType]  (any iterable of lists will do)
@@ -211,18 +242,22 @@ class Batch:
     """How many count in the batch as a whole, of which other processes have the rest; where the loader tells."""
 
 
-def endless(loader: Iterable[Any], position: int, seed: int, rank: int = 0, ranks: int = 1) -> Iterator[Batch]:
+def endless(
+    loader: Iterable[Any], position: int, seed: int, rank: int = 0, ranks: int = 1, *, pinned: bool = False
+) -> Iterator[Batch]:
     """The batches of any loader from number `position` on, epoch after epoch, without end.
 
-    A `SampleLoader` jumps there, and gives the part of process `rank` of `ranks`. A foreign loader (DataLoader, list,
-    …) is replayed: its epoch runs under generators seeded by (seed, epoch), which the caller's random numbers do not
-    touch, and is skipped forward. It gives what it gives, in every process.
+    A `SampleLoader` jumps there, gives the part of process `rank` of `ranks`, and pins it if asked to. A foreign loader
+    (DataLoader, list, …) is replayed: its epoch runs under generators seeded by (seed, epoch), which the caller's
+    random numbers do not touch, and is skipped forward. It gives what it gives, in every process.
 
     Raises:
         DataError: The loader yields nothing: it is empty, or an iterator that can be walked only once.
     """
     if isinstance(loader, SampleLoader):
-        return loader.batches(position) if ranks == 1 else loader.batches(position, rank, ranks)
+        part = (rank, ranks) if ranks > 1 else ()
+        how = {"pinned": True} if pinned else {}
+        return loader.batches(position, *part, **how)  # a subclass need not know what is not asked for
     return _replayed(loader, position, seed)
 
 
@@ -271,12 +306,12 @@ def _isolated(loader: Iterable[Any], seed: int, epoch: int) -> Iterator[Any]:
         yield value
 
 
-def _snapshot(generators: list[torch.Generator]) -> tuple[dict[str, Any], list[torch.Tensor]]:
-    return rng_state(), [generator.get_state() for generator in generators]
+def _snapshot(generators: list[torch.Generator]) -> tuple[_Generators, list[torch.Tensor]]:
+    return _Generators.now(), [generator.get_state() for generator in generators]
 
 
-def _restore(generators: list[torch.Generator], snapshot: tuple[dict[str, Any], list[torch.Tensor]]) -> None:
-    restore_rng_state(snapshot[0])
+def _restore(generators: list[torch.Generator], snapshot: tuple[_Generators, list[torch.Tensor]]) -> None:
+    snapshot[0].restore()
     for generator, state in zip(generators, snapshot[1], strict=True):
         generator.set_state(state)
 

@@ -1,11 +1,15 @@
 import random
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from compresskit.data import SampleLoader, endless, rng
+from compresskit.data import SampleLoader, endless, own_randomness, restore_rng_state, rng, rng_state
+from compresskit.distill.feed import Feed
+from compresskit.distill.numerics import Numerics
+from compresskit.distill.ranks import Ranks
 from compresskit.errors import DataError
 
 
@@ -40,6 +44,51 @@ def test_batches_depend_on_the_position_alone_not_on_workers(dataset, workers):
     for ours, theirs in zip(expected[5:], got, strict=True):
         assert torch.equal(ours.value, theirs.value)
         assert (ours.epoch, ours.last) == (theirs.epoch, theirs.last)
+
+
+def test_a_sample_s_draws_follow_from_seed_sample_and_epoch_alone():
+    (_, batch) = drawn(SampleLoader(Noisy(), 10, seed=3), 0, 2)
+    for sample, value in zip(batch.samples, batch.value, strict=True):
+        with own_randomness(3, sample, 1):
+            assert torch.equal(value, Noisy()[sample])
+
+
+class Broken(Noisy):
+    """Draws, and then fails in the second epoch."""
+
+    def __getitem__(self, index):
+        value = super().__getitem__(index)
+        if index.epoch == 1:
+            raise ValueError("broken")
+        return value
+
+
+@pytest.mark.parametrize("dataset", [Noisy(), Broken()])
+def test_what_is_drawn_between_batches_is_as_if_there_were_none(dataset):
+    def draws():
+        return [random.random(), np.random.rand(), float(torch.rand(()))]  # noqa: NPY002
+
+    with own_randomness(1):
+        expected = draws() + draws()
+    batches = SampleLoader(dataset, 10).batches(0)
+    next(batches)
+    with own_randomness(1):
+        got = draws()
+        with pytest.raises(ValueError, match="broken") if isinstance(dataset, Broken) else nullcontext():
+            next(batches)
+        assert got + draws() == expected
+
+
+@pytest.mark.parametrize(("device", "pinned"), [("cuda", True), ("cpu", False)])
+def test_batches_are_pinned_for_a_run_on_a_gpu_and_for_no_other(monkeypatch, device, pinned):
+    made = []
+    monkeypatch.setattr(
+        "compresskit.data.DataLoader",
+        lambda _, batch_sampler, **options: made.append(options) or ([torch.zeros(4, 1)] for _ in batch_sampler),
+    )
+    monkeypatch.setattr("compresskit.distill.feed.moved", lambda value, _: value)  # there may be no GPU
+    Feed(SampleLoader(Noisy(), 4), 0, 0, None, torch.device(device), Numerics(), Ranks()).peek()
+    assert [options["pin_memory"] for options in made] == [pinned]
 
 
 def test_an_epoch_holds_each_sample_once_and_ends_in_a_smaller_batch():
@@ -99,3 +148,24 @@ def test_a_loader_that_yields_nothing_is_named(loader, message):
 def test_an_empty_dataset_is_refused():
     with pytest.raises(DataError, match="holds no samples"):
         SampleLoader(TensorDataset(torch.empty(0, 3)), 4)
+
+
+def test_own_randomness_restores_every_generator_and_notes_no_seed_for_a_gpu_that_is_not_in_use(monkeypatch):
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    np.random.seed(5)  # noqa: NPY002
+    np.random.standard_normal()  # noqa: NPY002  (it draws two, and keeps one)
+
+    def draw():
+        return random.random(), np.random.standard_normal(), torch.rand(()).item()  # noqa: NPY002
+
+    before = rng_state()
+    with own_randomness(1, 2):
+        inside = draw()
+    outside = draw()
+    restore_rng_state(before)
+    assert outside == draw()
+    with own_randomness(1, 2):
+        assert inside == draw()
+    assert not seeded

@@ -9,15 +9,16 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from compresskit.data import SampleLoader
 from compresskit.distill.cacheoptions import DTYPES, UNITS, CacheOptions
-from compresskit.distill.checkpoint import weights_digest
 from compresskit.distill.forwards import Forwards
+from compresskit.distill.identity import identity
 from compresskit.distill.models import Point
 from compresskit.distill.recall import Recall
-from compresskit.distill.store import Store, make_room
+from compresskit.distill.shelf import Shelf
+from compresskit.distill.store import Store
 from compresskit.errors import RecipeError
 
 
@@ -31,33 +32,36 @@ class TeacherCache:
         note: Tells the user something.
 
     Raises:
-        RecipeError: What the loader gives does not come again, or cannot be recognised when it does.
+        RecipeError: What the loader gives does not come again, or cannot be recognised when it does; or the folder
+            cannot be written.
     """
 
     def __init__(self, options: CacheOptions, loader: Iterable[Any], how: str, note: Callable[[str], None]) -> None:
         self._options, self._how, self._note = options, how, note
         self._variants, self._samples, self._batch_size = _replayable(loader)
+        self._shelf = None if options.folder is None else Shelf(options.folder, options.budget)
         self._stores: dict[str, Store] = {}
 
-    def check(self, stage: str, shapes: Mapping[Point, torch.Size], count: int, batches: int) -> None:
+    def check(self, stage: str, constants: Mapping[Point, Tensor], count: int, batches: int) -> None:
         """See that a stage's entries fit, and that they are tensors by sample.
 
         Args:
             stage: Its name.
-            shapes: Of the constant tensors, for a traced batch.
+            constants: What is kept, for a traced batch; shapes and types only.
             count: Samples in that batch.
             batches: How many the run will see from this stage on.
 
         Raises:
             RecipeError: They do not fit; the message says what they would need.
         """
-        for point, shape in shapes.items():
-            if not shape or shape[0] != count:
+        for point, tensor in constants.items():
+            if not tensor.dim() or tensor.shape[0] != count:
                 raise RecipeError(
-                    f"cache: stage {stage!r}: the tensor at {point.model}:{point.address} has shape {tuple(shape)} for "
-                    f"a batch of {count}; only tensors whose first dimension is the batch's can be kept"
+                    f"cache: stage {stage!r}: the tensor at {point.model}:{point.address} has shape "
+                    f"{tuple(tensor.shape)} for a batch of {count}; only tensors whose first dimension is the batch's "
+                    "can be kept"
                 )
-        rows, size = self._rows(batches), sum(map(self._entry_bytes, shapes.values()))
+        rows, size = self._rows(batches), sum(map(self._entry_bytes, constants.values()))
         if size * rows > self._options.budget:
             raise RecipeError(
                 f"cache: stage {stage!r} needs {_text(size * rows)}: {_text(size)} for each of {rows:,} samples and "
@@ -71,37 +75,42 @@ class TeacherCache:
         Raises:
             RecipeError: As from `check`.
         """
-        shapes = forwards.constants()
-        if not shapes:
+        constants = forwards.constants()
+        if not constants:
             return {}
-        if self._options.auto and (why := self._why_not(stage, shapes, count, batches)):
+        if self._options.auto and (why := self._why_not(stage, constants, count, batches)):
             self._note(f"stage {stage}: no cache: {why}")
             return {}
-        self.check(stage, shapes, count, batches)
-        digests = {name: _digest(forwards.models.teachers[name]) for name in {point.model for point in shapes}}
-        names = {point: self._name(digests[point.model], point) for point in shapes}
-        self._forget(set(names.values()), self._rows(batches) * sum(map(self._entry_bytes, shapes.values())))
-        recalls = {}
-        for model in digests:
-            trace = forwards.traces[model]
-            stores = {
-                point.address: self._store(names[point], shape, trace.dtypes[point.address], batches)
-                for point, shape in shapes.items()
-                if point.model == model
-            }
-            recalls[model] = Recall(model, stores, trace.dtypes, self._variants, measure=self._options.auto)
-        return recalls
+        self.check(stage, constants, count, batches)
+        teachers = {point.model: forwards.models.teachers[point.model] for point in constants}
+        identities = {model: identity(teacher) for model, teacher in teachers.items()}
+        names = {point: self._name(identities[point.model], point, tensor) for point, tensor in constants.items()}
+        self._forget(set(names.values()))
+        return {
+            model: Recall(
+                model,
+                {p.address: self._store(names[p], t, batches) for p, t in constants.items() if p.model == model},
+                forwards.traces[model].dtypes,
+                self._variants,
+                measure=self._options.auto,
+            )
+            for model in teachers
+        }
 
     def flush(self) -> None:
         """Bring what is in memory to the folder, if there is one."""
         for store in self._stores.values():
             store.flush()
 
-    def _why_not(self, stage: str, shapes: Mapping[Point, torch.Size], count: int, batches: int) -> str | None:
+    def close(self) -> None:
+        """Flush, and let go of everything."""
+        self._forget(set())
+
+    def _why_not(self, stage: str, constants: Mapping[Point, Tensor], count: int, batches: int) -> str | None:
         if batches * self._batch_size <= self._samples * self._variants and self._options.folder is None:
             return "the rest of the run is no longer than one pass over the samples and their variants"
         try:
-            self.check(stage, shapes, count, batches)
+            self.check(stage, constants, count, batches)
         except RecipeError as error:
             return str(error).partition(": ")[2].partition("\n")[0]
         return None
@@ -110,28 +119,29 @@ class TeacherCache:
         """Entries of one tap, at most."""
         return min(self._samples * self._variants, batches * self._batch_size)
 
-    def _entry_bytes(self, shape: torch.Size) -> int:
-        return shape[1:].numel() * DTYPES[self._options.dtype].itemsize
+    def _entry_bytes(self, tensor: Tensor) -> int:
+        return tensor.shape[1:].numel() * self._kept_as(tensor.dtype).itemsize
 
-    def _name(self, teacher: str, point: Point) -> str:
-        parts = (teacher, point.key.partition(":")[2], self._options.dtype, self._how)
+    def _kept_as(self, dtype: torch.dtype) -> torch.dtype:
+        return DTYPES[self._options.dtype] if dtype.is_floating_point else dtype
+
+    def _name(self, teacher: str, point: Point, tensor: Tensor) -> str:
+        kept = f"{self._kept_as(tensor.dtype)} {tuple(tensor.shape[1:])}"
+        parts = (teacher, point.key.partition(":")[2], kept, self._how)
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
-    def _store(self, name: str, shape: torch.Size, dtype: torch.dtype, batches: int) -> Store:
-        dtype = DTYPES[self._options.dtype] if dtype.is_floating_point else dtype
-        folder = None if self._options.folder is None else self._options.folder / name
-        limit = self._rows(batches) * shape[1:].numel() * dtype.itemsize
+    def _store(self, name: str, tensor: Tensor, batches: int) -> Store:
+        limit = self._rows(batches) * self._entry_bytes(tensor)
         if name not in self._stores:
-            self._stores[name] = Store(shape[1:], dtype, limit, folder)
+            place = None if self._shelf is None else self._shelf.place(name)
+            self._stores[name] = Store(tensor.shape[1:], self._kept_as(tensor.dtype), limit, place)
         self._stores[name].limit = max(limit, self._stores[name].limit)
         return self._stores[name]
 
-    def _forget(self, needed: set[str], size: int) -> None:
-        """Let go of what this stage does not read, so that the budget holds for the `size` bytes that it does."""
+    def _forget(self, needed: set[str]) -> None:
+        """Let go of what is not read from now on, so that the budget holds for what is."""
         for name in self._stores.keys() - needed:
-            self._stores.pop(name).flush()
-        if self._options.folder is not None and self._options.folder.is_dir():
-            make_room(self._options.folder, needed, self._options.budget - size)
+            self._stores.pop(name).close()
 
 
 def open_cache(
@@ -181,11 +191,6 @@ def _replayable(loader: Iterable[Any]) -> tuple[int, int, int]:
             "variants, 1 where nothing is random"
         )
     return variants, len(loader.dataset), min(loader.batch_size, len(loader.dataset))
-
-
-def _digest(model: nn.Module) -> str:
-    """What tells one teacher from another: its class, structure and weights."""
-    return f"{type(model).__module__}.{type(model).__qualname__}\n{model!r}\n{weights_digest(model)}"
 
 
 def _text(size: float) -> str:

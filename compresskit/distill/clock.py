@@ -1,6 +1,9 @@
 """Where the time of a run goes: seconds by phase, and on request a trace of a few steps."""
 
+import math
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,6 +22,8 @@ class Clock:
         self.tracing = False
         """Whether phases wait for the GPU, and are marked in a profiler's trace."""
         self.seconds: dict[str, float] = dict.fromkeys(PHASES, 0.0)
+        self.uncounted = 0.0
+        """Seconds that a profiler took for itself."""
         self._phases = {name: _Phase(self, name) for name in PHASES}
 
     def phase(self, name: str) -> "_Phase":
@@ -26,10 +31,28 @@ class Clock:
         return self._phases[name]
 
     def shares(self, total: float) -> dict[str, float]:
-        """The share of each phase in `total` seconds, and of all that is in none: `other`."""
-        total = max(total, 1e-9)
+        """The share of each phase in `total` seconds, and of all that is in none: `other`. They add up to 1."""
+        total = max(total - self.uncounted, sum(self.seconds.values()), 1e-9)
         shares = {name: seconds / total for name, seconds in self.seconds.items()}
         return {**shares, "other": max(0.0, 1.0 - sum(shares.values()))}
+
+    @contextmanager
+    def not_counting(self) -> Iterator[None]:
+        """Inside, time belongs to nothing."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.uncounted += time.perf_counter() - began
+
+
+def told(shares: Mapping[str, float]) -> str:
+    """Shares that add up to 1, as percentages that add up to 100: those are rounded up that lose the most."""
+    percent = {name: math.floor(100 * share) for name, share in shares.items()}
+    by_loss = sorted(shares, key=lambda name: percent[name] - 100 * shares[name])
+    for name in by_loss[: 100 - sum(percent.values())]:
+        percent[name] += 1
+    return ", ".join(f"{name} {value}%" for name, value in percent.items())
 
 
 class _Phase:

@@ -151,7 +151,7 @@ class Feed:
         self.position = position
         self.begins = False
         """Whether the next batch is the first of an epoch."""
-        self._batches = endless(loader, position, seed, ranks.rank, ranks.count)
+        self._batches = endless(loader, position, seed, ranks.rank, ranks.count, pinned=device.type == "cuda")
         self._unpack = unpack or unpack_batch
         self._device, self._numerics, self._ranks = device, numerics, ranks
         self._ahead: Batch | None = None

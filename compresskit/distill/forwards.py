@@ -80,10 +80,13 @@ class Forwards(Mapping[Point, Tensor]):
         """What answers in the place of a model, where its tensors may be known; see `constants`."""
         self.clock = Clock()
 
-    def constants(self) -> dict[Point, torch.Size]:
-        """The points of teachers that do not learn, whose tensors depend on the batch alone; with the traced shapes."""
+    def constants(self) -> dict[Point, Tensor]:
+        """The points of teachers that do not learn, whose tensors depend on the batch alone.
+
+        Each comes with a tensor of the traced shape and type, on the device "meta".
+        """
         return {
-            Point(name, address): self.traces[name].shapes[address]
+            Point(name, address): self.traces[name].empty(address)
             for name, taps in self._taps.items()
             if name in self.models.teachers and name not in self.learners
             for address in taps.addresses

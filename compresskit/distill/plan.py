@@ -1,20 +1,22 @@
 """The plan: what each stage will do, found by tracing one batch, before anything is trained."""
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from compresskit.data import own_randomness
+from compresskit.distill.cache import TeacherCache
 from compresskit.distill.clock import Clock
 from compresskit.distill.learned import Learned
 from compresskit.distill.loop import StageLoop
 from compresskit.distill.models import Models, Point
 from compresskit.distill.numerics import Numerics
 from compresskit.distill.objective import Objective
+from compresskit.distill.position import steps_of
 from compresskit.distill.preserved import preserved
 from compresskit.distill.ranks import Ranks
 from compresskit.distill.stage import Stage
@@ -53,8 +55,8 @@ class PlannedStage:
     unreached: tuple[str, ...]
     """Names of declared parameters that no term reaches: they will not change."""
     optimizer: str
-    constants: Mapping[Point, torch.Size] = field(default_factory=dict)
-    """Shapes of the frozen teachers' tensors, which a cache would keep."""
+    constants: Mapping[Point, Tensor] = field(default_factory=dict)
+    """Shapes and types of the frozen teachers' tensors, which a cache would keep; without values."""
     teacher_share: float | None = None
     """Measured if a cache is asked for: the part of a step that frozen teachers take, with a backward taken to cost
     twice a forward."""
@@ -126,6 +128,24 @@ def plan_stages(
     return Plan(type(student).__name__, teachers, total, tuple(planned))
 
 
+def check_cache(plan: Plan, cache: TeacherCache, stages: Sequence[Stage], loader: Iterable[Any], count: int) -> None:
+    """See before anything is trained that what a cache would keep fits, in every stage.
+
+    Args:
+        plan: Of the stages.
+        cache: Which was asked for, and not left to `auto`.
+        stages: Of the run.
+        loader: The training data.
+        count: Samples in the batch that was traced.
+
+    Raises:
+        RecipeError: As from `TeacherCache.check`.
+    """
+    batches = [steps_of(stage, loader) * stage.accumulate for stage in stages]
+    for index, planned in enumerate(plan.stages):
+        cache.check(planned.name, planned.constants, count, sum(batches[index:]))
+
+
 def _planned(
     stage: Stage,
     objective: Objective,
@@ -192,7 +212,7 @@ def _summary(stage: PlannedStage, parameters: int) -> str:
 
 
 def _cache_text(stage: PlannedStage, share: float) -> str:
-    size = sum(shape[1:].numel() for shape in stage.constants.values()) * 4 / 1000
+    size = sum(kept.shape[1:].numel() * kept.dtype.itemsize for kept in stage.constants.values()) / 1000
     kept = f"its tensors take {size:.3g} KB a sample in fp32"
     if share < SMALL_SHARE:
         return f"cache: the teacher is the cheap part, about {share:.0%} of a step; {kept}, so leave it off"

@@ -1,7 +1,7 @@
 """What one frozen teacher says about a batch: recalled where it was said before, else from a run of it."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,10 +9,9 @@ from torch import Tensor
 
 from compresskit.data import SampleId
 from compresskit.distill.checksum import checksums
+from compresskit.distill.constancy import Run, check_constant
 from compresskit.distill.store import Key, Store
-from compresskit.errors import RecipeError
-
-Run = Callable[[Any], Mapping[str, Tensor]]
+from compresskit.errors import DataError, RecipeError
 
 _MEASURED = 3
 """Runs of the teacher that are timed before `auto` decides."""
@@ -30,7 +29,7 @@ class Recall:
         stores: By address.
         dtypes: What the tensors are given back as, by address.
         variants: Epochs after which the data's samples come again.
-        measure: Whether to give up where recalling is hardly faster than the teacher.
+        measure: Whether to give up where recalling is hardly faster than the teacher, or is not possible.
     """
 
     def __init__(
@@ -45,9 +44,10 @@ class Recall:
         self.model, self.stores = model, stores
         self.batches = self.hits = 0
         """Batches that were asked for, and that were recalled."""
-        self.given_up = False
-        """Whether the teacher was found to be the cheap part."""
+        self.given_up: str | None = None
+        """Why the teacher is no longer asked by way of the stores."""
         self._dtypes, self._variants = dtypes, variants
+        self._auto = measure
         self._seconds: list[tuple[float, float]] | None = [] if measure else None
         self._trusted = False
 
@@ -61,33 +61,48 @@ class Recall:
 
         Raises:
             RecipeError: The teacher's tensors cannot be kept: they depend on more than the sample, or do not fit.
+            DataError: The inputs cannot be recognised.
         """
-        if self.given_up:
+        if self.given_up is not None:
             return run(inputs)
         self.batches += 1
-        keys = self._keys(inputs, samples)
         device = _device(inputs)
-        known = self._known(keys, device)
+        try:
+            keys = self._keys(inputs, samples)
+            known = self._known(keys, device)
+            if known is None and not self._trusted:
+                check_constant(self.model, inputs, len(samples), run)
+                self._trusted = True
+        except (RecipeError, DataError) as error:
+            self._give_up(error)
+            return run(inputs)
         if known is not None:
             self.hits += 1
             return known
-        if not self._trusted:
-            self._trusted = True
-            _check_constant(self.model, inputs, len(samples), run)
         began = _now(device)
         tensors = {address: tensor.detach() for address, tensor in run(inputs).items()}
         ran = _now(device)
-        tensors = {address: self._put(address, keys, tensor) for address, tensor in tensors.items()}
+        try:
+            tensors |= {address: self._put(address, keys, tensor) for address, tensor in tensors.items()}
+        except RecipeError as error:
+            self._give_up(error)
         if self._seconds is not None:
-            self._weigh(ran - began, inputs, samples)
+            self._weigh(ran - began, inputs, keys)
         return tensors
 
+    def _give_up(self, error: Exception) -> None:
+        """Go on without, where that is left to us."""
+        if not self._auto:
+            raise error
+        self.given_up, self._seconds = str(error).removeprefix("cache: ").partition("\n")[0], None
+
     def __str__(self) -> str:
-        if self.given_up:
-            return f"no cache for {self.model}: recalling takes more than half the time of a run"
+        if self.given_up is not None:
+            return f"no cache for {self.model}: {self.given_up}"
         share = self.hits / max(1, self.batches)
         size = sum(store.bytes for store in self.stores.values())
-        return f"cache: {share:.0%} of {self.batches} batches of {self.model} recalled, {size / 1e6:.3g} MB kept"
+        full = "; the folder took no more, the rest is in memory" if any(s.full for s in self.stores.values()) else ""
+        return f"cache: {share:.0%} of {self.batches} batches of {self.model} recalled, {size / 1e6:.3g} MB kept{full}"
 
     def _keys(self, inputs: Any, samples: Sequence[SampleId]) -> list[Key]:
         sums = checksums(inputs, len(samples))
@@ -112,24 +127,25 @@ class Recall:
                 f"{tuple(store.shape)} a sample before; entries have one shape. Leave the cache off for this data"
             )
         entry = tensor.to(store.dtype)
-        if store.dtype == torch.float16 and entry.isinf().any():
+        if store.dtype == torch.float16 and (too_large := entry.isinf() & tensor.isfinite()).any():
             raise RecipeError(
                 f"cache: fp16 cannot hold the tensor at {self.model}:{address}, which goes up to "
-                f"{float(tensor.abs().max()):.3g}; use dtype bf16 or fp32"
+                f"{float(tensor[too_large].abs().max()):.3g}; use dtype bf16 or fp32"
             )
         store.put(keys, entry)
         return entry.to(self._dtypes[address])
 
-    def _weigh(self, ran: float, inputs: Any, samples: Sequence[SampleId]) -> None:
+    def _weigh(self, ran: float, inputs: Any, keys: list[Key]) -> None:
         """Time the recall of the batch that was just put, and after a few give up where it saves too little."""
         device = _device(inputs)
         began = _now(device)
-        self._known(self._keys(inputs, samples), device)
+        checksums(inputs, len(keys))  # not what they were, where the teacher writes into them
+        self._known(keys, device)
         seconds = [*(self._seconds or []), (ran, _now(device) - began)]
         self._seconds = seconds
         if len(seconds) == _MEASURED:
             teacher, recall = (sorted(times)[_MEASURED // 2] for times in zip(*seconds, strict=True))
-            self.given_up = recall > teacher / 2
+            self.given_up = "recalling takes more than half the time of a run" if recall > teacher / 2 else None
             self._seconds = None
 
 
@@ -137,42 +153,6 @@ def recalled_share(recalls: Iterable[Recall]) -> float | None:
     """The share of batches that were recalled, over all teachers; None where nothing was asked for."""
     asked = sum(recall.batches for recall in recalls)
     return sum(recall.hits for recall in recalls) / asked if asked else None
-
-
-def _check_constant(model: str, inputs: Any, count: int, run: Run) -> None:
-    """See that the teacher's tensors are functions of one sample each.
-
-    Raises:
-        RecipeError: It draws random numbers, or a sample's tensors depend on the others of the batch.
-    """
-    state = torch.get_rng_state()
-    whole = {address: tensor.clone() for address, tensor in run(inputs).items()}
-    if not torch.equal(state, torch.get_rng_state()):
-        raise RecipeError(
-            f"cache: {model} draws random numbers even in eval mode, so what it says about a sample is not fixed"
-        )
-    if count < 2:
-        return
-    part = run(_first(inputs, count, count // 2))
-    tolerance = 0.05 if torch.is_autocast_enabled(_device(inputs).type) else 0.005  # other sizes, other roundings
-    for address, tensor in whole.items():
-        ours, theirs = tensor[: count // 2].double(), part[address].double()
-        if ours.shape != theirs.shape or (ours - theirs).abs().max() > tolerance * tensor.double().abs().max():
-            raise RecipeError(
-                f"cache: the tensor at {model}:{address} depends on more than one sample of a batch, so it cannot be "
-                "kept by sample"
-            )
-
-
-def _first(value: Any, count: int, kept: int) -> Any:
-    """The first `kept` samples of a nested batch of `count`."""
-    if isinstance(value, Tensor):
-        return value[:kept] if value.dim() and value.shape[0] == count else value
-    if isinstance(value, Mapping):
-        return {key: _first(item, count, kept) for key, item in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [_first(item, count, kept) for item in value]
-    return value
 
 
 def _device(inputs: Any) -> torch.device:

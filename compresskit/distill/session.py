@@ -15,7 +15,7 @@ from compresskit.distill.archive import Archive
 from compresskit.distill.cache import TeacherCache, open_cache
 from compresskit.distill.cacheoptions import CacheOptions
 from compresskit.distill.checkpoint import fingerprint
-from compresskit.distill.clock import Clock
+from compresskit.distill.clock import Clock, told
 from compresskit.distill.feed import Feed, Unpack, batch_size
 from compresskit.distill.interrupt import Interrupt
 from compresskit.distill.judge import Evaluate, Judge
@@ -24,7 +24,7 @@ from compresskit.distill.loop import StageLoop
 from compresskit.distill.models import STUDENT, Models
 from compresskit.distill.numerics import Numerics
 from compresskit.distill.objective import Objective
-from compresskit.distill.plan import plan_stages
+from compresskit.distill.plan import check_cache, plan_stages
 from compresskit.distill.position import Position, steps_of
 from compresskit.distill.progress import Display
 from compresskit.distill.ranks import Ranks
@@ -111,16 +111,15 @@ class Session:
             steps = self.ranks.same([steps_of(stage, loader) for stage in self.stages])
             self._open_cache(loader)
             if self._restored is None:
-                self._look_ahead(feed, steps)
+                self._look_ahead(feed, loader)
                 self._save()
             for index in range(self.position.stage, len(self.stages)):
                 self.results.append(self._train(index, steps, feed, judge))
                 self.position = replace(self.position, stage=index + 1, step=0)
                 self._save()
                 self._stop_if_asked(f"after stage {self.stages[index].name!r}")
-            shares = ", ".join(f"{name} {share:.0%}" for name, share in self.shares().items())
-            if shares:
-                self.display.note(f"where the time went: {shares}")
+            if shares := self.shares():
+                self.display.note(f"where the time went: {told(shares)}")
         self.archive.keep({STUDENT: self.given, **{name: self.models.teachers[name] for name in self._learning}})
         self.ranks.wait()
 
@@ -128,7 +127,7 @@ class Session:
         """Close the log, and bring what the cache holds to its folder."""
         self.archive.log.close()
         if self._cache is not None:
-            self._cache.flush()
+            self._cache.close()
 
     def shares(self) -> dict[str, float]:
         """Where the time of the stages went; nothing where the clock could not tell: a GPU works on by itself."""
@@ -141,13 +140,12 @@ class Session:
             how = f"{self.device.type}, {self.numerics}, torch {torch.__version__}"
             self._cache = open_cache(self._cache_options, loader, how, self.display.note, shared=not self.ranks.alone)
 
-    def _look_ahead(self, feed: Feed, steps: Sequence[int]) -> None:
+    def _look_ahead(self, feed: Feed, loader: Iterable[Any]) -> None:
         """Trace every stage: a mistake in the last one should not show after hours in the first."""
         inputs, targets, _ = feed.peek()
         plan = plan_stages(self.stages, self.models, self.seed, inputs, targets)
         if self._cache is not None and self._cache_options is not None and not self._cache_options.auto:
-            for index, stage in enumerate(plan.stages):
-                self._cache.check(stage.name, stage.constants, batch_size(inputs), self._batches(index, steps))
+            check_cache(plan, self._cache, self.stages, loader, batch_size(inputs))
 
     def _batches(self, index: int, steps: Sequence[int]) -> int:
         """How many batches there are from a stage on."""
@@ -171,7 +169,8 @@ class Session:
         began = time.monotonic()
         loop = StageLoop(objective, trained, self.numerics, self.ranks)
         trace = self.out / "trace" / f"{index + 1}.json.gz" if self._trace and self.ranks.first and self.out else None
-        with only_training(learners, stage, names), objective, traced(trace, self.clock) as after_step:
+        left = steps - self.position.step
+        with only_training(learners, stage, names), objective, traced(trace, self.clock, left) as after_step:
             if self._restored is not None and self._restored["loop"] is not None:
                 loop.load_state_dict(self._restored["loop"])
             if self._restored is not None:  # last, so that nothing above can have drawn a number

@@ -31,6 +31,10 @@ class Trace:
     writes: bool
     """Whether the model writes into its inputs."""
 
+    def empty(self, address: str) -> Tensor:
+        """A tensor of the shape and type at an address, without values."""
+        return torch.empty(self.shapes[address], dtype=self.dtypes[address], device="meta")
+
 
 @contextmanager
 def tracing(models: Models, learners: Collection[str], others: Collection[str] = ()) -> Iterator[dict[Tensor, str]]:

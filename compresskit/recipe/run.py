@@ -14,9 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from compresskit import resolve
+from compresskit.data import SampleLoader
+from compresskit.distill.cache import TeacherCache
 from compresskit.distill.distiller import ProgressiveDistiller, chosen_device
+from compresskit.distill.feed import batch_size, unpack_batch
 from compresskit.distill.models import STUDENT, TEACHER
-from compresskit.distill.plan import Plan
+from compresskit.distill.plan import Plan, check_cache
 from compresskit.distill.ranks import Ranks, joined
 from compresskit.distill.stage import Stage
 from compresskit.recipe import yaml
@@ -171,8 +174,22 @@ class _Run:
 
     def plans(self) -> dict[str, Plan]:
         """What each training part would do, traced on the first batch."""
-        batch = next(iter(self.parts.loader(self.recipe, "train", workers=0)))
-        return {self.title(part): distiller.plan(batch) for part, distiller in self.distillers.items()}
+        loader = self.parts.loader(self.recipe, "train", workers=0)
+        batch = next(iter(loader))
+        plans = {part: distiller.plan(batch) for part, distiller in self.distillers.items()}
+        self._check_cache(plans["student"], loader, batch)
+        return {self.title(part): plan for part, plan in plans.items()}
+
+    def _check_cache(self, plan: Plan, loader: SampleLoader, batch: Any) -> None:
+        """Refuse a cache that cannot be before the teacher is trained, not after."""
+        student = self.distillers["student"]
+        options = student.cache
+        if options is None or options.auto or not student.models.teachers:
+            return
+        if self.folder is None:  # nothing is written
+            options = replace(options, folder=None)
+        cache = TeacherCache(options, loader, "", say)
+        check_cache(plan, cache, student.stages, loader, batch_size(unpack_batch(batch)[0]))
 
     def title(self, part: str) -> str:
         """What happens in a part."""

@@ -54,6 +54,14 @@ def test_a_shift_is_a_function_of_seed_index_and_epoch():
     assert any(not torch.equal(image, other) for other in others)
 
 
+def test_shifts_come_again_after_so_many_variants_and_without_a_shift_every_epoch_is_the_same():
+    digits = Digits(shift=2, variants=3)
+    first, *others, again = (digits[SampleId(5, epoch=epoch, seed=3)][0] for epoch in range(4))
+    assert torch.equal(first, again)
+    assert any(not torch.equal(first, other) for other in others)
+    assert [Digits(shift=1).variants, digits.variants, Digits().variants] == [None, 3, 1]
+
+
 def test_a_shift_moves_the_image_and_what_comes_in_is_black():
     digits = Digits(shift=1)
     whole = torch.zeros(1, 10, 10)
@@ -72,6 +80,7 @@ def test_a_shift_moves_the_image_and_what_comes_in_is_black():
         ({"split": "val", "per_class": 0}, "per_class: 'val' has 40 images of each class, got 0"),
         ({"shift": 8}, "shift must be from 0 to 7 pixels, got 8"),
         ({"channels": 0}, "channels must be a whole number of at least 1, got 0"),
+        ({"variants": 0}, "variants must be a whole number of at least 1, got 0"),
     ],
 )
 def test_impossible_options_are_refused(options, message):

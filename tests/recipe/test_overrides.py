@@ -6,7 +6,7 @@ from compresskit.recipe.overrides import apply, parse
 TREE = {"seed": 1, "stages": [{"steps": 5}, {"steps": 6, "optimizer": {"lr": 0.1}}]}
 
 
-def _set(text, tree=TREE, known=("seed", "stages", "control")):
+def _set(text, tree=TREE, known=("seed", "stages", "control", "cache")):
     return apply(tree, [(f"--set {text}", *parse(text))], known)
 
 
@@ -15,6 +15,7 @@ def _set(text, tree=TREE, known=("seed", "stages", "control")):
     [
         ("seed=2", {**TREE, "seed": 2}),
         ("control=true", {**TREE, "control": True}),
+        ("cache.budget=8GB", {**TREE, "cache": {"budget": "8GB"}}),
         ("stages.0.steps=50", {**TREE, "stages": [{"steps": 50}, TREE["stages"][1]]}),
         ("stages[0].steps=50", {**TREE, "stages": [{"steps": 50}, TREE["stages"][1]]}),
         ("stages.0.train=[a, b]", {**TREE, "stages": [{"steps": 5, "train": ["a", "b"]}, TREE["stages"][1]]}),

@@ -9,6 +9,7 @@ import pytest
 
 from compresskit.cli import main
 from compresskit.distill import probe
+from compresskit.distill.clock import Clock, told
 from compresskit.errors import RecipeError
 from compresskit.recipe import yaml
 from compresskit.recipe.load import load_recipe
@@ -46,6 +47,17 @@ def test_what_a_cache_cannot_do_is_told_before_anything_is_trained(edited):
         load_recipe(edited("seed: 3", "cache: {budget: 1MB, bugdet: 2MB}"))
     with pytest.raises(RecipeError, match="cache: Points does not say after how many epochs"):
         run_recipe(edited("seed: 3", "cache: {budget: 1MB}"), out="refused")
+    assert not Path("refused/teacher").exists()
+
+
+def test_a_budget_that_is_too_small_is_told_before_the_teacher_is_trained_and_by_a_dry_run(repeated):
+    small = ["cache.budget=10B", "cache.folder=entries"]
+    with pytest.raises(RecipeError, match=r"stage 'features' needs .* and the budget is 10 B"):
+        run_recipe(repeated, overrides=small, dry_run=True)
+    assert not Path("entries").exists()
+    with pytest.raises(RecipeError, match="the budget is 10 B"):
+        run_recipe(repeated, overrides=small, out="refused")
+    assert not Path("refused/teacher").exists()
 
 
 def test_what_auto_came_to_is_in_the_recipe_of_the_run_and_resume_obeys_it(edited, monkeypatch, capsys):
@@ -59,6 +71,28 @@ def test_what_auto_came_to_is_in_the_recipe_of_the_run_and_resume_obeys_it(edite
     (Path("measured") / "summary.json").unlink()
     monkeypatch.setattr(probe, "_compared", lambda *_: pytest.fail("measured again"))
     run_recipe(recipe, out="measured", resume=True)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_a_trace_shows_whole_steps_of_short_stages_too(toy, steps):
+    run_recipe(toy, out="traced", trace=True, overrides=[f"stages.1.steps={steps}", "control=false"])
+    with gzip.open("traced/trace/2.json.gz", "rt") as file:
+        names = [event.get("name") for event in json.load(file)["traceEvents"]]
+    assert names.count("optimizer") == min(steps, 3)
+
+
+def test_shares_are_told_in_percentages_that_add_up_to_100():
+    thirds = {"load": 1 / 3, "student": 1 / 3, "other": 1 / 3}
+    assert told(thirds) == "load 34%, student 33%, other 33%"
+    assert told({"load": 0.004, "student": 0.996, "other": 0.0}) == "load 0%, student 100%, other 0%"
+
+
+def test_what_a_profiler_takes_for_itself_is_in_no_share():
+    clock = Clock()
+    clock.seconds |= {"load": 1.0, "student": 2.0}
+    clock.uncounted = 5.0
+    shares = clock.shares(9.0)
+    assert (shares["load"], shares["student"], shares["other"]) == (0.25, 0.5, 0.25)
 
 
 def test_a_trace_shows_the_phases_of_a_few_steps(toy):

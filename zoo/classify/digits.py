@@ -34,6 +34,8 @@ class Digits(Dataset[Sample]):
         shift: Most pixels by which an image is moved, to each side, up or down. What comes in is black.
         channels: How often the grey values are repeated: 3 for networks that want colours.
         seed: Decides the split.
+        variants: Number of epochs after which the same shifts come again; None: every epoch is new. Without a shift
+            every epoch is the same, and it is 1.
 
     Raises:
         RecipeError: An option has an impossible value.
@@ -52,6 +54,7 @@ class Digits(Dataset[Sample]):
         shift: int = 0,
         channels: int = 1,
         seed: int = 0,
+        variants: int | None = None,
     ) -> None:
         images, labels = _images_and_labels()
         chosen = _split(labels, split, per_class, seed)
@@ -59,9 +62,12 @@ class Digits(Dataset[Sample]):
             raise RecipeError(f"shift must be from 0 to 7 pixels, got {shift!r}")
         if channels < 1:
             raise RecipeError(f"channels must be a whole number of at least 1, got {channels!r}")
+        if variants is not None and variants < 1:
+            raise RecipeError(f"variants must be a whole number of at least 1, got {variants!r}")
         self.images = torch.from_numpy(images[chosen])[:, None].expand(-1, channels, -1, -1)
         self.labels = torch.from_numpy(labels[chosen])
         self.shift = shift
+        self.variants = variants if shift else 1
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -69,7 +75,8 @@ class Digits(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         image = self.images[index]
         if self.shift:
-            generator = rng(getattr(index, "seed", 0), index, getattr(index, "epoch", 0))
+            epoch = getattr(index, "epoch", 0)
+            generator = rng(getattr(index, "seed", 0), index, epoch % self.variants if self.variants else epoch)
             image = _shifted(image, self.shift, generator)
         return image, self.labels[index]
 
