@@ -15,7 +15,6 @@ from compresskit.distill.numerics import AUTO, Numerics
 from compresskit.distill.objective import Objective
 from compresskit.distill.preserved import preserved
 from compresskit.distill.stage import Stage
-from compresskit.errors import CompressKitError
 
 ROUNDS = 5
 """Timed forwards and backwards of each of two candidates, which take turns."""
@@ -52,7 +51,7 @@ def settled(
         try:
             other.check(device)
             usual, changed = _compared([best, other], stage, models, batch, device)
-        except CompressKitError as error:
+        except Exception as error:  # noqa: BLE001  (of compilers, or of an operation that bf16 lacks: all kinds)
             note(f"auto: {words}: not here ({str(error).partition(chr(10))[0]})")
             continue
         taken = changed < GAIN * usual
@@ -95,6 +94,13 @@ def _prepared(
     def run() -> float:
         for name in objective.learners:
             models.module(name).train()
+        try:
+            return timed()
+        finally:
+            for name in objective.learners:
+                models.module(name).zero_grad(set_to_none=True)
+
+    def timed() -> float:
         with numerics.at_work(models.student, *models.teachers.values()), objective:
             _wait(device)
             began = time.perf_counter()
@@ -102,10 +108,7 @@ def _prepared(
                 values = objective.values(inputs, targets)
             objective.total(values).backward()
             _wait(device)
-            seconds = time.perf_counter() - began
-        for name in objective.learners:
-            models.module(name).zero_grad(set_to_none=True)
-        return seconds
+            return time.perf_counter() - began
 
     return run
 
