@@ -15,6 +15,7 @@ from compresskit.distill.checkpoint import Checkpoints
 from compresskit.distill.feed import Feed, Unpack, moved, unpack_batch
 from compresskit.distill.interrupt import deferred_interrupt
 from compresskit.distill.judge import Evaluate
+from compresskit.distill.layout import lay_out_like
 from compresskit.distill.learned import Learned
 from compresskit.distill.models import TEACHER, Models, View
 from compresskit.distill.numerics import Numerics
@@ -182,8 +183,9 @@ class ProgressiveDistiller:
             stack.callback(session.close)
             session.restore(resume=resume)
             session.run(train_loader, val_loader, evaluate, unpack)
-            student = self.student if session.given is self.models.student else session.given
-            return Result(student, session.log.records, session.results, session.shares())
+        lay_out_like(session.given, self.models.student)
+        student = self.student if session.given is self.models.student else session.given
+        return Result(student, session.log.records, session.results, session.shares())
 
     def settle(
         self, batch: Any, unpack: Unpack | None = None, note: Callable[[str], None] = lambda _: None

@@ -129,6 +129,34 @@ def test_channels_last_is_a_layout_inside_the_run_only(batches):
     assert not student.first.weight.is_contiguous(memory_format=torch.channels_last)
 
 
+def strides(model):
+    return {name: tensor.stride() for name, tensor in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("own", [torch.contiguous_format, torch.channels_last])
+def test_every_weight_lies_afterwards_as_it_lay_before(batches, own):
+    class Deep(Net):
+        """With a volume, which has no such layout, and kernels whose layout is both at once."""
+
+        def __init__(self, seed):
+            super().__init__(seed)
+            self.volume = nn.Conv3d(1, 1, 1)
+            self.point, self.depth = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 3, groups=4, padding=1)
+
+        def forward(self, x):
+            return {"y": self.depth(self.point(self.volume(super().forward(x)["y"][:, None])[:, 0]))}
+
+    student = Deep(2)
+    for layer in (student.first, student.point, student.depth):
+        layer.to(memory_format=own)
+    before = strides(student)
+    averaged = Stage("s", tasks=[Task("mse", student=".@out.y")], steps=2, ema=0.5)
+    distiller = ProgressiveDistiller(None, student, [averaged], device="cpu", memory_format="channels_last")
+    average = distiller.fit(batches).student
+    assert average is not student
+    assert strides(student) == strides(average) == before
+
+
 def vectors():
     draw = torch.Generator().manual_seed(0)
     return [(torch.randn(8, 6, generator=draw), torch.randn(8, 3, generator=draw)) for _ in range(3)]
