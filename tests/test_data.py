@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from compresskit.data import SampleLoader, endless, rng
+from compresskit.data import SampleLoader, endless, own_randomness, restore_rng_state, rng, rng_state
 from compresskit.errors import DataError
 
 
@@ -99,3 +99,24 @@ def test_a_loader_that_yields_nothing_is_named(loader, message):
 def test_an_empty_dataset_is_refused():
     with pytest.raises(DataError, match="holds no samples"):
         SampleLoader(TensorDataset(torch.empty(0, 3)), 4)
+
+
+def test_own_randomness_restores_every_generator_and_notes_no_seed_for_a_gpu_that_is_not_in_use(monkeypatch):
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    np.random.seed(5)  # noqa: NPY002
+    np.random.standard_normal()  # noqa: NPY002  (it draws two, and keeps one)
+
+    def draw():
+        return random.random(), np.random.standard_normal(), torch.rand(()).item()  # noqa: NPY002
+
+    before = rng_state()
+    with own_randomness(1, 2):
+        inside = draw()
+    outside = draw()
+    restore_rng_state(before)
+    assert outside == draw()
+    with own_randomness(1, 2):
+        assert inside == draw()
+    assert not seeded
