@@ -7,7 +7,6 @@ soon as it holds all it was asked for, and a tap that captured nothing is an err
 import inspect
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Self
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from torch.compiler import is_compiling
 
 from compresskit.distill.address import Address, find_module, parse_address, select, unwrap
-from compresskit.distill.precompiled import running_hooks
+from compresskit.distill.precompiled import as_written, hidden
 from compresskit.distill.replacing import Replacing
 from compresskit.distill.stopping import Stop, Stopped
 from compresskit.errors import DataError, TapError
@@ -76,9 +75,8 @@ class Taps(Mapping[str, Tensor]):
         self._addresses = {text: parse_address(text) for text in self.addresses}
         self._modules = {text: find_module(self.model, address) for text, address in self._addresses.items()}
         self._replacing = [Replacing(self.model, parse_address(text), made) for text, made in self.replaced.items()]
-        self._running_hooks = running_hooks(
-            self.model, {*self._modules.values(), *(replacing.module for replacing in self._replacing)}
-        )
+        hooked = {*self._modules.values(), *(replacing.module for replacing in self._replacing)}
+        self._call = as_written(call_model) if hidden(self.model, hooked) else call_model
         self._handles: list[Any] = []
         self._captures: dict[str, deque[tuple[Tensor, int]]] = {}
         """What was captured, each with how often it had been written into: that tells whether it was since."""
@@ -128,8 +126,7 @@ class Taps(Mapping[str, Tensor]):
         stopped = False
         self._active = True
         try:
-            with nullcontext() if is_compiling() else self._running_hooks():
-                call_model(self.model, inputs)
+            self._call(self.model, inputs)
         except Stopped as stop:
             if stop.by is not self._stop:  # the business of another engine around this one
                 raise
