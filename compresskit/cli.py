@@ -5,6 +5,7 @@ their traceback); 130 Ctrl-C. torch is imported only when a command starts to wo
 """
 
 import errno
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ import typer
 
 from compresskit.commands import evaluate, export, profile, run
 from compresskit.errors import CompressKitError, ExportError, TrainingError
+
+_CTRL_C = 130
 
 app = typer.Typer(
     name="compresskit",
@@ -71,7 +74,7 @@ def _exit_codes() -> Iterator[None]:
     except CompressKitError as error:
         raise _failure(str(error), 2) from error
     except KeyboardInterrupt:
-        raise _failure("stopped by Ctrl-C", 130) from None
+        raise _failure("stopped by Ctrl-C", _CTRL_C) from None
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -79,7 +82,9 @@ def _exit_codes() -> Iterator[None]:
 
 
 def _failure(message: str, code: int) -> typer.Exit:
-    print(f"compresskit: {message}", file=sys.stderr)
+    rank = os.environ.get("RANK", "0")  # of several processes that torchrun started, one may stumble alone
+    if rank == "0" or code != _CTRL_C:
+        print(f"compresskit{f' (process {rank})' * (rank != '0')}: {message}", file=sys.stderr)
     return typer.Exit(code)
 
 

@@ -5,10 +5,8 @@ workers and continues anywhere by its position alone: `endless(loader, position,
 """
 
 import math
-import random
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from compresskit.errors import CompressKitError, DataError
+from compresskit.randomness import Generators, own_randomness, seed_all
 
 
 class SampleId(int):
@@ -40,68 +39,6 @@ class SampleId(int):
 def rng(seed: int, sample: int, epoch: int) -> np.random.Generator:
     """The generator for every random choice about one sample in one epoch."""
     return np.random.default_rng([seed, int(sample), epoch])
-
-
-class _Generators(NamedTuple):
-    """The states of the global generators, each in its own type."""
-
-    python: Any
-    numpy: Any
-    cpu: torch.Tensor
-    cuda: list[torch.Tensor]
-
-    @classmethod
-    def now(cls) -> "_Generators":
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-        return cls(random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda)
-
-    def restore(self) -> None:
-        random.setstate(self.python)
-        np.random.set_state(self.numpy)
-        torch.set_rng_state(self.cpu)
-        if self.cuda:
-            torch.cuda.set_rng_state_all(self.cuda)
-
-
-def rng_state() -> dict[str, Any]:
-    """The state of the Python, NumPy and torch generators, in types that load with `weights_only=True`."""
-    (version, internal, gauss), (name, keys, *rest), cpu, cuda = _Generators.now()
-    keys = torch.from_numpy(np.asarray(keys).astype(np.int64))
-    return {"python": (version, list(internal), gauss), "numpy": (str(name), keys, *rest), "torch": cpu, "cuda": cuda}
-
-
-def restore_rng_state(state: dict[str, Any]) -> None:
-    """Put the generators back to what `rng_state` saw."""
-    (version, internal, gauss), (name, keys, *rest) = state["python"], state["numpy"]
-    numpy = (name, keys.numpy().astype(np.uint32), *rest)
-    _Generators((version, tuple(internal), gauss), numpy, state["torch"], state["cuda"]).restore()
-
-
-def seed_all(*seeds: int) -> None:
-    """Seed the Python, NumPy and torch generators from any number of integers.
-
-    A GPU that is not in use yet stays as it is: `torch.manual_seed` would note the seed for later, where no restoring
-    reaches it, and the whole stack with it, which takes longer than most samples.
-    """
-    words = [int(word) for word in np.random.SeedSequence([int(seed) for seed in seeds]).generate_state(3)]
-    random.seed(words[0])
-    np.random.seed(words[1])
-    torch.default_generator.manual_seed(words[2])
-    if torch.cuda.is_initialized():
-        torch.cuda.manual_seed_all(words[2])
-    if torch.backends.mps.is_available():
-        torch.mps.manual_seed(words[2])
-
-
-@contextmanager
-def own_randomness(*seeds: int) -> Iterator[None]:
-    """Inside, the global generators are seeded by `seeds`; outside they are as if nothing had been drawn."""
-    before = _Generators.now()
-    seed_all(*seeds)
-    try:
-        yield
-    finally:
-        before.restore()
 
 
 class _Stateless(Dataset):
@@ -145,10 +82,17 @@ class SampleLoader:
         """The batches of the first epoch."""
         return iter(self._load(self._epoch(0)))
 
-    def batches(self, position: int) -> Iterator["Batch"]:
-        """All batches from number `position` on, epoch after epoch, without end."""
-        asked: deque[list[SampleId]] = deque()  # workers are ahead of what is yielded
-        batches = iter(self._load(_noted(self._samples(position), asked)))
+    def batches(self, position: int, rank: int = 0, ranks: int = 1) -> Iterator["Batch"]:
+        """All batches from number `position` on, epoch after epoch, without end.
+
+        Args:
+            position: Batches that were consumed before.
+            rank: Which process this is of those that share each batch.
+            ranks: How many these are. Together they see what one alone would. Where a batch has no sample for a
+                process, it is given one that does not count.
+        """
+        asked: deque[_Part] = deque()  # workers are ahead of what is yielded
+        batches = iter(self._load(_noted(self._parts(position, rank, ranks), asked)))
         number = position
         while True:
             try:
@@ -156,13 +100,16 @@ class SampleLoader:
             except CompressKitError as error:  # a worker wraps it in a traceback, of which the last line is ours
                 raise type(error)(str(error).rpartition(f"{type(error).__name__}: ")[2].strip()) from None
             epoch, place = divmod(number, len(self))
-            yield Batch(value, epoch, last=place == len(self) - 1, samples=tuple(asked.popleft()))
+            part = asked.popleft()
+            yield Batch(value, epoch, place == len(self) - 1, tuple(part.samples), part.counted, part.total)
             number += 1
 
-    def _samples(self, position: int) -> Iterator[list[SampleId]]:
+    def _parts(self, position: int, rank: int, ranks: int) -> Iterator["_Part"]:
         epoch, place = divmod(position, len(self))
         while True:
-            yield from self._epoch(epoch)[place:]
+            for samples in self._epoch(epoch)[place:]:
+                mine = samples[rank::ranks]
+                yield _Part(mine or samples[:1], len(mine), len(samples))
             epoch, place = epoch + 1, 0
 
     def _epoch(self, epoch: int) -> list[list[SampleId]]:
@@ -181,10 +128,18 @@ class SampleLoader:
         )
 
 
-def _noted(samples: Iterable[list[SampleId]], notes: deque[list[SampleId]]) -> Iterator[list[SampleId]]:
-    for batch in samples:
-        notes.append(batch)
-        yield batch
+class _Part(NamedTuple):
+    """What one process loads of a batch."""
+
+    samples: list[SampleId]
+    counted: int
+    total: int
+
+
+def _noted(parts: Iterable[_Part], notes: deque[_Part]) -> Iterator[list[SampleId]]:
+    for part in parts:
+        notes.append(part)
+        yield part.samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,19 +162,24 @@ class Batch:
     """Whether the epoch ends with this batch."""
     samples: tuple[SampleId, ...] = ()
     """Which samples these are, where the loader tells."""
+    counted: int | None = None
+    """How many of them count, where the loader tells: a process with no part in a batch is given one that does not."""
+    total: int | None = None
+    """How many count in the batch as a whole, of which other processes have the rest; where the loader tells."""
 
 
-def endless(loader: Iterable[Any], position: int, seed: int) -> Iterator[Batch]:
+def endless(loader: Iterable[Any], position: int, seed: int, rank: int = 0, ranks: int = 1) -> Iterator[Batch]:
     """The batches of any loader from number `position` on, epoch after epoch, without end.
 
-    A `SampleLoader` jumps there. A foreign loader (DataLoader, list, …) is replayed: its epoch runs under generators
-    seeded by (seed, epoch), which the caller's random numbers do not touch, and is skipped forward.
+    A `SampleLoader` jumps there, and gives the part of process `rank` of `ranks`. A foreign loader (DataLoader, list,
+    …) is replayed: its epoch runs under generators seeded by (seed, epoch), which the caller's random numbers do not
+    touch, and is skipped forward. It gives what it gives, in every process.
 
     Raises:
         DataError: The loader yields nothing: it is empty, or an iterator that can be walked only once.
     """
     if isinstance(loader, SampleLoader):
-        return loader.batches(position)
+        return loader.batches(position) if ranks == 1 else loader.batches(position, rank, ranks)
     return _replayed(loader, position, seed)
 
 
@@ -268,11 +228,11 @@ def _isolated(loader: Iterable[Any], seed: int, epoch: int) -> Iterator[Any]:
         yield value
 
 
-def _snapshot(generators: list[torch.Generator]) -> tuple[_Generators, list[torch.Tensor]]:
-    return _Generators.now(), [generator.get_state() for generator in generators]
+def _snapshot(generators: list[torch.Generator]) -> tuple[Generators, list[torch.Tensor]]:
+    return Generators.now(), [generator.get_state() for generator in generators]
 
 
-def _restore(generators: list[torch.Generator], snapshot: tuple[_Generators, list[torch.Tensor]]) -> None:
+def _restore(generators: list[torch.Generator], snapshot: tuple[Generators, list[torch.Tensor]]) -> None:
     snapshot[0].restore()
     for generator, state in zip(generators, snapshot[1], strict=True):
         generator.set_state(state)

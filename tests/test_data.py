@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from compresskit.data import SampleLoader, endless, own_randomness, restore_rng_state, rng, rng_state
+from compresskit.data import SampleLoader, endless, rng
 from compresskit.errors import DataError
+from compresskit.randomness import own_randomness, restore_rng_state, rng_state
 
 
 class Noisy(Dataset):

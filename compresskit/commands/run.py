@@ -19,6 +19,8 @@ Examples:
   compresskit run my.yaml --resume                go on with its newest run
 
   compresskit run digits --seeds 0,1,2            once under each seed: mean, spread, paired differences
+
+  torchrun --nproc-per-node 2 -m compresskit run my.yaml     two processes share each batch, a GPU each
 """
 
 

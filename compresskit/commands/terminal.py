@@ -10,8 +10,13 @@ if TYPE_CHECKING:
 
 
 def show(result: "RenderableType") -> None:
-    """Print a result; a reader that has closed the pipe (`| head`) has seen enough."""
+    """Print a result, once for all processes of a run; a reader that has closed the pipe (`| head`) has seen enough."""
     from rich.console import Console
+
+    from compresskit.distill.ranks import speaks
+
+    if not speaks():
+        return
 
     console = Console(highlight=False)
     with console.capture() as capture:

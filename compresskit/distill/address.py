@@ -69,15 +69,24 @@ def split_model(text: str) -> tuple[str, str]:
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The user's own module below `torch.compile`.
+    """The user's own module below `torch.compile` and `DistributedDataParallel`.
 
     Raises:
-        RecipeError: The model is wrapped for parallel training, whose hooks and gradient exchange would be bypassed.
+        RecipeError: The model is wrapped in a way that keeps its tensors from being read.
     """
-    while isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
-        model = inner
-    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        raise RecipeError(f"the model is wrapped in {type(model).__name__}; give the bare module (model.module)")
+    while True:
+        if isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
+            model = inner
+        elif isinstance(model, nn.parallel.DistributedDataParallel):
+            model = model.module
+        else:
+            break
+    kind = type(model).__name__
+    if kind in ("DataParallel", "FullyShardedDataParallel"):
+        raise RecipeError(
+            f"the model is wrapped in {kind}, under which no whole module runs that could be tapped; give the bare "
+            "module, and start several processes with torchrun"
+        )
     return model
 
 

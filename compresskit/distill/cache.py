@@ -92,7 +92,7 @@ class TeacherCache:
             recalls[model] = Recall(model, stores, trace.dtypes, self._variants, measure=self._options.auto)
         return recalls
 
-    def close(self) -> None:
+    def flush(self) -> None:
         """Bring what is in memory to the folder, if there is one."""
         for store in self._stores.values():
             store.flush()
@@ -135,9 +135,16 @@ class TeacherCache:
 
 
 def open_cache(
-    options: CacheOptions | None, loader: Iterable[Any], how: str, note: Callable[[str], None]
+    options: CacheOptions | None,
+    loader: Iterable[Any],
+    how: str,
+    note: Callable[[str], None],
+    *,
+    shared: bool = False,
 ) -> TeacherCache | None:
     """The cache that a run was asked to use, or None; `auto` says why there is none where the data does not allow it.
+
+    Several processes need a folder (`shared`): a sample that one has seen comes to another in the next pass.
 
     Raises:
         RecipeError: The data does not allow the cache that was asked for.
@@ -145,6 +152,8 @@ def open_cache(
     if options is None:
         return None
     try:
+        if shared and options.folder is None:
+            raise RecipeError("cache: the processes of this run share entries through a folder; give cache.folder")
         return TeacherCache(options, loader, how, note)
     except RecipeError as error:
         if not options.auto:

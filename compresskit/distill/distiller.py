@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from compresskit.data import own_randomness
 from compresskit.distill.address import unwrap
 from compresskit.distill.cacheoptions import CacheOptions
 from compresskit.distill.checkpoint import Checkpoints
@@ -23,10 +23,12 @@ from compresskit.distill.ownloop import OwnLoop, check_closed
 from compresskit.distill.plan import Plan, plan_stages
 from compresskit.distill.probe import settled
 from compresskit.distill.progress import shown
+from compresskit.distill.ranks import Ranks, joined, local
 from compresskit.distill.results import Result
 from compresskit.distill.session import Session
 from compresskit.distill.stage import Stage
 from compresskit.errors import RecipeError
+from compresskit.randomness import own_randomness
 
 
 class ProgressiveDistiller:
@@ -35,7 +37,8 @@ class ProgressiveDistiller:
     Args:
         teacher: Any module; None where no stage has matches; `{"name": module}` for several. One that stands on the
             student's side of a term learns, too; the others are frozen.
-        student: Any module. It is trained in place.
+        student: Any module. It is trained in place. In one that is wrapped in `DistributedDataParallel` every backward
+            of `stage`'s objective averages the gradients over its processes.
         stages: What to learn, in which order; see `compresskit.curricula`.
         seed: Decides adapters' initial values, dropout and the order of replayed loaders.
         device: "auto" takes CUDA where there is a device; else a torch device name.
@@ -70,9 +73,10 @@ class ProgressiveDistiller:
         out: str | Path | None = None,
     ) -> None:
         self.student = student
+        wrapper = student if isinstance(student, DistributedDataParallel) else None
         teachers = {} if teacher is None else {TEACHER: teacher} if isinstance(teacher, nn.Module) else dict(teacher)
         bare = {name: unwrap(module) for name, module in teachers.items()}
-        self.models = Models(unwrap(student), bare, dict(views or {}))
+        self.models = Models(unwrap(student), bare, dict(views or {}), wrapper)
         self.stages = tuple(stages)
         self.seed = seed
         self.device = chosen_device(device)
@@ -137,9 +141,12 @@ class ProgressiveDistiller:
     ) -> Result:
         """Train through all stages.
 
+        Under `torchrun`, or in a process group of your own, all processes train one student together, on parts of the
+        same batches; the first one writes and speaks.
+
         Args:
             train_loader: Anything that can be iterated again and again; batches are (inputs, targets), or mappings
-                with these keys.
+                with these keys. Where each process has other data, it is taken to be its part of each batch.
             val_loader: Its terms are averaged at each stage's end.
             evaluate: Called with the student, in eval mode and without gradients, at each stage's end, and inside a
                 stage as often as its `every` says.
@@ -163,10 +170,13 @@ class ProgressiveDistiller:
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(mode=False))
             stack.enter_context(torch.enable_grad())
-            display = stack.enter_context(shown())
-            stack.enter_context(own_randomness(self.seed))
+            ranks = stack.enter_context(joined(self.device, self.models.group))
+            for model in (self.models.student, *self.models.teachers.values()):
+                ranks.align([*model.parameters(), *model.buffers()])
+            display = stack.enter_context(shown(silent=not ranks.first))
+            stack.enter_context(own_randomness(self.seed, *(() if ranks.first else (ranks.rank,))))
             interrupt = stack.enter_context(deferred_interrupt())
-            numerics = self._numerics_of(train_loader, unpack, display.note)
+            numerics = ranks.same(self._numerics_of(train_loader, unpack, display.note))
             stack.enter_context(numerics.at_work(self.models.student, *self.models.teachers.values()))
             session = Session(
                 self.models,
@@ -179,13 +189,14 @@ class ProgressiveDistiller:
                 trace=trace,
                 display=display,
                 interrupt=interrupt,
+                ranks=ranks,
             )
             stack.callback(session.close)
             session.restore(resume=resume)
             session.run(train_loader, val_loader, evaluate, unpack)
         lay_out_like(session.given, self.models.student)
         student = self.student if session.given is self.models.student else session.given
-        return Result(student, session.log.records, session.results, session.shares())
+        return Result(student, session.archive.log.records, session.results, session.shares())
 
     def settle(
         self, batch: Any, unpack: Unpack | None = None, note: Callable[[str], None] = lambda _: None
@@ -212,7 +223,9 @@ class ProgressiveDistiller:
             state = Checkpoints(self.out / "checkpoints").newest(self.device, note)
             if state is not None:
                 return Numerics(**state["numerics"])
-        batch = Feed(loader, 0, self.seed, unpack, self.device, Numerics()).peek()
+        batch = Feed(
+            loader, 0, self.seed, unpack, self.device, Numerics(), Ranks.now(self.device, self.models.group)
+        ).peek()
         return self.settle((batch.inputs, batch.targets), None, note)
 
     def _check(self) -> None:
@@ -248,9 +261,9 @@ def chosen_device(device: str | torch.device) -> torch.device:
         RecipeError: It cannot be used here.
     """
     if str(device) == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return local(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     try:
-        made = torch.device(device)
+        made = local(torch.device(device))
         torch.empty(0, device=made)
     except (RuntimeError, AssertionError) as error:
         raise RecipeError(f"device: {device!r} cannot be used here: {str(error).splitlines()[0]}") from None

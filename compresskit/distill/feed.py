@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
+from zlib import crc32
 
 import torch
 from torch import Tensor
+from torch.utils.data import DistributedSampler
 
-from compresskit.data import Batch, SampleId, endless
+from compresskit.data import Batch, SampleId, SampleLoader, endless
 from compresskit.distill.numerics import Numerics
+from compresskit.distill.ranks import Ranks
 from compresskit.errors import DataError
 
 Unpack = Callable[[Any], tuple[Any, Any]]
@@ -61,13 +64,43 @@ def _mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     """A nested batch with `function` of each tensor."""
     if isinstance(value, Tensor):
         return function(value)
+    return _rebuilt(value, lambda item: _mapped(item, function))
+
+
+def _rebuilt(value: Any, function: Callable[[Any], Any]) -> Any:
+    """A container of the same kind with `function` of each item; what is no container is given back."""
     if isinstance(value, Mapping):
-        return {key: _mapped(item, function) for key, item in value.items()}
+        return {key: function(item) for key, item in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(_mapped(item, function) for item in value))
+        return type(value)(*map(function, value))
     if isinstance(value, (tuple, list)):
-        return type(value)(_mapped(item, function) for item in value)
+        return type(value)(map(function, value))
     return value
+
+
+def taken(value: Any, count: int, rows: slice) -> Any:
+    """Some rows of a nested batch of `count` samples: of tensors and lists whose first dimension is the batch's."""
+    if isinstance(value, Tensor):
+        return value[rows] if value.dim() and value.shape[0] == count else value
+    if (
+        isinstance(value, list)
+        and len(value) == count
+        and not any(len(t) == count for t in tensors_in(value) if t.dim())
+    ):
+        return value[rows]
+    return _rebuilt(value, lambda item: taken(item, count, rows))
+
+
+def batch_size(inputs: Any) -> int:
+    """Samples in a batch: the first dimension of its first tensor.
+
+    Raises:
+        DataError: The inputs hold no tensor with a batch dimension.
+    """
+    for tensor in tensors_in(inputs):
+        if tensor.dim():
+            return tensor.shape[0]
+    raise DataError(f"a batch's inputs hold no tensor with a batch dimension, got {type(inputs).__name__}")
 
 
 class Fed(NamedTuple):
@@ -79,8 +112,21 @@ class Fed(NamedTuple):
     """Which samples these are, where the loader tells."""
 
 
+class Portion(NamedTuple):
+    """What this process has of one optimizer step."""
+
+    batches: list[Fed]
+    counted: list[int]
+    """How many samples of each batch count."""
+    total: int
+    """How many count in all, in all processes."""
+
+
 class Feed:
     """The training data from `position` on, without end.
+
+    Several processes share each batch of a `SampleLoader`, and of a foreign loader that gives the same batches in all
+    of them. One that does not, such as a DataLoader with a DistributedSampler, is taken to give each its own part.
 
     Args:
         loader: Anything that can be iterated again and again.
@@ -89,6 +135,7 @@ class Feed:
         unpack: Makes (inputs, targets) of a batch; None follows the convention.
         device: Where the tensors go.
         numerics: In which memory format.
+        ranks: The processes that share the run.
     """
 
     def __init__(
@@ -99,31 +146,65 @@ class Feed:
         unpack: Unpack | None,
         device: torch.device,
         numerics: Numerics,
+        ranks: Ranks,
     ) -> None:
         self.position = position
-        self._batches = endless(loader, position, seed)
+        self.begins = False
+        """Whether the next batch is the first of an epoch."""
+        self._batches = endless(loader, position, seed, ranks.rank, ranks.count)
         self._unpack = unpack or unpack_batch
-        self._device, self._numerics = device, numerics
+        self._device, self._numerics, self._ranks = device, numerics, ranks
         self._ahead: Batch | None = None
+        self._split = False
+        """Whether a foreign loader gives every process the whole batch; seen at the first one."""
+        sharded = isinstance(getattr(loader, "sampler", None), DistributedSampler)
+        self._seen = ranks.alone or sharded or isinstance(loader, SampleLoader)
 
     def peek(self) -> Fed:
         """The next batch, which stays the next one."""
         if self._ahead is None:
             self._ahead = next(self._batches)
-        return self._ready(self._ahead)
+        return self._ready(self._ahead)[0]
 
-    def take(self, count: int) -> list[Fed]:
+    def take(self, count: int) -> Portion:
         """The next `count` batches, or fewer where the epoch ends before."""
-        group = []
-        while len(group) < count:
+        batches, counted, totals = [], [], []
+        while len(batches) < count:
             batch, self._ahead = self._ahead or next(self._batches), None
-            group.append(self._ready(batch))
+            fed, own, total = self._ready(batch)
+            batches.append(fed)
+            counted.append(own)
+            totals.append(total)
             self.position += 1
+            self.begins = batch.last
             if batch.last:
                 break
-        return group
+        total = sum(totals) or int(self._ranks.total(torch.tensor(sum(counted), device=self._ranks.device)))
+        return Portion(batches, counted, total)
 
-    def _ready(self, batch: Batch) -> Fed:
+    def _ready(self, batch: Batch) -> tuple[Fed, int, int]:
+        """A batch, how many of its samples count, and of how many in all processes; 0 where these do not share it."""
         inputs, targets = self._unpack(batch.value)
+        counted = total = batch_size(inputs)
+        if not self._ranks.alone:
+            if not self._seen:
+                self._seen, self._split = True, self._alike(inputs)
+            if batch.total is not None and batch.counted is not None:
+                counted, total = batch.counted, batch.total
+            elif self._split:
+                rank, ranks = self._ranks.rank, self._ranks.count
+                counted = len(range(rank, total, ranks))
+                rows = slice(rank if counted else 0, None if counted else 1, ranks)
+                inputs, targets = taken(inputs, total, rows), taken(targets, total, rows)
+            else:
+                total = 0
         inputs = self._numerics.of(moved(inputs, self._device))
-        return Fed(inputs, moved(targets, self._device), batch.samples)
+        return Fed(inputs, moved(targets, self._device), batch.samples), counted, total
+
+    def _alike(self, inputs: Any) -> bool:
+        """Whether all processes were given the same."""
+        mine = [
+            crc32(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+            for tensor in tensors_in(inputs)
+        ]
+        return all(theirs == mine for theirs in self._ranks.gathered(mine))

@@ -16,13 +16,18 @@ class MetricsLog:
     Args:
         path: The file, or None.
         size: Bytes that count; what lies behind them was written after the checkpoint and is cut off.
+        writes: Whether this process writes the file; others only read what was in it.
     """
 
-    def __init__(self, path: Path | None, size: int = 0) -> None:
+    def __init__(self, path: Path | None, size: int = 0, *, writes: bool = True) -> None:
         self.records: list[dict[str, Any]] = []
         self._file = None
         self._flushed = 0.0
         if path is None:
+            return
+        if not writes:
+            lines = path.read_bytes()[:size].splitlines() if size else []
+            self.records = [json.loads(line) for line in lines]
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a+b")

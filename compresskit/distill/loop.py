@@ -15,11 +15,13 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from compresskit import resolve
 from compresskit.distill.average import moving_average
-from compresskit.distill.feed import Fed, tensors_in
+from compresskit.distill.feed import Portion
 from compresskit.distill.groups import check_groups, parameter_groups
 from compresskit.distill.models import STUDENT
 from compresskit.distill.numerics import Numerics
 from compresskit.distill.objective import Objective, inputs_device
+from compresskit.distill.parallel import Exchanged
+from compresskit.distill.ranks import Ranks
 from compresskit.distill.stage import Stage
 from compresskit.distill.watch import Watch
 from compresskit.errors import DataError, RecipeError, TrainingError
@@ -32,9 +34,12 @@ class StageLoop:
         objective: Entered by the caller.
         parameters: What of the models trains, by name.
         numerics: The precision of the forwards.
+        ranks: The processes that take each step together.
     """
 
-    def __init__(self, objective: Objective, parameters: Mapping[str, nn.Parameter], numerics: Numerics) -> None:
+    def __init__(
+        self, objective: Objective, parameters: Mapping[str, nn.Parameter], numerics: Numerics, ranks: Ranks
+    ) -> None:
         self.objective = objective
         self.stage = objective.stage
         self.half = numerics.half
@@ -51,37 +56,41 @@ class StageLoop:
         self.average = None if ema is None else moving_average(student, ema)
         self.scaler = GradScaler(device) if self.half == torch.float16 else None
         self._phase = objective.forwards.clock.phase
+        self._ranks, self._trained = ranks, parameters
+        self._exchange: Exchanged | None = None
         self.watch = Watch(self.stage.best, self.stage.until)
         self._clock = time.perf_counter()
 
-    def update(self, batches: Sequence[Fed]) -> dict[str, Any]:
-        """One optimizer step on the mean over all samples of `batches`; returns the record for the log.
+    def update(self, portion: Portion) -> dict[str, Any]:
+        """One optimizer step on the mean over all samples of a portion; returns the record for the log.
 
         Raises:
             TrainingError: A term or the gradient is not finite. The weights are still those of the step before.
         """
-        sizes = [batch_size(batch.inputs) for batch in batches]
-        count = sum(sizes)
         self.optimizer.zero_grad(set_to_none=True)
         sums: Tensor | None = None
         names: list[str] = []
         norms: dict[str, float] = {}
-        for batch, size in zip(batches, sizes, strict=True):
-            with self._autocast(batch.inputs):
-                terms = self.objective.values(*batch)
-            loss, vector = self.objective.weighed(terms)
-            norms = norms or self._gradient_norms(terms)
-            values = vector.detach()
-            if size != count:
-                loss, values = loss * (size / count), values * (size / count)
-            with self._phase("backward"):
-                (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+        for number, (batch, counted) in enumerate(zip(portion.batches, portion.counted, strict=True), start=1):
+            share = counted / portion.total
+            with self._exchanging(last=number == len(portion.batches)):
+                with self._autocast(batch.inputs):
+                    terms = self._values(*batch)
+                loss, vector = self.objective.weighed(terms)
+                norms = norms or self._gradient_norms(terms)
+                values = vector.detach()
+                if share != 1.0:
+                    values = values * share
+                if (weight := share * self._ranks.count) != 1.0:  # an exchange takes the mean, and the sum is meant
+                    loss = loss * weight
+                with self._phase("backward"):
+                    (loss if self.scaler is None else self.scaler.scale(loss)).backward()
             names, sums = list(terms), values if sums is None else sums + values
         if sums is None:
             raise DataError(f"stage {self.stage.name!r}: an update without batches")
         rate = self.optimizer.param_groups[0]["lr"]
         with self._phase("optimizer"):
-            values = self._step(sums, names)
+            values = self._step(self._ranks.total(sums), names)
         if self.scheduler is not None:
             self.scheduler.step()
         if self.average is not None:
@@ -92,11 +101,13 @@ class StageLoop:
             "loss": sum(term["value"] * term["weight"] for term in told.values()),
             "terms": told,
             "lr": rate,
-            "samples_per_s": count / max(self._clock - before, 1e-9),
+            "samples_per_s": portion.total / max(self._clock - before, 1e-9),
         }
 
     def _step(self, sums: Tensor, names: Sequence[str]) -> dict[str, float]:
         """Step if everything is finite; returns the terms, for which a GPU is waited for here."""
+        if self._exchange is not None:
+            self._exchange.check(self._where)
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self.parameters if p.grad is not None]
@@ -113,6 +124,17 @@ class StageLoop:
             self.scaler.step(self.optimizer)
             self.scaler.update()
         return values
+
+    def _values(self, *batch: Any) -> dict[str, Tensor]:
+        return self.objective.values(*batch) if self._exchange is None else self._exchange.values(*batch)
+
+    def _exchanging(self, *, last: bool) -> AbstractContextManager[Any]:
+        """Where a batch's forward and backward run: of a step's batches the last one exchanges gradients, if at all."""
+        if self._ranks.alone:
+            return nullcontext()
+        if self._exchange is None:  # not before the stage has said what trains
+            self._exchange = Exchanged(self.objective, self._trained)
+        return nullcontext() if last else self._exchange.held_back()
 
     def _autocast(self, inputs: Any) -> AbstractContextManager[Any]:
         return nullcontext() if self.half is None else torch.autocast(inputs_device(inputs), dtype=self.half)
@@ -191,10 +213,14 @@ class StageLoop:
         if self.scaler is not None:
             self.scaler.load_state_dict(state["scaler"])
 
+    @property
+    def _where(self) -> str:
+        return f"stage {self.stage.name!r}, step {self.objective.step}"
+
     def _check_finite(self, terms: Mapping[str, float], norm: float) -> None:
         if all(map(math.isfinite, terms.values())) and math.isfinite(norm):
             return
-        where = f"stage {self.stage.name!r}, step {self.objective.step}"
+        where = self._where
         advice = "No parameter was changed by this step. A lower learning rate, warm-up or clip usually helps."
         for name, value in terms.items():
             if not math.isfinite(value):
@@ -211,18 +237,6 @@ def _device(parameters: Sequence[nn.Parameter]) -> torch.device:
 def _exchange(pairs: Iterable[tuple[Tensor, Tensor]]) -> None:
     for one, other in pairs:
         one.data, other.data = other.data, one.data
-
-
-def batch_size(inputs: Any) -> int:
-    """Samples in a batch: the first dimension of its first tensor.
-
-    Raises:
-        DataError: The inputs hold no tensor with a batch dimension.
-    """
-    for tensor in tensors_in(inputs):
-        if tensor.dim():
-            return tensor.shape[0]
-    raise DataError(f"a batch's inputs hold no tensor with a batch dimension, got {type(inputs).__name__}")
 
 
 def _optimizer(stage: Stage, groups: list[dict[str, Any]], *, fused: bool) -> Optimizer:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
 from compresskit.distill.address import parse_address, split_model
@@ -47,6 +48,8 @@ class Models:
     student: nn.Module
     teachers: Mapping[str, nn.Module] = field(default_factory=dict)
     views: Mapping[str, View] = field(default_factory=dict)
+    wrapper: DistributedDataParallel | None = None
+    """The user's own around the student, whose group, `no_sync` and `find_unused_parameters` count."""
 
     def __post_init__(self) -> None:
         for name, model in {**self.teachers, STUDENT: self.student}.items():
@@ -59,6 +62,11 @@ class Models:
         for name in self.views:
             if name not in (STUDENT, *self.teachers):
                 raise RecipeError(f"views: there is no model {name!r}{close_names(name, (STUDENT, *self.teachers))}")
+
+    @property
+    def group(self) -> Any:
+        """The processes that the user's wrapper joins; None are all that there are."""
+        return None if self.wrapper is None else self.wrapper.process_group
 
     def module(self, name: str) -> nn.Module:
         """The student or a teacher, by name."""
@@ -170,6 +178,10 @@ def _check_values(name: str, model: nn.Module) -> None:
         if tensor.is_meta:
             raise RecipeError(
                 f"{name}: {path} is on the meta device and has no values; call model.to_empty(...) and load its weights"
+            )
+        if type(tensor).__name__ == "DTensor":  # its module is slow to import
+            raise RecipeError(
+                f"{name}: {path} is sharded over processes (fully_shard); give a whole model in each of them"
             )
         if tensor.is_inference():
             raise RecipeError(

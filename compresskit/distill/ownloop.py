@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from compresskit.distill.learned import Learned
 from compresskit.distill.models import Models
 from compresskit.distill.objective import Objective
+from compresskit.distill.parallel import Exchanged
 from compresskit.distill.stage import Stage
 from compresskit.distill.trained import declared_parameters, fed_before, only_training
 from compresskit.errors import RecipeError
@@ -36,6 +37,7 @@ class OwnLoop:
         steps: int | None,
         opened: "list[OwnLoop]",
     ) -> None:
+        self._exchange: Exchanged | None = None
         self._opened = opened
         """The distiller's blocks that are open, at most one: each puts back what it found."""
         self._stages, self._index, self._models, self._learned = stages, index, models, learned
@@ -79,8 +81,7 @@ class OwnLoop:
         """
         objective = self._bound()
         self._asked = True
-        trained = [p for name, p in self._models.parameters(objective.learners) if name in self._names]
-        return [*trained, *objective.beside().values()]
+        return [*self._trained(objective).values(), *objective.beside().values()]
 
     def state_dict(self) -> dict[str, Any]:
         """Adapters and losses with parameters, of all stages of the distiller so far: no model's own state has them."""
@@ -100,6 +101,7 @@ class OwnLoop:
 
     def __exit__(self, *error: Any) -> None:
         self._inside = False
+        self._exchange = None
         self._opened.clear()
         self._stack.close()
 
@@ -125,7 +127,11 @@ class OwnLoop:
         objective.forwards.hold_still()
         if torch.is_grad_enabled():
             self._set_modes()
-        loss, terms = objective(inputs, targets)
+        if self._exchange is None:
+            loss, terms = objective(inputs, targets)
+        else:
+            values = self._exchange.values(inputs, targets)
+            loss, terms = objective.total(values), {name: value.detach() for name, value in values.items()}
         if torch.is_grad_enabled():
             self._calls += 1
         return loss, terms
@@ -135,7 +141,12 @@ class OwnLoop:
         with ExitStack() as stack:
             self._set_modes = stack.enter_context(only_training(learners, self.stage, self._names))
             stack.enter_context(objective)
+            if self._models.wrapper is not None:
+                self._exchange = Exchanged(objective, self._trained(objective))
             self._stack = stack.pop_all()
+
+    def _trained(self, objective: Objective) -> dict[str, nn.Parameter]:
+        return {name: p for name, p in self._models.parameters(objective.learners) if name in self._names}
 
     def _bound(self) -> Objective:
         if self._objective is None:

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from compresskit.data import own_randomness
 from compresskit.distill.clock import Clock
 from compresskit.distill.learned import Learned
 from compresskit.distill.loop import StageLoop
@@ -16,8 +15,10 @@ from compresskit.distill.models import Models, Point
 from compresskit.distill.numerics import Numerics
 from compresskit.distill.objective import Objective
 from compresskit.distill.preserved import preserved
+from compresskit.distill.ranks import Ranks
 from compresskit.distill.stage import Stage
 from compresskit.distill.trained import declared_parameters, fed_before, only_training
+from compresskit.randomness import own_randomness
 
 SMALL_SHARE = 0.1
 """A teacher that takes less of a step than this is not worth a cache."""
@@ -112,7 +113,7 @@ def plan_stages(
         learners = {name: models.module(name) for name in objective.learners}
         names = declared_parameters(stage, models, objective.feeds(), fed_before(stages, index, models, inputs))
         trained = {name: p for name, p in models.parameters(objective.learners) if name in names}
-        StageLoop(objective, trained, Numerics())  # can it be built?
+        StageLoop(objective, trained, Numerics(), Ranks())  # can it be built?
         beside = [*learners.values(), *objective.modules()]
         same_modes = only_training(learners, stage, names)  # as in the first step; parts may run in training mode only
         with preserved(*beside, buffers=True), own_randomness(seed), same_modes, objective, torch.no_grad():
@@ -163,6 +164,8 @@ def _warnings(stage: Stage, objective: Objective) -> Iterator[str]:
     for name, term in objective.terms.items():
         if term.entry.relational and stage.accumulate > 1:
             yield f"{name} compares the samples of a batch with each other: with accumulate it sees one batch at a time"
+        if term.entry.relational and not Ranks.now().alone:
+            yield f"{name} compares the samples of a batch with each other: each process sees its own part of it"
 
 
 def _planned_term(name: str, objective: Objective, value: float) -> PlannedTerm:

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from compresskit.data import own_randomness
 from compresskit.distill.learned import Learned
 from compresskit.distill.models import Models
 from compresskit.distill.numerics import AUTO, Numerics
 from compresskit.distill.objective import Objective
 from compresskit.distill.preserved import preserved
 from compresskit.distill.stage import Stage
+from compresskit.randomness import own_randomness
 
 ROUNDS = 5
 """Timed forwards and backwards of each of two candidates, which take turns."""

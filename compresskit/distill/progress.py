@@ -23,8 +23,11 @@ class Display(Protocol):
 
 
 @contextmanager
-def shown() -> Iterator[Display]:
-    """The display that fits standard error."""
+def shown(*, silent: bool = False) -> Iterator[Display]:
+    """The display that fits standard error; a silent one shows nothing, where another process speaks for all."""
+    if silent:
+        yield _Silence()
+        return
     if not sys.stderr.isatty():
         yield _Lines()
         return
@@ -41,6 +44,17 @@ def shown() -> Iterator[Display]:
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         yield _Bars(progress)
+
+
+class _Silence:
+    def start(self, title: str, done: int, steps: int) -> None:
+        pass
+
+    def advance(self, done: int, loss: float, samples_per_s: float) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass
 
 
 class _Bars:

@@ -10,32 +10,30 @@ from typing import Any
 import torch
 from torch import nn
 
-from compresskit.data import restore_rng_state, rng_state
+from compresskit.distill.archive import Archive
 from compresskit.distill.cache import TeacherCache, open_cache
 from compresskit.distill.cacheoptions import CacheOptions
-from compresskit.distill.checkpoint import Checkpoints, check_fingerprint, fingerprint, save_weights
+from compresskit.distill.checkpoint import fingerprint
 from compresskit.distill.clock import Clock
-from compresskit.distill.feed import Feed, Unpack
+from compresskit.distill.feed import Feed, Unpack, batch_size
 from compresskit.distill.interrupt import Interrupt
 from compresskit.distill.judge import Evaluate, Judge
 from compresskit.distill.learned import Learned
-from compresskit.distill.log import MetricsLog
-from compresskit.distill.loop import StageLoop, batch_size
+from compresskit.distill.loop import StageLoop
 from compresskit.distill.models import STUDENT, Models
 from compresskit.distill.numerics import Numerics
 from compresskit.distill.objective import Objective
 from compresskit.distill.plan import plan_stages
 from compresskit.distill.position import Position, steps_of
 from compresskit.distill.progress import Display
+from compresskit.distill.ranks import Ranks
 from compresskit.distill.recall import Recall, recalled_share
 from compresskit.distill.results import StageResult
 from compresskit.distill.stage import Stage
 from compresskit.distill.tracer import traced
 from compresskit.distill.trained import declared_parameters, fed_before, only_training
-from compresskit.errors import CheckpointError, RecipeError
-
-CHECKPOINT_SECONDS = 60.0
-"""Training time after which a checkpoint is due, besides those at each stage's end."""
+from compresskit.errors import RecipeError
+from compresskit.randomness import restore_rng_state, rng_state, seed_all
 
 
 class Session:
@@ -54,8 +52,10 @@ class Session:
         trace: bool,
         display: Display,
         interrupt: Interrupt,
+        ranks: Ranks,
     ) -> None:
         self.models = models
+        self.ranks = ranks
         self.student = models.student
         self.stages = stages
         self.seed = seed
@@ -70,7 +70,6 @@ class Session:
         self.position = Position()
         self.learned = Learned.beside(models.student, seed)
         self.results: list[StageResult] = []
-        self.log = MetricsLog(None)
         self.given: nn.Module = models.student
         """What the run gives back: the student, or the copy that holds the average of its weights."""
         self._learning = sorted(
@@ -80,35 +79,16 @@ class Session:
         self._cache_options = cache
         self._cache: TeacherCache | None = None
         precision = str(numerics) + (f", cache in {cache.dtype}" if cache and cache.dtype != "fp32" else "")
-        self._checkpoints = None if out is None else Checkpoints(out / "checkpoints")
-        self._fingerprint = {} if out is None else fingerprint(stages, models, self._learning, seed, precision)
+        same = {} if out is None else fingerprint(stages, models, self._learning, seed, precision)
+        self.archive = Archive(out, same, ranks)
         self._restored: dict[str, Any] | None = None
         """What a checkpoint holds of the stage that it was made in, until that stage goes on."""
-        self._saved_at = time.monotonic()
 
     def restore(self, *, resume: bool | str) -> None:
         """Take up the run in the folder, or begin one: see `ProgressiveDistiller.fit`."""
-        if self.out is None or self._checkpoints is None:
-            if resume is True:
-                raise CheckpointError("resume=True needs a folder: give ProgressiveDistiller(..., out=...)")
+        state = self.archive.take_up(self.device, self.display.note, resume=resume)
+        if state is None:
             return
-        path = self.out / "metrics.jsonl"
-        used = bool(self._checkpoints.files()) or path.exists()
-        if resume is False and used:
-            raise CheckpointError(
-                f"{self.out} already holds a run.\nContinue it with resume=True, or choose another folder."
-            )
-        state = self._checkpoints.newest(self.device, self.display.note)
-        if state is not None:
-            check_fingerprint(state["fingerprint"], self._fingerprint, self.out)
-            self._take_up(state)
-        elif resume is True:
-            raise CheckpointError(f"{self.out} holds no checkpoint to continue from; start it without resume")
-        elif used:
-            self.display.note(f"{self.out} holds no checkpoint yet: starting again")
-        self.log = MetricsLog(path, 0 if state is None else state["log_bytes"])
-
-    def _take_up(self, state: dict[str, Any]) -> None:
         self.student.load_state_dict(state["student"])
         for name, weights in state["teachers"].items():
             self.models.teachers[name].load_state_dict(weights)
@@ -127,8 +107,8 @@ class Session:
         judge = Judge(self.models, self.seed, self.device, self.numerics.half, val_loader, evaluate, unpack)
         if self.position.stage < len(self.stages):
             judge.check(self.stages)
-            feed = Feed(loader, self.position.batches, self.seed, unpack, self.device, self.numerics)
-            steps = [steps_of(stage, loader) for stage in self.stages]
+            feed = Feed(loader, self.position.batches, self.seed, unpack, self.device, self.numerics, self.ranks)
+            steps = self.ranks.same([steps_of(stage, loader) for stage in self.stages])
             self._open_cache(loader)
             if self._restored is None:
                 self._look_ahead(feed, steps)
@@ -141,16 +121,14 @@ class Session:
             shares = ", ".join(f"{name} {share:.0%}" for name, share in self.shares().items())
             if shares:
                 self.display.note(f"where the time went: {shares}")
-        if self.out is not None:
-            save_weights(self.out / "student.safetensors", self.given)
-            for name in self._learning:
-                save_weights(self.out / f"{name}.safetensors", self.models.teachers[name])
+        self.archive.keep({STUDENT: self.given, **{name: self.models.teachers[name] for name in self._learning}})
+        self.ranks.wait()
 
     def close(self) -> None:
         """Close the log, and bring what the cache holds to its folder."""
-        self.log.close()
+        self.archive.log.close()
         if self._cache is not None:
-            self._cache.close()
+            self._cache.flush()
 
     def shares(self) -> dict[str, float]:
         """Where the time of the stages went; nothing where the clock could not tell: a GPU works on by itself."""
@@ -161,7 +139,7 @@ class Session:
     def _open_cache(self, loader: Iterable[Any]) -> None:
         if self.models.teachers:
             how = f"{self.device.type}, {self.numerics}, torch {torch.__version__}"
-            self._cache = open_cache(self._cache_options, loader, how, self.display.note)
+            self._cache = open_cache(self._cache_options, loader, how, self.display.note, shared=not self.ranks.alone)
 
     def _look_ahead(self, feed: Feed, steps: Sequence[int]) -> None:
         """Trace every stage: a mistake in the last one should not show after hours in the first."""
@@ -191,13 +169,13 @@ class Session:
         objective.forwards.recalls = recalls
         self.display.start(f"stage {index + 1}/{len(self.stages)} {stage.name}", self.position.step, steps)
         began = time.monotonic()
-        loop = StageLoop(objective, trained, self.numerics)
-        trace = self.out / "trace" / f"{index + 1}.json.gz" if self._trace and self.out is not None else None
+        loop = StageLoop(objective, trained, self.numerics, self.ranks)
+        trace = self.out / "trace" / f"{index + 1}.json.gz" if self._trace and self.ranks.first and self.out else None
         with only_training(learners, stage, names), objective, traced(trace, self.clock) as after_step:
             if self._restored is not None and self._restored["loop"] is not None:
                 loop.load_state_dict(self._restored["loop"])
             if self._restored is not None:  # last, so that nothing above can have drawn a number
-                restore_rng_state(self._restored["rng"])
+                self._restore_rng(self._restored["rng"])
                 self._restored = None
             try:
                 while self.position.step < steps and not loop.watch.stalled:
@@ -205,12 +183,13 @@ class Session:
                     after_step()
             finally:
                 loop.optimizer.zero_grad(set_to_none=True)
+            self._align_buffers(loop)
             loop.watch.give_best(loop.learning())
             with loop.averaged():
-                validation = judge.validation(objective)
+                validation = self.ranks.same(judge.validation(objective))
         self.given = self.student if loop.average is None else loop.average.module
         with loop.averaged():
-            metrics = judge.metrics()
+            metrics = self.ranks.same(judge.metrics())
         seconds = time.monotonic() - began
         self.seconds += seconds
         for recall in recalls.values():
@@ -221,30 +200,36 @@ class Session:
     def _step(self, loop: StageLoop, feed: Feed, judge: Judge) -> None:
         step, steps = self.position.step, loop.objective.steps
         loop.objective.step = step
+        if self._cache is not None and feed.begins and not self.ranks.alone:
+            self._share_cache(self._cache)
         with self.clock.phase("load"):
-            batches = feed.take(loop.stage.accumulate)
-        record = loop.update(batches)
+            portion = feed.take(loop.stage.accumulate)
+        record = loop.update(portion)
         loss = record.pop("loss")
         last = step + 1 == steps
         if loop.stage.every is not None and (last or (step + 1) % loop.stage.every == 0):
             record["metrics"] = self._judged(loop, judge)
-        self.log.append({"stage": loop.stage.name, "step": step, "global_step": self.position.global_step, **record})
+        self.archive.log.append(
+            {"stage": loop.stage.name, "step": step, "global_step": self.position.global_step, **record}
+        )
         self.position = replace(
             self.position, step=step + 1, global_step=self.position.global_step + 1, batches=feed.position
         )
         self.display.advance(step + 1, loss, record["samples_per_s"])
-        due = time.monotonic() - self._saved_at > CHECKPOINT_SECONDS
-        if self.interrupt.requested or (due and not last):
+        stop, save = self.ranks.any(self.interrupt.requested, self.archive.due and not last)
+        self.interrupt.requested = stop
+        if stop or save:
             self._save(loop)
         self._stop_if_asked(f"in stage {loop.stage.name!r} after step {self.position.step}")
 
     def _judged(self, loop: StageLoop, judge: Judge) -> dict[str, float]:
         """Evaluate inside a stage, and let the stage's watch see it."""
         where = f"stage {loop.stage.name!r}"
+        self._align_buffers(loop)
         with loop.averaged():
-            found = judge.validation(loop.objective)
+            found = self.ranks.same(judge.validation(loop.objective))
             with loop.objective.forwards.suspended():
-                metrics = judge.metrics()
+                metrics = self.ranks.same(judge.metrics())
         for goal in loop.watch.goals:
             if goal.metric in metrics and STUDENT not in loop.objective.learners:
                 raise RecipeError(
@@ -267,22 +252,38 @@ class Session:
         self.display.note(f"stopped {where}; {saved}")
         raise KeyboardInterrupt
 
+    def _align_buffers(self, loop: StageLoop) -> None:
+        """Give what learns the first process's running statistics, before anything reads them."""
+        for model in loop.learning().values():
+            self.ranks.align(model.buffers())
+
+    def _share_cache(self, cache: TeacherCache) -> None:
+        """Let every process find what the others have kept in the pass that just ended."""
+        cache.flush()
+        self.ranks.wait()
+
+    def _restore_rng(self, states: Sequence[dict[str, Any]]) -> None:
+        """Take up this process's random numbers; one that was not there before begins new ones."""
+        if self.ranks.rank < len(states):
+            restore_rng_state(states[self.ranks.rank])
+        else:
+            seed_all(self.seed, self.ranks.rank, self.position.global_step)
+
     def _save(self, loop: StageLoop | None = None) -> None:
-        if self._checkpoints is None:
+        if self.out is None:
             return
+        if loop is not None:
+            self._align_buffers(loop)
         finished = self.position.stage == len(self.stages)
         state = {
             **asdict(self.position),
-            "fingerprint": self._fingerprint,
             "numerics": self.numerics.to_dict(),
             "student": self.student.state_dict(),
             "teachers": {name: self.models.teachers[name].state_dict() for name in self._learning},
             "given": self.given.state_dict() if finished and self.given is not self.student else None,
             "learned": self.learned.state_dict(),
             "loop": None if loop is None else loop.state_dict(),
-            "rng": rng_state(),
-            "log_bytes": self.log.flush(),
+            "rng": self.ranks.gathered(rng_state()),
             "results": [asdict(result) for result in self.results],
         }
-        self._checkpoints.save(state)
-        self._saved_at = time.monotonic()
+        self.archive.save(state)

@@ -9,6 +9,7 @@ from typing import Any
 
 from compresskit.distill.checkpoint import write_atomically
 from compresskit.distill.numerics import AUTO
+from compresskit.distill.ranks import speaks
 from compresskit.errors import CheckpointError, RecipeError
 from compresskit.recipe import yaml
 from compresskit.recipe.load import Recipe
@@ -88,9 +89,10 @@ def read_json(path: Path) -> Any:
 
 
 def say(text: str) -> None:
-    """Tell the user something beside the results: on standard error."""
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+    """Tell the user something beside the results: on standard error, once for all processes of a run."""
+    if speaks():
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
 
 
 def _folders(name: str) -> list[Path]:

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from compresskit import resolve
-from compresskit.distill.distiller import ProgressiveDistiller
+from compresskit.distill.distiller import ProgressiveDistiller, chosen_device
 from compresskit.distill.models import STUDENT, TEACHER
 from compresskit.distill.plan import Plan
+from compresskit.distill.ranks import Ranks, joined
 from compresskit.distill.stage import Stage
 from compresskit.recipe import yaml
 from compresskit.recipe.card import card
@@ -57,6 +58,9 @@ def run_recipe(
 ) -> RunResult:
     """Run a recipe from its data to the table at its end.
 
+    Under `torchrun` the processes that it starts share every batch of the run: the numbers are those of one process
+    but for their rounding. The first one writes and speaks.
+
     Args:
         recipe: A file, or the name of a shipped recipe.
         preset: A name from its `presets`; None takes `quick` where there is one.
@@ -73,21 +77,26 @@ def run_recipe(
         KeyboardInterrupt: Ctrl-C; standard error says how to go on.
     """
     overrides = overrides if isinstance(overrides, Mapping) else list(overrides)
-    loaded = load_recipe(recipe, preset, overrides)
-    if preset is None and "full" in loaded.presets and loaded.preset != "full" and torch.cuda.is_available():
-        say("There is a GPU here: --preset full runs the whole recipe on it.")
-    with loaded.places.located():
-        if dry_run:
-            run = _Run(loaded, None, device)
-            run.solve()
-            return RunResult(None, plans=run.plans())
-        folder = choose_folder(loaded, out, resume=resume)
-        call = [str(recipe), *call_options(loaded.preset, overrides, device)]
-        with says_how_to_go_on(folder, call):
-            return run_in(folder, loaded, call, device, trace=trace)
+    with joined(chosen_device(device)) as ranks:
+        with ranks.ahead():
+            loaded = load_recipe(recipe, preset, overrides)
+        if preset is None and "full" in loaded.presets and loaded.preset != "full" and torch.cuda.is_available():
+            say("There is a GPU here: --preset full runs the whole recipe on it.")
+        with loaded.places.located():
+            if dry_run:
+                run = _Run(loaded, None, device)
+                run.solve()
+                return RunResult(None, plans=run.plans())
+            with ranks.ahead():
+                folder = choose_folder(loaded, out, resume=resume)
+            call = [str(recipe), *call_options(loaded.preset, overrides, device)]
+            with says_how_to_go_on(folder, call):
+                return run_in(folder, loaded, call, device, ranks, trace=trace)
 
 
-def run_in(folder: Path, recipe: Recipe, call: Sequence[str], device: str, *, trace: bool = False) -> RunResult:
+def run_in(
+    folder: Path, recipe: Recipe, call: Sequence[str], device: str, ranks: Ranks, *, trace: bool = False
+) -> RunResult:
     """Run a recipe in a folder that `choose_folder` chose: from the start, or on from where a run of it stopped.
 
     Args:
@@ -95,15 +104,20 @@ def run_in(folder: Path, recipe: Recipe, call: Sequence[str], device: str, *, tr
         recipe: What to run.
         call: Arguments of `compresskit run` that amount to this, to be written down.
         device: "auto", or a torch device name.
+        ranks: The processes that do so together.
         trace: As in `run_recipe`.
     """
-    if (folder / SUMMARY_FILE).exists():
+    if ranks.same((folder / SUMMARY_FILE).exists()):
         say(f"{folder} is finished already")
         return _result(folder)
-    run = _Run(recipe, folder, device, trace=trace)
-    begun = _begin(run, folder, f"compresskit run {shlex.join(call)}")
+    with ranks.ahead():
+        run = _Run(recipe, folder, device, trace=trace)
+        begun = _begin(run, folder, f"compresskit run {shlex.join(call)}", ranks)
     _train(run)
-    return _finish(run, folder, begun)
+    if ranks.first:
+        _finish(run, folder, begun)
+    ranks.wait()
+    return _result(folder)
 
 
 class _Run:
@@ -205,11 +219,13 @@ def _part(teacher: str) -> str:
     return teacher if teacher == TEACHER else f"teacher-{teacher}"
 
 
-def _begin(run: _Run, folder: Path, heading: str) -> dict[str, Any]:
+def _begin(run: _Run, folder: Path, heading: str, ranks: Ranks) -> dict[str, Any]:
     """Take the folder once everything is known to fit, or take it up again; returns this session's environment."""
-    begun = environment(run.device)
+    begun = {**environment(run.device), "processes": ranks.count}
     solved = run.solve()
     run.settle(folder)
+    if not ranks.first:  # it found all that in the folder
+        return begun
     if (folder / RECIPE_FILE).exists():
         say(f"going on in {folder}" if has_checkpoint(folder) else f"{folder} has no checkpoint yet: starting again")
     else:
@@ -236,7 +252,7 @@ def _train(run: _Run) -> None:
             )  # a teacher teaches with its averaged weights
 
 
-def _finish(run: _Run, folder: Path, begun: Mapping[str, Any]) -> RunResult:
+def _finish(run: _Run, folder: Path, begun: Mapping[str, Any]) -> None:
     """Measure every contender, draw the pictures, and write what it all came to."""
     contenders, evaluation, seed = run.contenders(), run.parts.evaluation, run.recipe.seed
     inputs = run.parts.sample()
@@ -246,7 +262,6 @@ def _finish(run: _Run, folder: Path, begun: Mapping[str, Any]) -> RunResult:
     text = card(run.recipe, rows, differences(rows), begun, inputs=shapes(inputs), samples=names)
     write_text(folder / "card.md", text)
     write_json(folder / SUMMARY_FILE, [row.summary() for row in rows])
-    return _result(folder)
 
 
 def _result(folder: Path) -> RunResult:

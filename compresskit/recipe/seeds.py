@@ -10,6 +10,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
+from compresskit.distill.distiller import chosen_device
+from compresskit.distill.ranks import joined
 from compresskit.errors import RecipeError
 from compresskit.recipe.evaluation import Row
 from compresskit.recipe.folder import RECIPE_FILE, choose_folder, say, write_json, write_recipe
@@ -83,25 +85,31 @@ def run_seeds(
     """
     overrides = overrides if isinstance(overrides, Mapping) else list(overrides)
     _check(seeds, overrides)
-    loaded = load_recipe(recipe, preset, overrides)
-    together = replace(loaded, name=f"{loaded.name}-seeds")  # so that it is not taken for a single run's folder
-    call = [str(recipe), *call_options(loaded.preset, overrides, device)]
-    runs = {}
-    with loaded.places.located():
-        folder = choose_folder(together, out, resume=resume)
-        command = [*call, "--seeds", ",".join(map(str, seeds))]
-        with says_how_to_go_on(folder, command):
-            if not (folder / RECIPE_FILE).exists():
-                notes = "Each seed's own run is in the folder seed-SEED."
-                write_recipe(folder, together, f"compresskit run {shlex.join(command)}", notes)
-            for seed in seeds:
-                say(f"seed {seed} ({len(runs) + 1} of {len(seeds)})")
-                one, place = replace(loaded, seed=seed), folder / f"seed-{seed}"
-                place = choose_folder(one, place, resume=(place / RECIPE_FILE).exists())
-                runs[seed] = run_in(place, one, [*call, "--set", f"seed={seed}"], device, trace=trace)
-    rows = _over_seeds([run.rows for run in runs.values()])
-    result = SeedsResult(folder, runs, rows, differences(rows))
-    write_json(folder / SUMMARY_FILE, _summary(result))
+    with joined(chosen_device(device)) as ranks:
+        with ranks.ahead():
+            loaded = load_recipe(recipe, preset, overrides)
+        together = replace(loaded, name=f"{loaded.name}-seeds")  # so that it is not taken for a single run's folder
+        call = [str(recipe), *call_options(loaded.preset, overrides, device)]
+        runs = {}
+        with loaded.places.located():
+            with ranks.ahead():
+                folder = choose_folder(together, out, resume=resume)
+            command = [*call, "--seeds", ",".join(map(str, seeds))]
+            with says_how_to_go_on(folder, command):
+                if ranks.first and not (folder / RECIPE_FILE).exists():
+                    notes = "Each seed's own run is in the folder seed-SEED."
+                    write_recipe(folder, together, f"compresskit run {shlex.join(command)}", notes)
+                for seed in seeds:
+                    say(f"seed {seed} ({len(runs) + 1} of {len(seeds)})")
+                    one, place = replace(loaded, seed=seed), folder / f"seed-{seed}"
+                    with ranks.ahead():
+                        place = choose_folder(one, place, resume=(place / RECIPE_FILE).exists())
+                    own = [*call, "--set", f"seed={seed}"]
+                    runs[seed] = run_in(place, one, own, device, ranks, trace=trace)
+        rows = _over_seeds([run.rows for run in runs.values()])
+        result = SeedsResult(folder, runs, rows, differences(rows))
+        if ranks.first:
+            write_json(folder / SUMMARY_FILE, _summary(result))
     return result
 
 

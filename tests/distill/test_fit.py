@@ -265,7 +265,7 @@ class Stop(BaseException):
 
 @pytest.mark.parametrize("at", [1, 5, 8])
 def test_a_stopped_run_continues_to_the_same_weights_and_log(teacher, student, batches, tmp_path, at, monkeypatch):
-    monkeypatch.setattr("compresskit.distill.session.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("compresskit.distill.archive.CHECKPOINT_SECONDS", 0.0)
     stages = curricula.progressive(
         [Match("1"), Match(".", loss="kl", weight={"schedule": "cosine", "start": 1.0, "end": 0.5})],
         steps=5,

@@ -84,7 +84,7 @@ def test_a_chain_goes_on_where_it_was_stopped(chain, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(StageLoop, "update", dies)
-        patch.setattr("compresskit.distill.session.CHECKPOINT_SECONDS", 0.0)
+        patch.setattr("compresskit.distill.archive.CHECKPOINT_SECONDS", 0.0)
         with pytest.raises(KeyboardInterrupt):
             run_recipe(chain, out="part")
     run_recipe(chain, out="part", resume=True)

@@ -1,0 +1,155 @@
+"""The processes that share one run: each works on its part of every batch, and all of them take the same steps."""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Self, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+T = TypeVar("T")
+
+CPU = torch.device("cpu")
+
+PATIENCE = timedelta(hours=12)
+"""How long a process waits for another: while one evaluates, the others have nothing to do. A launcher ends them all
+where one fails."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """Which of the processes of a run this is. Alone, every method gives back what it was given."""
+
+    rank: int = 0
+    count: int = 1
+    device: torch.device = CPU
+    """Where what is exchanged lies."""
+    group: Any = None
+    """torch's own object; None are all processes that are joined."""
+
+    @classmethod
+    def now(cls, device: torch.device = CPU, group: Any = None) -> Self:
+        """The processes of a group, by default of all that are joined, or this one alone."""
+        if not dist.is_available() or not dist.is_initialized():
+            return cls()
+        return cls(dist.get_rank(group), dist.get_world_size(group), device, group)
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is no other process."""
+        return self.count == 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that writes and speaks."""
+        return self.rank == 0
+
+    def total(self, tensor: Tensor) -> Tensor:
+        """The sum over all processes, elementwise."""
+        if not self.alone:
+            tensor = tensor.clone()
+            dist.all_reduce(tensor, group=self.group)
+        return tensor
+
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        """For each flag, whether it is raised in any process."""
+        if self.alone:
+            return flags
+        raised = self.total(torch.tensor(flags, dtype=torch.int32, device=self.device))
+        return tuple(count > 0 for count in raised.tolist())
+
+    def same(self, value: T) -> T:
+        """What the first process has here: plain data or tensors."""
+        if self.alone:
+            return value
+        held = [value]
+        dist.broadcast_object_list(held, group=self.group, group_src=0, device=self.device)
+        return held[0]
+
+    def gathered(self, value: T) -> list[T]:
+        """What each process has here, in their order."""
+        if self.alone:
+            return [value]
+        found: list[Any] = [None] * self.count
+        dist.all_gather_object(found, value, group=self.group)
+        return found
+
+    @torch.no_grad()
+    def align(self, tensors: Iterable[Tensor]) -> None:
+        """Give tensors the values that they have in the first process."""
+        for tensor in () if self.alone else tensors:
+            held = tensor.detach().to(self.device).contiguous()
+            dist.broadcast(held, group=self.group, group_src=0)
+            if not self.first:
+                tensor.copy_(held)
+
+    def wait(self) -> None:
+        """Return once all processes are here."""
+        self.total(torch.zeros(1, device=self.device)).item()
+
+    @contextmanager
+    def ahead(self) -> Iterator[None]:
+        """Inside, the first process goes ahead and the others follow once it is through.
+
+        What it stumbles over is told once, and what it makes is there for the others.
+
+        Raises:
+            SystemExit: In the others, if the first one failed.
+        """
+        if not self.first and self.any(False)[0]:  # noqa: FBT003
+            raise SystemExit(1)
+        try:
+            yield
+        except BaseException:
+            if self.first:
+                self.any(True)  # noqa: FBT003
+            raise
+        if self.first:
+            self.any(False)  # noqa: FBT003
+
+
+def launched() -> tuple[int, int]:
+    """The rank of this process and the number of processes, as a launcher such as `torchrun` tells them."""
+    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
+        return 0, 1
+    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+
+
+def speaks() -> bool:
+    """Whether this process speaks for all of its run."""
+    return Ranks.now().first and (dist.is_initialized() or launched()[0] == 0)
+
+
+def local(device: torch.device) -> torch.device:
+    """The GPU that is this process's where several share a machine; any other device as it is."""
+    if device.type != "cuda" or device.index is not None or (launched()[1] == 1 and Ranks.now().alone):
+        return device
+    place = int(os.environ.get("LOCAL_RANK", Ranks.now().rank))
+    return torch.device("cuda", place % torch.cuda.device_count())
+
+
+@contextmanager
+def joined(device: torch.device, group: Any = None) -> Iterator[Ranks]:
+    """Inside, the processes that a launcher started are joined; a group that is there already is taken and left as is.
+
+    Args:
+        device: Where these processes work.
+        group: Those that share the run, where they are joined already; None are all.
+
+    Yields:
+        The processes; this one alone where no launcher started others.
+    """
+    if launched()[1] == 1 or not dist.is_available() or dist.is_initialized():
+        yield Ranks.now(device, group)
+        return
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=PATIENCE)
+    try:
+        yield Ranks.now(device)
+    finally:
+        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":  # else it could not be joined a second time
+            dist.destroy_process_group()

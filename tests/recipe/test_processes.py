@@ -1,0 +1,44 @@
+"""A whole run in two processes that torchrun starts: the numbers of one, one folder, one voice."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from compresskit.recipe.run import run_recipe
+
+
+def _run(recipe, *arguments):
+    """`torchrun -m compresskit run`: its exit code, and what it printed."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    command = [*launch, "compresskit", "run", recipe, "--allow", "toy_parts", *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, text=True, capture_output=True, timeout=100, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def _weights(folder):
+    return {part: load_file(Path(folder) / part / "student.safetensors") for part in ("teacher", ".", "alone")}
+
+
+def test_two_processes_come_to_what_one_comes_to(edited):
+    recipe = edited("p: 0.2", "p: 0.0")
+    run_recipe(recipe, out="one")
+    code, shown, said = _run(str(recipe), "--out", "two")
+    assert code == 0, said
+    for part, state in _weights("one").items():
+        for name, tensor in _weights("two")[part].items():
+            torch.testing.assert_close(tensor, state[name], atol=1e-6, rtol=1e-6)
+    assert said.count("part 2 of 3") == said.count("where the time went") // 3 == 1
+    assert shown.count("All of it is in two") == 1
+    assert json.loads(Path("two/environment.json").read_text())[0]["processes"] == 2
+
+
+def test_a_mistake_is_told_once(toy):
+    code, _, said = _run(str(toy), "--set", "stages.0.stps=3")
+    assert code != 0
+    assert said.count("compresskit: ") == said.count("unknown key 'stps'; did you mean 'steps'") == 1
