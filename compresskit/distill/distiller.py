@@ -118,13 +118,15 @@ class ProgressiveDistiller:
             unpack: Makes (inputs, targets) of the batch.
 
         Raises:
-            RecipeError: There is no such stage.
+            RecipeError: There is no such stage, or an "auto" has not been settled.
         """
         if not -len(self.stages) <= index < len(self.stages):
             raise RecipeError(f"stage {index}: there are {len(self.stages)} stages, counted from 0")
         if self._learned is None:
             self._learned = Learned.beside(self.models.student, self.seed)
-        loop = OwnLoop(self.stages, index % len(self.stages), self.models, self._learned, steps, self._opened)
+        loop = OwnLoop(
+            self.stages, index % len(self.stages), self.models, self._learned, steps, self._opened, self.numerics
+        )
         if batch is not None:
             loop.bind((unpack or unpack_batch)(batch)[0])
         return loop

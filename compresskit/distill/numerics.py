@@ -1,7 +1,7 @@
 """How the numbers of a run are computed: precision, layout and compilation. None of it is on by default."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -78,6 +78,10 @@ class Numerics:
         if type(inputs) in (tuple, list):
             return type(inputs)(self.of(item) for item in inputs)
         return inputs
+
+    def autocast(self, device: str) -> AbstractContextManager[Any]:
+        """Where forwards run, on a device of this type."""
+        return nullcontext() if self.half is None else torch.autocast(device, dtype=self.half)
 
     @contextmanager
     def at_work(self, *models: nn.Module) -> Iterator[None]:

@@ -104,7 +104,7 @@ def _prepared(
         with numerics.at_work(models.student, *models.teachers.values()), objective:
             _wait(device)
             began = time.perf_counter()
-            with torch.autocast(device.type, dtype=numerics.half, enabled=numerics.half is not None):
+            with numerics.autocast(device.type):
                 values = objective.values(inputs, targets)
             objective.total(values).backward()
             _wait(device)
