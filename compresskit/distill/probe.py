@@ -17,7 +17,9 @@ from compresskit.distill.stage import Stage
 from compresskit.randomness import own_randomness
 
 ROUNDS = 5
-"""Timed forwards and backwards of each of two candidates, which take turns."""
+"""Timed forwards and backwards of each of two candidates, which take turns: at least so many."""
+SECONDS = 0.5
+"""More of them for so long, where they are quick: a few alone would be noise."""
 GAIN = 0.95
 """A candidate must be faster than this part of the other's time: what is off stays off unless it helps."""
 
@@ -77,11 +79,12 @@ def _compared(
     with preserved(*learning, buffers=True), own_randomness(0):
         runs = [_prepared(candidate, stage, models, batch, device) for candidate in candidates]
         times: list[list[float]] = [[] for _ in runs]
-        for round_number in range(-2, ROUNDS):  # the first two warm up and compile
+        for run in (*runs, *runs):  # these warm up and compile
+            run()
+        began = time.perf_counter()
+        while len(times[0]) < ROUNDS or time.perf_counter() - began < SECONDS:
             for run, taken in zip(runs, times, strict=True):
-                seconds = run()
-                if round_number >= 0:
-                    taken.append(seconds)
+                taken.append(run())
     return [median(taken) for taken in times]
 
 
