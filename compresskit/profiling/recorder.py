@@ -15,7 +15,7 @@ from compresskit.profiling.elementwise import elementwise_flops, makes_nothing
 from compresskit.profiling.formulas import has_formula, macs, operation_name
 from compresskit.profiling.record import GIVEN, Calls, Operation, Record, Storage
 from compresskit.profiling.tensors import OBJECTS, tensors_in
-from compresskit.profiling.workspace import workspace
+from compresskit.profiling.workspace import laid_out_as_on_a_cpu, workspace
 
 
 def record_forward(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Record:
@@ -54,7 +54,7 @@ class _Recorder(TorchDispatchMode):
                 result = func.decompose(*args, **kwargs)
             if result is not NotImplemented:
                 return result
-        output = func(*args, **kwargs)
+        output = laid_out_as_on_a_cpu(func, args, func(*args, **kwargs))
         self._note(func, args, kwargs, output)
         return output
 

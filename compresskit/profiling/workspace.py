@@ -1,7 +1,8 @@
 """What a convolution borrows on a CPU while it runs: oneDNN puts its operands into blocks of channels and back.
 
-A rule for contiguous tensors, found by watching torch's CPU allocator under oneDNN with AVX-512 (blocks of 16 channels)
-and AVX2 (blocks of 8). No document promises it. Other processors, and operations not named here, borrow nothing.
+With channels last it works on them as they are, and puts only the weights into blocks. A rule found by watching torch's
+CPU allocator under oneDNN with AVX-512 (blocks of 16 channels) and AVX2 (blocks of 8). No document promises it. Other
+processors, and operations not named here, borrow nothing.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from torch import Tensor
 from compresskit.profiling.formulas import operation_name
 
 _BLOCKS = {"AVX512": 16, "AVX2": 8}
+_KEEPS_CHANNELS_LAST = {"convolution", "reflection_pad2d", "pixel_shuffle"}
 
 
 def workspace(operation: Any, args: Sequence[Any], output: Any) -> int:
@@ -32,11 +34,27 @@ def workspace(operation: Any, args: Sequence[Any], output: Any) -> int:
         return 0
     if given.dtype == torch.float64 or given.ndim > 4:  # not oneDNN's: the windows are copied out, for one sample
         return given.shape[1] * prod(weight.shape[2:]) * prod(output.shape[2:]) * given.element_size()
+    if _channels_last(given) or _channels_last(weight):
+        copied = sum(part.numel() * part.element_size() for part in (given, weight) if not _channels_last(part))
+        return copied + _blocked(weight, 0)
     blocked_output = _blocked(output, 1)
     if given.shape[1] < _block():
         return blocked_output
     inside = _blocked(given, 1) + _blocked(weight, 0, 1) + blocked_output
     return max(inside - output.numel() * output.element_size(), blocked_output)
+
+
+def laid_out_as_on_a_cpu(operation: Any, args: Sequence[Any], output: Any) -> Any:
+    """The output in the layout that it has on a CPU: on the meta device these operations forget channels last."""
+    if operation_name(operation) not in _KEEPS_CHANNELS_LAST or not isinstance(output, Tensor) or not output.is_meta:
+        return output
+    kept = any(_channels_last(part) for part in args[:2] if isinstance(part, Tensor)) and output.ndim == 4
+    return output.contiguous(memory_format=torch.channels_last) if kept else output
+
+
+def _channels_last(tensor: Tensor) -> bool:
+    flat = tensor.ndim != 4 or tensor.is_contiguous()
+    return not flat and tensor.is_contiguous(memory_format=torch.channels_last)
 
 
 def _blocked(tensor: Tensor, *axes: int) -> int:

@@ -1,8 +1,8 @@
-"""The released PyNET-QxQ written down plainly from its description, to measure against.
+"""PyNET and the released PyNET-QxQ written down plainly from their descriptions, to measure against.
 
-It pads, convolves, normalises and activates in separate steps, keeps every map until the picture is done, and puts the
-mosaic back together block by block in numpy, for which it leaves torch. Its parameters have the names of the release,
-so it takes the same weights as `zoo.pynet.PyNETQxQ`.
+They pad, convolve, normalise and activate in separate steps and keep every map until the picture is done. PyNET-QxQ
+puts the mosaic back together block by block in numpy, for which it leaves torch. Their parameters have the names of the
+releases, so they take the same weights as `zoo.pynet.PyNET` and `zoo.pynet.PyNETQxQ`.
 """
 
 import numpy as np
@@ -52,6 +52,18 @@ class Up(nn.Module):
         return self.shuffle(self.upchannel(self.pad(x)))
 
 
+class UpLayer(nn.Module):
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.larger = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
+        self.pad = nn.ReflectionPad2d(1)
+        self.conv2d = nn.Conv2d(inputs, outputs, 3)
+        self.activation = nn.LeakyReLU(0.2)
+
+    def forward(self, x):
+        return self.activation(self.conv2d(self.pad(self.larger(x))))
+
+
 class Last(nn.Module):
     def __init__(self, inputs):
         super().__init__()
@@ -95,6 +107,128 @@ class ReleasedPyNETQxQ(nn.Module):
         t0 = self.conv_t0(d14)
         l0 = torch.cat([t0, torch.from_numpy(mosaic_of(x.numpy()))], 1)
         return self.conv_l0_d1(l0)
+
+
+class ReleasedPyNET(nn.Module):
+    def __init__(self, width=32, *, norm=True, norm_1=True):
+        super().__init__()
+        self.pool = nn.MaxPool2d(2)
+
+        self.conv_l1_d1 = Block(4, width, 3)
+        self.conv_l2_d1 = Block(width, 2 * width, 3, norm=norm)
+        self.conv_l3_d1 = Block(2 * width, 4 * width, 3, norm=norm)
+        self.conv_l4_d1 = Block(4 * width, 8 * width, 3, norm=norm)
+
+        self.conv_l5_d1 = Block(8 * width, 16 * width, 3, norm=norm)
+        self.conv_l5_d2 = Block(16 * width, 16 * width, 3, norm=norm)
+        self.conv_l5_d3 = Block(16 * width, 16 * width, 3, norm=norm)
+        self.conv_l5_d4 = Block(16 * width, 16 * width, 3, norm=norm)
+        self.conv_t4a = UpLayer(16 * width, 8 * width)
+        self.conv_t4b = UpLayer(16 * width, 8 * width)
+        self.conv_l5_out = Last(16 * width)
+
+        self.conv_l4_d3 = Block(16 * width, 8 * width, 3, norm=norm)
+        self.conv_l4_d4 = Block(8 * width, 8 * width, 3, norm=norm)
+        self.conv_l4_d5 = Block(8 * width, 8 * width, 3, norm=norm)
+        self.conv_l4_d6 = Block(8 * width, 8 * width, 3, norm=norm)
+        self.conv_l4_d8 = Block(16 * width, 8 * width, 3, norm=norm)
+        self.conv_t3a = UpLayer(8 * width, 4 * width)
+        self.conv_t3b = UpLayer(8 * width, 4 * width)
+        self.conv_l4_out = Last(8 * width)
+
+        self.conv_l3_d3 = Block(8 * width, 4 * width, 5, norm=norm)
+        self.conv_l3_d4 = Block(8 * width, 4 * width, 5, norm=norm)
+        self.conv_l3_d5 = Block(8 * width, 4 * width, 5, norm=norm)
+        self.conv_l3_d6 = Block(8 * width, 4 * width, 5, norm=norm)
+        self.conv_l3_d8 = Block(16 * width, 4 * width, 3, norm=norm)
+        self.conv_t2a = UpLayer(4 * width, 2 * width)
+        self.conv_t2b = UpLayer(4 * width, 2 * width)
+        self.conv_l3_out = Last(4 * width)
+
+        self.conv_l2_d3 = Block(4 * width, 2 * width, 5, norm=norm)
+        self.conv_l2_d5 = Block(6 * width, 2 * width, 7, norm=norm)
+        self.conv_l2_d6 = Block(6 * width, 2 * width, 7, norm=norm)
+        self.conv_l2_d7 = Block(6 * width, 2 * width, 7, norm=norm)
+        self.conv_l2_d8 = Block(6 * width, 2 * width, 7, norm=norm)
+        self.conv_l2_d10 = Block(8 * width, 2 * width, 5, norm=norm)
+        self.conv_l2_d12 = Block(6 * width, 2 * width, 3, norm=norm)
+        self.conv_t1a = UpLayer(2 * width, width)
+        self.conv_t1b = UpLayer(2 * width, width)
+        self.conv_l2_out = Last(2 * width)
+
+        self.conv_l1_d3 = Block(2 * width, width, 5)
+        self.conv_l1_d5 = Block(3 * width, width, 7, norm=norm_1)
+        self.conv_l1_d6 = Block(3 * width, width, 9, norm=norm_1)
+        self.conv_l1_d7 = Block(4 * width, width, 9, norm=norm_1)
+        self.conv_l1_d8 = Block(4 * width, width, 9, norm=norm_1)
+        self.conv_l1_d9 = Block(4 * width, width, 9, norm=norm_1)
+        self.conv_l1_d10 = Block(4 * width, width, 7, norm=norm_1)
+        self.conv_l1_d12 = Block(4 * width, width, 5, norm=norm_1)
+        self.conv_l1_d14 = Block(4 * width, width, 3)
+        self.conv_l1_out = Last(width)
+
+        self.conv_t0 = UpLayer(width, width // 2)
+        self.conv_l0_d1 = Last(width // 2)
+
+    def forward(self, x):
+        l1_d1 = self.conv_l1_d1(x)
+        l2_d1 = self.conv_l2_d1(self.pool(l1_d1))
+        l3_d1 = self.conv_l3_d1(self.pool(l2_d1))
+        l4_d1 = self.conv_l4_d1(self.pool(l3_d1))
+
+        l5_d1 = self.conv_l5_d1(self.pool(l4_d1))
+        l5_d2 = self.conv_l5_d2(l5_d1)
+        l5_d3 = self.conv_l5_d3(l5_d2)
+        l5_d4 = self.conv_l5_d4(l5_d3)
+        self.conv_l5_out(l5_d4)
+
+        l4_d2 = torch.cat([l4_d1, self.conv_t4a(l5_d4)], 1)
+        l4_d3 = self.conv_l4_d3(l4_d2)
+        l4_d4 = self.conv_l4_d4(l4_d3) + l4_d3
+        l4_d5 = self.conv_l4_d5(l4_d4) + l4_d4
+        l4_d6 = self.conv_l4_d6(l4_d5)
+        l4_d7 = torch.cat([l4_d6, self.conv_t4b(l5_d4)], 1)
+        l4_d8 = self.conv_l4_d8(l4_d7)
+        self.conv_l4_out(l4_d8)
+
+        l3_d2 = torch.cat([l3_d1, self.conv_t3a(l4_d8)], 1)
+        l3_d3 = self.conv_l3_d3(l3_d2) + l3_d2
+        l3_d4 = self.conv_l3_d4(l3_d3) + l3_d3
+        l3_d5 = self.conv_l3_d5(l3_d4) + l3_d4
+        l3_d6 = self.conv_l3_d6(l3_d5)
+        l3_d7 = torch.cat([l3_d6, l3_d1, self.conv_t3b(l4_d8)], 1)
+        l3_d8 = self.conv_l3_d8(l3_d7)
+        self.conv_l3_out(l3_d8)
+
+        l2_d2 = torch.cat([l2_d1, self.conv_t2a(l3_d8)], 1)
+        l2_d3 = self.conv_l2_d3(l2_d2)
+        l2_d4 = torch.cat([l2_d3, l2_d1], 1)
+        l2_d5 = self.conv_l2_d5(l2_d4) + l2_d4
+        l2_d6 = self.conv_l2_d6(l2_d5) + l2_d5
+        l2_d7 = self.conv_l2_d7(l2_d6) + l2_d6
+        l2_d8 = self.conv_l2_d8(l2_d7)
+        l2_d9 = torch.cat([l2_d8, l2_d1], 1)
+        l2_d10 = self.conv_l2_d10(l2_d9)
+        l2_d11 = torch.cat([l2_d10, self.conv_t2b(l3_d8)], 1)
+        l2_d12 = self.conv_l2_d12(l2_d11)
+        self.conv_l2_out(l2_d12)
+
+        l1_d2 = torch.cat([l1_d1, self.conv_t1a(l2_d12)], 1)
+        l1_d3 = self.conv_l1_d3(l1_d2)
+        l1_d4 = torch.cat([l1_d3, l1_d1], 1)
+        l1_d5 = self.conv_l1_d5(l1_d4)
+        l1_d6 = self.conv_l1_d6(l1_d5)
+        l1_d7 = self.conv_l1_d7(l1_d6) + l1_d6
+        l1_d8 = self.conv_l1_d8(l1_d7) + l1_d7
+        l1_d9 = self.conv_l1_d9(l1_d8) + l1_d8
+        l1_d10 = self.conv_l1_d10(l1_d9)
+        l1_d11 = torch.cat([l1_d10, l1_d1], 1)
+        l1_d12 = self.conv_l1_d12(l1_d11)
+        l1_d13 = torch.cat([l1_d12, self.conv_t1b(l2_d12), l1_d1], 1)
+        l1_d14 = self.conv_l1_d14(l1_d13)
+        self.conv_l1_out(l1_d14)
+
+        return self.conv_l0_d1(self.conv_t0(l1_d14))
 
 
 def mosaic_of(packed):

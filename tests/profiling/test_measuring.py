@@ -24,6 +24,15 @@ def test_predicted_memory_is_what_the_allocator_gives_out(build, side):
     assert report.activations.cpu_peak == pytest.approx(report.memory.peak, rel=0.1)
 
 
+def test_predicted_memory_of_a_convolution_with_channels_last():
+    model, given = (
+        nn.Conv2d(16, 32, 3, padding=1),
+        torch.rand(2, 16, 64, 64).contiguous(memory_format=torch.channels_last),
+    )
+    report = profile(model, given, memory=True)
+    assert report.activations.cpu_peak == pytest.approx(report.memory.peak, rel=0.02)
+
+
 def test_measured_memory_of_a_hand_case():
     model = nn.Sequential(nn.Tanh(), nn.Tanh(), nn.Tanh())  # two results of 4,000 bytes are alive at a time
     assert profile(model, torch.rand(1000), memory=True).memory.peak == 2 * 4000

@@ -6,6 +6,7 @@ from torch import nn
 
 from compresskit.errors import ShapeError
 from zoo.pynet import PyNET, PyNETQxQ
+from zoo.pynet.blocks import InstanceNorm2d
 
 SIDE_HEADS = ("conv_l5_out", "conv_l4_out", "conv_l3_out", "conv_l2_out", "conv_l1_out")
 
@@ -140,3 +141,30 @@ def test_the_least_sizes_do_fit_while_training():
     PyNETQxQ(width=2).train()(torch.rand(1, 4, 8, 8))
     PyNET(width=2).train()(torch.rand(1, 4, 32, 32))
     PyNETQxQ(width=2, cfa="nona").train()(torch.rand(1, 4, 6, 9))
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_instance_norm_is_torchs_own_in_either_layout(samples, layout):
+    ours, theirs = InstanceNorm2d(3, affine=True), nn.InstanceNorm2d(3, affine=True).double()
+    for name, parameter in ours.named_parameters():
+        nn.init.uniform_(parameter, 0.5, 2.0)
+        theirs.get_parameter(name).data.copy_(parameter)
+    features = (5 + torch.randn(samples, 3, 200, 200)).contiguous(memory_format=layout).requires_grad_()
+    exact = features.detach().contiguous().double().requires_grad_()
+    output, expected, slope = ours(features), theirs(exact), torch.randn(samples, 3, 200, 200)
+    assert output.is_contiguous(memory_format=layout)
+    torch.testing.assert_close(output, expected.float(), atol=1e-5, rtol=0)
+    output.backward(slope.contiguous(memory_format=layout))
+    expected.backward(slope.double())
+    torch.testing.assert_close(features.grad, exact.grad.float(), atol=1e-5, rtol=0)
+    for parameter, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad, other.grad.float(), atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("norm", [True, False])
+@pytest.mark.parametrize("network", [PyNET, PyNETQxQ])
+def test_a_picture_is_contiguous_and_the_weights_are_left_as_they_were(network, norm):
+    made = network(width=2, instance_norm_level_1=norm)
+    assert made(torch.rand(2, 4, 32, 32)).is_contiguous()
+    assert all(parameter.is_contiguous() for parameter in made.parameters())

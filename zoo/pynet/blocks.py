@@ -10,6 +10,34 @@ SLOPE = 0.2
 """Negative slope of every leaky ReLU."""
 
 
+def laid_out(features: Tensor, *, channels_last: bool) -> Tensor:
+    """The same features in the layout that a CPU is faster with; on a GPU as they are.
+
+    Convolutions, reflected borders and their gradients take less time with channels last. Not so instance norm, nor a
+    convolution whose weights are many beside the pixels.
+    """
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    planned = features.device.type == "meta"  # what a profile plans is memory on a CPU
+    return features.contiguous(memory_format=layout) if planned or features.device.type == "cpu" else features
+
+
+def normalises(block: nn.Module) -> bool:
+    """Whether there is an instance norm in it."""
+    return any(isinstance(part, nn.InstanceNorm2d) for part in block.modules())
+
+
+class InstanceNorm2d(nn.InstanceNorm2d):
+    """torch's own, computed on a CPU as a group norm with a channel a group, which takes less time."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """From (n, c, h, w) to the same; each channel of each sample has a mean and a variance of its own."""
+        if input.device.type != "cpu":
+            return super().forward(input)
+        # with channels last, torch's group norm sums a whole map in one float32: 2e-3 off at a million pixels
+        output = F.group_norm(input.contiguous(), self.num_features, self.weight, self.bias, self.eps)
+        return laid_out(output, channels_last=not input.is_contiguous())
+
+
 class Convolution(nn.Module):
     """A convolution over reflected borders, then optionally instance norm, then optionally a leaky ReLU."""
 
@@ -18,7 +46,7 @@ class Convolution(nn.Module):
     ) -> None:
         super().__init__()
         self.conv2d = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, padding_mode="reflect")
-        self.instance = nn.InstanceNorm2d(outputs, affine=True) if instance_norm else None
+        self.instance = InstanceNorm2d(outputs, affine=True) if instance_norm else None
         self.activation = activation
 
     def forward(self, features: Tensor) -> Tensor:
@@ -97,7 +125,8 @@ class Head(nn.Module):
             picture: The one to correct, if there is one.
             unit: What an output of 1 means, where there is a skip; a head without it ends in a sigmoid.
         """
-        output = self.conv2d(features)
+        output = self.conv2d(laid_out(features, channels_last=True))  # to three channels: less than half the time
+        output = laid_out(output, channels_last=False)
         if unit is None:
             return torch.sigmoid(output)
         return unit * output if picture is None else picture + unit * output

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from zoo.pynet.blocks import Head, MultiBlock, ShuffleUp, check_packed
+from zoo.pynet.blocks import Head, MultiBlock, ShuffleUp, check_packed, laid_out, normalises
 from zoo.pynet.correction import PACKED, SEEN, Start, start_with_unit_variance
 from zoo.raw.cfa import CFA
 
@@ -64,12 +64,17 @@ class PyNETQxQ(nn.Module):
         check_packed(packed, network="PyNETQxQ", multiple=self.cfa.block, smallest=SMALLEST)
         start = None if self.skip is None else Start.of(self.skip, packed, self.cfa)
         # nothing is kept in a name that the last layer, whose features are the largest, does not need
-        features = self.conv_t0(self._level_1(self.conv_l1_d1(packed if start is None else start.planes())))
+        features = self.conv_t0(self._level_1(self.conv_l1_d1(self._planes(packed, start))))
         mosaic = self.cfa.unpack(packed) if start is None else start.relative_mosaic()
         features = torch.cat([features, mosaic], dim=1)
         if start is None:
             return self.conv_l0_d1(features)
         return start.complete(self.conv_l0_d1(features, unit=start.unit))
+
+    def _planes(self, packed: Tensor, start: Start | None) -> Tensor:
+        """What the first block sees."""
+        planes = packed if start is None else start.planes()
+        return laid_out(planes, channels_last=not normalises(self.conv_l1_d5))
 
     def _level_1(self, d1: Tensor) -> Tensor:
         """Blocks d3 to d14. A map is let go once the next is made; kept, they would be most of the memory."""

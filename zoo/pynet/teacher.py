@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from zoo.pynet.blocks import Head, MultiBlock, UpLayer, check_packed
+from zoo.pynet.blocks import Head, MultiBlock, UpLayer, check_packed, laid_out, normalises
 from zoo.pynet.correction import PACKED, SEEN, Start, start_with_unit_variance
 from zoo.raw.cfa import CFA
 
@@ -140,19 +140,21 @@ class PyNET(nn.Module):
         def below(factor: int) -> tuple[Tensor, Tensor] | tuple[()]:
             return () if start is None else start.reduced(factor)
 
-        l1 = self.conv_l1_d1(packed if start is None else start.planes())
-        l2 = self.conv_l2_d1(F.max_pool2d(l1, 2))
+        # the layout of level 1, and of levels 2 and 3; below, weights are many beside the pixels
+        fine, coarse = not normalises(self.conv_l1_d5), not normalises(self.conv_l2_d1)
+        l1 = self.conv_l1_d1(laid_out(packed if start is None else start.planes(), channels_last=fine))
+        l2 = self.conv_l2_d1(laid_out(F.max_pool2d(l1, 2), channels_last=coarse))
         l3 = self.conv_l3_d1(F.max_pool2d(l2, 2))
-        l4 = self.conv_l4_d1(F.max_pool2d(l3, 2))
+        l4 = self.conv_l4_d1(laid_out(F.max_pool2d(l3, 2), channels_last=False))
         d5 = self._level_5(l4)
         self.conv_l5_out(d5, *below(32))
         d4 = self._level_4(l4, d5)
         self.conv_l4_out(d4, *below(16))
-        d3 = self._level_3(l3, d4)
+        d3 = self._level_3(l3, laid_out(d4, channels_last=coarse))
         self.conv_l3_out(d3, *below(8))
         d2 = self._level_2(l2, d3)
         self.conv_l2_out(d2, *below(4))
-        d1 = self._level_1(l1, d2)
+        d1 = self._level_1(l1, laid_out(d2, channels_last=fine))
         self.conv_l1_out(d1, *below(2))
         t0 = self.conv_t0(d1)
         if start is None:
