@@ -5,10 +5,8 @@ workers and continues anywhere by its position alone: `endless(loader, position,
 """
 
 import math
-import random
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from compresskit.errors import CompressKitError, DataError
+from compresskit.randomness import Generators, seed_all
 
 
 class SampleId(int):
@@ -42,68 +41,6 @@ def rng(seed: int, sample: int, epoch: int) -> np.random.Generator:
     return np.random.default_rng([seed, int(sample), epoch])
 
 
-class _Generators(NamedTuple):
-    """The states of the global generators, each in its own type."""
-
-    python: Any
-    numpy: Any
-    cpu: torch.Tensor
-    cuda: list[torch.Tensor]
-
-    @classmethod
-    def now(cls) -> "_Generators":
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-        return cls(random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda)
-
-    def restore(self) -> None:
-        random.setstate(self.python)
-        np.random.set_state(self.numpy)
-        torch.set_rng_state(self.cpu)
-        if self.cuda:
-            torch.cuda.set_rng_state_all(self.cuda)
-
-
-def rng_state() -> dict[str, Any]:
-    """The state of the Python, NumPy and torch generators, in types that load with `weights_only=True`."""
-    (version, internal, gauss), (name, keys, *rest), cpu, cuda = _Generators.now()
-    keys = torch.from_numpy(np.asarray(keys).astype(np.int64))
-    return {"python": (version, list(internal), gauss), "numpy": (str(name), keys, *rest), "torch": cpu, "cuda": cuda}
-
-
-def restore_rng_state(state: dict[str, Any]) -> None:
-    """Put the generators back to what `rng_state` saw."""
-    (version, internal, gauss), (name, keys, *rest) = state["python"], state["numpy"]
-    numpy = (name, keys.numpy().astype(np.uint32), *rest)
-    _Generators((version, tuple(internal), gauss), numpy, state["torch"], state["cuda"]).restore()
-
-
-def seed_all(*seeds: int) -> None:
-    """Seed the Python, NumPy and torch generators from any number of integers.
-
-    A GPU that is not in use yet stays as it is: `torch.manual_seed` would note the seed for later, where no restoring
-    reaches it, and the whole stack with it, which takes longer than most samples.
-    """
-    words = [int(word) for word in np.random.SeedSequence([int(seed) for seed in seeds]).generate_state(3)]
-    random.seed(words[0])
-    np.random.seed(words[1])
-    torch.default_generator.manual_seed(words[2])
-    if torch.cuda.is_initialized():
-        torch.cuda.manual_seed_all(words[2])
-    if torch.backends.mps.is_available():
-        torch.mps.manual_seed(words[2])
-
-
-@contextmanager
-def own_randomness(*seeds: int) -> Iterator[None]:
-    """Inside, the global generators are seeded by `seeds`; outside they are as if nothing had been drawn."""
-    before = _Generators.now()
-    seed_all(*seeds)
-    try:
-        yield
-    finally:
-        before.restore()
-
-
 class _Stateless(Dataset):
     """A dataset in which even a draw from a global generator is a function of (seed, sample, epoch).
 
@@ -114,7 +51,7 @@ class _Stateless(Dataset):
         self.dataset = dataset
 
     def __getitems__(self, samples: Sequence[SampleId]) -> list[Any]:
-        before = _Generators.now()
+        before = Generators.now()
         try:
             return [self._drawn(sample) for sample in samples]
         finally:
@@ -306,11 +243,11 @@ def _isolated(loader: Iterable[Any], seed: int, epoch: int) -> Iterator[Any]:
         yield value
 
 
-def _snapshot(generators: list[torch.Generator]) -> tuple[_Generators, list[torch.Tensor]]:
-    return _Generators.now(), [generator.get_state() for generator in generators]
+def _snapshot(generators: list[torch.Generator]) -> tuple[Generators, list[torch.Tensor]]:
+    return Generators.now(), [generator.get_state() for generator in generators]
 
 
-def _restore(generators: list[torch.Generator], snapshot: tuple[_Generators, list[torch.Tensor]]) -> None:
+def _restore(generators: list[torch.Generator], snapshot: tuple[Generators, list[torch.Tensor]]) -> None:
     snapshot[0].restore()
     for generator, state in zip(generators, snapshot[1], strict=True):
         generator.set_state(state)

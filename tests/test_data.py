@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from compresskit.data import SampleLoader, endless, own_randomness, restore_rng_state, rng, rng_state
+from compresskit.data import SampleLoader, endless, rng
 from compresskit.distill.feed import Feed
 from compresskit.distill.numerics import Numerics
 from compresskit.distill.ranks import Ranks
 from compresskit.errors import DataError
+from compresskit.randomness import own_randomness, restore_rng_state, rng_state
 
 
 class Noisy(Dataset):

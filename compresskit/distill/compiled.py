@@ -6,13 +6,14 @@ graphs by code object and does not look at hooks when it takes one: a graph of a
 had no hooks, could otherwise be taken for this one's, and the taps would stay empty.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from types import FunctionType
 from typing import Any, Self
 
 import torch
 from torch import Tensor
-from torch._dynamo.exc import TorchDynamoException
+from torch._dynamo.exc import BackendCompilerFailed, FailOnRecompileLimitHit, TorchDynamoException
 
 from compresskit.distill.taps import Taps
 from compresskit.errors import RecipeError
@@ -48,13 +49,23 @@ class CompiledTaps(Mapping[str, Tensor]):
         """Run the model as far as the taps need, and hold what they captured until the next forward.
 
         Raises:
-            RecipeError: The model cannot be compiled as one graph.
+            RecipeError: The model cannot be compiled, or not as one graph.
         """
         try:
             self._tensors = self._read(inputs)
+        except FailOnRecompileLimitHit:  # nothing of this forward has been run
+            warnings.warn(
+                f"compile: each batch makes another graph of the {self._name} (a number that counts up in its forward, "
+                "or ever new sizes); from here on it runs as written",
+                stacklevel=2,
+            )
+            self._read = _reader(self._taps)
+            self._tensors = self._read(inputs)
         except TorchDynamoException as error:
-            why = str(error).strip().partition("\n")[0]
-            raise RecipeError(f"compile: the {self._name} is no one graph; leave compile off ({why})") from None
+            failed = isinstance(error, BackendCompilerFailed)
+            what = "cannot be compiled here" if failed else "is no one graph"
+            why = str(error.inner_exception if failed else error).strip().partition("\n")[0]
+            raise RecipeError(f"compile: the {self._name} {what}; leave compile off ({why})") from None
         finally:
             self._taps.clear()
         return self

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compresskit.data import rng_state
 from compresskit.distill.feed import copied, tensors_in
 from compresskit.errors import RecipeError
+from compresskit.randomness import rng_state
 
 Run = Callable[[Any], Mapping[str, Tensor]]
 """Runs a model on a batch; gives its tensors by address."""

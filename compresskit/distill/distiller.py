@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from compresskit.data import own_randomness
 from compresskit.distill.address import unwrap
 from compresskit.distill.cacheoptions import CacheOptions
 from compresskit.distill.checkpoint import Checkpoints
 from compresskit.distill.feed import Feed, Unpack, moved, unpack_batch
 from compresskit.distill.interrupt import deferred_interrupt
 from compresskit.distill.judge import Evaluate
+from compresskit.distill.layout import lay_out_like
 from compresskit.distill.learned import Learned
 from compresskit.distill.models import TEACHER, Models, View
 from compresskit.distill.numerics import Numerics
@@ -28,6 +28,7 @@ from compresskit.distill.results import Result
 from compresskit.distill.session import Session
 from compresskit.distill.stage import Stage
 from compresskit.errors import RecipeError
+from compresskit.randomness import own_randomness
 
 
 class ProgressiveDistiller:
@@ -117,13 +118,15 @@ class ProgressiveDistiller:
             unpack: Makes (inputs, targets) of the batch.
 
         Raises:
-            RecipeError: There is no such stage.
+            RecipeError: There is no such stage, or an "auto" has not been settled.
         """
         if not -len(self.stages) <= index < len(self.stages):
             raise RecipeError(f"stage {index}: there are {len(self.stages)} stages, counted from 0")
         if self._learned is None:
             self._learned = Learned.beside(self.models.student, self.seed)
-        loop = OwnLoop(self.stages, index % len(self.stages), self.models, self._learned, steps, self._opened)
+        loop = OwnLoop(
+            self.stages, index % len(self.stages), self.models, self._learned, steps, self._opened, self.numerics
+        )
         if batch is not None:
             loop.bind((unpack or unpack_batch)(batch)[0])
         return loop
@@ -193,8 +196,9 @@ class ProgressiveDistiller:
             stack.callback(session.close)
             session.restore(resume=resume)
             session.run(train_loader, val_loader, evaluate, unpack)
-            student = self.student if session.given is self.models.student else session.given
-            return Result(student, session.archive.log.records, session.results, session.shares())
+        lay_out_like(session.given, self.models.student)
+        student = self.student if session.given is self.models.student else session.given
+        return Result(student, session.archive.log.records, session.results, session.shares())
 
     def settle(
         self, batch: Any, unpack: Unpack | None = None, note: Callable[[str], None] = lambda _: None

@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from compresskit.data import own_randomness
 from compresskit.distill.feed import Unpack, batch_size, moved, unpack_batch
 from compresskit.distill.models import Models
 from compresskit.distill.objective import Objective
@@ -14,6 +13,7 @@ from compresskit.distill.preserved import preserved
 from compresskit.distill.stage import Stage
 from compresskit.distill.watch import Watch
 from compresskit.errors import DataError, RecipeError, close_names
+from compresskit.randomness import own_randomness
 
 Evaluate = Callable[[nn.Module], Mapping[str, float]]
 

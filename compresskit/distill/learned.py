@@ -8,8 +8,8 @@ from zlib import crc32
 import torch
 from torch import nn
 
-from compresskit.data import own_randomness
 from compresskit.errors import RecipeError
+from compresskit.randomness import own_randomness
 
 
 @dataclass

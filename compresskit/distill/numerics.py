@@ -1,13 +1,14 @@
 """How the numbers of a run are computed: precision, layout and compilation. None of it is on by default."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from compresskit.distill.layout import channels_last
 from compresskit.errors import RecipeError, close_names
 
 AUTO = "auto"
@@ -78,20 +79,21 @@ class Numerics:
             return type(inputs)(self.of(item) for item in inputs)
         return inputs
 
+    def autocast(self, device: str) -> AbstractContextManager[Any]:
+        """Where forwards run, on a device of this type."""
+        return nullcontext() if self.half is None else torch.autocast(device, dtype=self.half)
+
     @contextmanager
     def at_work(self, *models: nn.Module) -> Iterator[None]:
         """Inside, the models have the memory format and float32 products the precision; then all is as it was."""
         products = torch.get_float32_matmul_precision()
         if self.precision == "tf32":
             torch.set_float32_matmul_precision("high")
-        if self.memory_format == "channels_last":
-            _lay_out(models, torch.channels_last)
         try:
-            yield
+            with channels_last(*models) if self.memory_format == "channels_last" else nullcontext():
+                yield
         finally:
             torch.set_float32_matmul_precision(products)
-            if self.memory_format == "channels_last":
-                _lay_out(models, torch.contiguous_format)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for a checkpoint or a recipe."""
@@ -99,8 +101,3 @@ class Numerics:
 
     def __str__(self) -> str:
         return f"{self.precision}, {self.memory_format}, {'compiled' if self.compile else 'not compiled'}"
-
-
-def _lay_out(models: tuple[nn.Module, ...], memory_format: torch.memory_format) -> None:
-    for model in models:
-        model.to(memory_format=memory_format)  # pyright: ignore[reportCallIssue]

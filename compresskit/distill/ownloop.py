@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from compresskit.distill.learned import Learned
 from compresskit.distill.models import Models
-from compresskit.distill.objective import Objective
+from compresskit.distill.numerics import Numerics
+from compresskit.distill.objective import Objective, inputs_device
 from compresskit.distill.parallel import Exchanged
 from compresskit.distill.stage import Stage
 from compresskit.distill.trained import declared_parameters, fed_before, only_training
@@ -21,9 +22,10 @@ class OwnLoop:
     """`with distiller.stage(0) as objective: loss, terms = objective(inputs, targets)`.
 
     Inside the block the stage's rules hold: what it does not train is frozen, teachers are in eval mode, taps are in
-    place. On the way out both models are as they were, but for what has been trained. The optimizer, its steps and
-    everything around them are yours. `student.train()` and `student.eval()` may be called as in any loop: a call with
-    gradients first sets the stage's modes again, a call without leaves the student's as they are.
+    place, and models run in the distiller's precision, layout and compilation. On the way out both models are as they
+    were, but for what has been trained. The optimizer, its steps and everything around them are yours, the scaling of
+    an fp16 loss included. `student.train()` and `student.eval()` may be called as in any loop: a call with gradients
+    first sets the stage's modes again, a call without leaves the student's as they are.
 
     Schedules advance by one step after each `accumulate` calls with gradients; set `step` to say otherwise.
     """
@@ -36,7 +38,11 @@ class OwnLoop:
         learned: Learned,
         steps: int | None,
         opened: "list[OwnLoop]",
+        numerics: Numerics,
     ) -> None:
+        if not numerics.settled:
+            raise RecipeError("auto is measured on a batch before a loop of your own: distiller.settle(batch)")
+        self._numerics = numerics
         self._exchange: Exchanged | None = None
         self._opened = opened
         """The distiller's blocks that are open, at most one: each puts back what it found."""
@@ -66,7 +72,8 @@ class OwnLoop:
     def bind(self, inputs: Any) -> None:
         """Trace a batch's inputs: find shapes, build adapters, find what trains. Changes nothing in the models."""
         check_closed(self._opened, self)
-        objective = Objective(self.stage, self._models, self._learned, inputs, self._steps)
+        compiled = bool(self._numerics.compile)
+        objective = Objective(self.stage, self._models, self._learned, inputs, self._steps, compiled=compiled)
         before = fed_before(self._stages, self._index, self._models, inputs)
         self._names = declared_parameters(self.stage, self._models, objective.feeds(), before)
         self._objective = objective
@@ -127,11 +134,10 @@ class OwnLoop:
         objective.forwards.hold_still()
         if torch.is_grad_enabled():
             self._set_modes()
-        if self._exchange is None:
-            loss, terms = objective(inputs, targets)
-        else:
-            values = self._exchange.values(inputs, targets)
-            loss, terms = objective.total(values), {name: value.detach() for name, value in values.items()}
+        run = objective.values if self._exchange is None else self._exchange.values
+        with self._numerics.autocast(inputs_device(inputs)):
+            values = run(self._numerics.of(inputs), targets)
+        loss, terms = objective.total(values), {name: value.detach() for name, value in values.items()}
         if torch.is_grad_enabled():
             self._calls += 1
         return loss, terms
@@ -139,6 +145,7 @@ class OwnLoop:
     def _enter(self, objective: Objective) -> None:
         learners = {name: self._models.module(name) for name in objective.learners}
         with ExitStack() as stack:
+            stack.enter_context(self._numerics.at_work(self._models.student, *self._models.teachers.values()))
             self._set_modes = stack.enter_context(only_training(learners, self.stage, self._names))
             stack.enter_context(objective)
             if self._models.wrapper is not None:

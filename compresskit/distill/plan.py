@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compresskit.data import own_randomness
 from compresskit.distill.cache import TeacherCache
 from compresskit.distill.clock import Clock
 from compresskit.distill.learned import Learned
@@ -21,6 +20,7 @@ from compresskit.distill.preserved import preserved
 from compresskit.distill.ranks import Ranks
 from compresskit.distill.stage import Stage
 from compresskit.distill.trained import declared_parameters, fed_before, only_training
+from compresskit.randomness import own_randomness
 
 SMALL_SHARE = 0.1
 """A teacher that takes less of a step than this is not worth a cache."""

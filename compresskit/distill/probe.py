@@ -8,17 +8,18 @@ from typing import Any
 
 import torch
 
-from compresskit.data import own_randomness
 from compresskit.distill.learned import Learned
 from compresskit.distill.models import Models
 from compresskit.distill.numerics import AUTO, Numerics
 from compresskit.distill.objective import Objective
 from compresskit.distill.preserved import preserved
 from compresskit.distill.stage import Stage
-from compresskit.errors import CompressKitError
+from compresskit.randomness import own_randomness
 
 ROUNDS = 5
-"""Timed forwards and backwards of each of two candidates, which take turns."""
+"""Timed forwards and backwards of each of two candidates, which take turns: at least so many."""
+SECONDS = 0.5
+"""More of them for so long, where they are quick: a few alone would be noise."""
 GAIN = 0.95
 """A candidate must be faster than this part of the other's time: what is off stays off unless it helps."""
 
@@ -52,7 +53,7 @@ def settled(
         try:
             other.check(device)
             usual, changed = _compared([best, other], stage, models, batch, device)
-        except CompressKitError as error:
+        except Exception as error:  # noqa: BLE001  (of compilers, or of an operation that bf16 lacks: all kinds)
             note(f"auto: {words}: not here ({str(error).partition(chr(10))[0]})")
             continue
         taken = changed < GAIN * usual
@@ -78,11 +79,12 @@ def _compared(
     with preserved(*learning, buffers=True), own_randomness(0):
         runs = [_prepared(candidate, stage, models, batch, device) for candidate in candidates]
         times: list[list[float]] = [[] for _ in runs]
-        for round_number in range(-2, ROUNDS):  # the first two warm up and compile
+        for run in (*runs, *runs):  # these warm up and compile
+            run()
+        began = time.perf_counter()
+        while len(times[0]) < ROUNDS or time.perf_counter() - began < SECONDS:
             for run, taken in zip(runs, times, strict=True):
-                seconds = run()
-                if round_number >= 0:
-                    taken.append(seconds)
+                taken.append(run())
     return [median(taken) for taken in times]
 
 
@@ -95,17 +97,21 @@ def _prepared(
     def run() -> float:
         for name in objective.learners:
             models.module(name).train()
+        try:
+            return timed()
+        finally:
+            for name in objective.learners:
+                models.module(name).zero_grad(set_to_none=True)
+
+    def timed() -> float:
         with numerics.at_work(models.student, *models.teachers.values()), objective:
             _wait(device)
             began = time.perf_counter()
-            with torch.autocast(device.type, dtype=numerics.half, enabled=numerics.half is not None):
+            with numerics.autocast(device.type):
                 values = objective.values(inputs, targets)
             objective.total(values).backward()
             _wait(device)
-            seconds = time.perf_counter() - began
-        for name in objective.learners:
-            models.module(name).zero_grad(set_to_none=True)
-        return seconds
+            return time.perf_counter() - began
 
     return run
 

@@ -25,7 +25,8 @@ class Replacing:
     def __init__(self, model: nn.Module, address: Address, made: Callable[[Tensor], Tensor]) -> None:
         self.calls = 0
         """How often the module ran in this forward."""
-        self._module = find_module(model, address)
+        self.module = find_module(model, address)
+        """Whose input or output it is."""
         self._address = address
         self._made = made
         if (address.call or 0) < 0:
@@ -43,8 +44,8 @@ class Replacing:
             return self._replaced(args, self._address.selectors or (0,)) if active() else None
 
         if self._address.port == "in":
-            return self._module.register_forward_pre_hook(on_input)
-        return self._module.register_forward_hook(on_output)
+            return self.module.register_forward_pre_hook(on_input)
+        return self.module.register_forward_hook(on_output)
 
     def check_happened(self) -> None:
         """Raise a TapError unless the module ran, and the call that is meant came."""

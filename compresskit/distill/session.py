@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from compresskit.data import restore_rng_state, rng_state, seed_all
 from compresskit.distill.archive import Archive
 from compresskit.distill.cache import TeacherCache, open_cache
 from compresskit.distill.cacheoptions import CacheOptions
@@ -34,6 +33,7 @@ from compresskit.distill.stage import Stage
 from compresskit.distill.tracer import traced
 from compresskit.distill.trained import declared_parameters, fed_before, only_training
 from compresskit.errors import RecipeError
+from compresskit.randomness import restore_rng_state, rng_state, seed_all
 
 
 class Session:

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from torch.compiler import is_compiling
 
 from compresskit.distill.address import Address, find_module, parse_address, select, unwrap
+from compresskit.distill.precompiled import as_written, hidden
 from compresskit.distill.replacing import Replacing
+from compresskit.distill.stopping import Stop, Stopped
 from compresskit.errors import DataError, TapError
 
 
@@ -42,16 +44,6 @@ def check_call(model: nn.Module, inputs: Any) -> None:
         ) from None
     except ValueError:  # no signature to be read
         return
-
-
-class _Complete(BaseException):
-    """All taps are filled, so the rest of the forward is not needed. Not an Exception: models may catch those.
-
-    Raised anew each time: an exception that is kept keeps its traceback, and that all activations of the forward.
-    """
-
-    def __init__(self, taps: "Taps") -> None:
-        self.taps = taps
 
 
 @dataclass(eq=False)
@@ -83,10 +75,13 @@ class Taps(Mapping[str, Tensor]):
         self._addresses = {text: parse_address(text) for text in self.addresses}
         self._modules = {text: find_module(self.model, address) for text, address in self._addresses.items()}
         self._replacing = [Replacing(self.model, parse_address(text), made) for text, made in self.replaced.items()]
+        hooked = {*self._modules.values(), *(replacing.module for replacing in self._replacing)}
+        self._call = as_written(call_model) if hidden(self.model, hooked) else call_model
         self._handles: list[Any] = []
         self._captures: dict[str, deque[tuple[Tensor, int]]] = {}
         """What was captured, each with how often it had been written into: that tells whether it was since."""
         self._pending: set[str] = set()
+        self._stop = Stop()
         self._active = False
         """Whether a forward of ours is running: gradient checkpointing runs modules again in the backward."""
 
@@ -128,19 +123,22 @@ class Taps(Mapping[str, Tensor]):
         return self
 
     def _run(self, inputs: Any) -> None:
+        stopped = False
         self._active = True
         try:
-            call_model(self.model, inputs)
-        except _Complete as complete:
-            if complete.taps is not self:  # the business of another engine around this one
+            self._call(self.model, inputs)
+        except Stopped as stop:
+            if stop.by is not self._stop:  # the business of another engine around this one
                 raise
+            stopped = True
         except TapError:
             raise
         except Exception:
-            if self.stop or self._pending:  # with all taps filled, what lies behind them is nobody's concern
+            if self._pending:  # else what lies behind the taps, or what a model makes of the stop, is nobody's concern
                 raise
         finally:
             self._active = False
+            self._stop.ended(by_stop=stopped)
 
     def __getitem__(self, text: str) -> Tensor:
         tensor, version = self._captures[text][0]
@@ -180,7 +178,7 @@ class Taps(Mapping[str, Tensor]):
         self._keep(address, output, address.selectors)
 
     def _keep(self, address: Address, value: Any, selectors: tuple[int | str, ...]) -> None:
-        if not self._active:
+        if not self._active or self._stop.asked:
             return
         text, call = address.text, address.call
         number = self.calls[text]
@@ -195,7 +193,7 @@ class Taps(Mapping[str, Tensor]):
         if call is None or call >= 0:  # a call counted from the end is known only at the end
             self._pending.discard(text)
         if self.stop and not self._pending:
-            raise _Complete(self)
+            self._stop()
 
     def _check_captured(self, address: Address) -> None:
         ran = self.calls[address.text]

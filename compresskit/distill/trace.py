@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compresskit.data import own_randomness
 from compresskit.distill.feed import copied, tensors_in
 from compresskit.distill.models import Models, qualified
 from compresskit.distill.preserved import preserved
 from compresskit.distill.taps import Taps, check_call, writes_into
+from compresskit.randomness import own_randomness
 
 
 @dataclass(frozen=True, slots=True)

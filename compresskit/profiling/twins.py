@@ -5,18 +5,17 @@ what escapes a copy: a function that has hold of the original, a forward that dr
 """
 
 import copy
-import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from compresskit.errors import DataError
 from compresskit.profiling.tensors import tensors_in
+from compresskit.randomness import own_randomness
 
 _TENSORS = ("_parameters", "_buffers")
 _DICTS = (
@@ -87,7 +86,7 @@ def untouched(*models: nn.Module) -> Iterator[None]:
     ]
     fast_path = torch.backends.mha.get_fastpath_enabled()
     try:
-        with _own_randomness():
+        with own_randomness(0):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
@@ -138,17 +137,3 @@ def _surely_equal(one: Tensor, other: Tensor) -> bool:
 def _tables(module: nn.Module) -> list[dict[Any, Any]]:
     tables = (vars(module).get(name) for name in _DICTS)
     return [table for table in tables if isinstance(table, dict)]
-
-
-@contextmanager
-def _own_randomness() -> Iterator[None]:
-    """What is drawn inside is not drawn from the caller's generators."""
-    python, numpy = random.getstate(), np.random.get_state()
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    try:
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(0)
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from compresskit import resolve
-from compresskit.data import own_randomness
 from compresskit.distill.distiller import chosen_device
 from compresskit.distill.models import STUDENT, TEACHER
 from compresskit.distill.preserved import preserved
 from compresskit.errors import RecipeError, close_names
+from compresskit.randomness import own_randomness
 from compresskit.recipe.comparison import Comparison, Score
 from compresskit.recipe.environment import environment
 from compresskit.recipe.folder import RECIPE_FILE, say, write_json, write_text

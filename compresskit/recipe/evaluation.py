@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compresskit.data import own_randomness
 from compresskit.distill.preserved import preserved
 from compresskit.profiling.count import count_macs
+from compresskit.randomness import own_randomness
 from compresskit.recipe.folder import read_json, say, write_json
 from compresskit.recipe.metric import Metric
 

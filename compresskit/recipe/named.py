@@ -13,9 +13,9 @@ from urllib.error import URLError
 from torch import nn
 
 from compresskit import resolve
-from compresskit.data import own_randomness
 from compresskit.distill.models import STUDENT
 from compresskit.errors import RecipeError, close_names
+from compresskit.randomness import own_randomness
 from compresskit.recipe.load import Recipe, load_recipe
 from compresskit.recipe.parts import Parts, build_model, build_parts
 from compresskit.recipe.solved import fit_to_data

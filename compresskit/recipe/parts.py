@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import default_collate
 
 from compresskit import resolve
-from compresskit.data import SampleLoader, own_randomness
+from compresskit.data import SampleLoader
 from compresskit.distill.address import split_model
 from compresskit.distill.feed import unpack_batch
 from compresskit.distill.match import Task
@@ -18,6 +18,7 @@ from compresskit.distill.stage import Stage
 from compresskit.distill.taps import call_model
 from compresskit.distill.watch import parse_goal
 from compresskit.errors import DataError
+from compresskit.randomness import own_randomness
 from compresskit.recipe.load import Recipe
 from compresskit.recipe.weights import load_weights
 

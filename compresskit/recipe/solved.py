@@ -8,10 +8,10 @@ from typing import Any
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from compresskit.data import own_randomness
 from compresskit.distill.checkpoint import write_atomically
 from compresskit.distill.models import STUDENT
 from compresskit.errors import CheckpointError
+from compresskit.randomness import own_randomness
 from compresskit.recipe.parts import Parts
 from compresskit.recipe.weights import read_weights
 

@@ -7,11 +7,11 @@ import torch
 from torch import Size, nn
 
 from compresskit import Match, ProgressiveDistiller, ShapeError, Stage
-from compresskit.data import own_randomness
 from compresskit.distill.adapters import build_adapter
 from compresskit.distill.learned import Learned
 from compresskit.distill.models import Point
 from compresskit.distill.terms import bind_match
+from compresskit.randomness import own_randomness
 
 ALL = frozenset({"channels", "space"})
 SPACE = frozenset({"space"})

@@ -89,6 +89,31 @@ def test_a_model_that_is_no_one_graph_is_an_error_that_says_so(batches):
         fit(batches, student=Broken(2), compile=True)
 
 
+@pytest.mark.usefixtures("quick_compile")
+def test_a_compiler_that_does_not_work_is_not_taken_for_a_graph_break(monkeypatch, batches):
+    def backend(*_):
+        raise RuntimeError("no g++")
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile.func, backend=backend))
+    with pytest.raises(RecipeError, match=r"the teacher cannot be compiled here; leave compile off \(no g"):
+        fit(batches, compile=True)
+
+
+@pytest.mark.usefixtures("quick_compile")
+def test_a_model_that_makes_a_new_graph_each_time_goes_on_as_it_is_written(batches):
+    class Counts(Net):
+        calls = 0
+
+        def forward(self, x):
+            self.calls += 1
+            return super().forward(x)
+
+    few = torch._dynamo.config.patch(recompile_limit=2)
+    with few, pytest.warns(UserWarning, match="each batch makes another graph of the student"):
+        counted = fit(batches, student=Counts(2), compile=True)
+    torch.testing.assert_close(losses(counted), losses(fit(batches)), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_the_whole_compiler_gives_the_same_losses(batches):
     torch._dynamo.reset()
@@ -102,6 +127,34 @@ def test_channels_last_is_a_layout_inside_the_run_only(batches):
     assert True in teacher.strides
     assert student.first.weight.is_contiguous()
     assert not student.first.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def strides(model):
+    return {name: tensor.stride() for name, tensor in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("own", [torch.contiguous_format, torch.channels_last])
+def test_every_weight_lies_afterwards_as_it_lay_before(batches, own):
+    class Deep(Net):
+        """With a volume, which has no such layout, and kernels whose layout is both at once."""
+
+        def __init__(self, seed):
+            super().__init__(seed)
+            self.volume = nn.Conv3d(1, 1, 1)
+            self.point, self.depth = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 3, groups=4, padding=1)
+
+        def forward(self, x):
+            return {"y": self.depth(self.point(self.volume(super().forward(x)["y"][:, None])[:, 0]))}
+
+    student = Deep(2)
+    for layer in (student.first, student.point, student.depth):
+        layer.to(memory_format=own)
+    before = strides(student)
+    averaged = Stage("s", tasks=[Task("mse", student=".@out.y")], steps=2, ema=0.5)
+    distiller = ProgressiveDistiller(None, student, [averaged], device="cpu", memory_format="channels_last")
+    average = distiller.fit(batches).student
+    assert average is not student
+    assert strides(student) == strides(average) == before
 
 
 def vectors():
@@ -193,6 +246,23 @@ def test_the_probe_measures_and_leaves_no_mark(batches):
     assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
     assert torch.equal(random, torch.get_rng_state())
     assert student.training
+    assert all(parameter.grad is None for parameter in student.parameters())
+
+
+def test_what_fails_in_the_probe_is_not_taken_and_leaves_no_gradient(batches):
+    class OnlyWide(Net):
+        def forward(self, x):
+            found = super().forward(x)
+            if torch.is_autocast_enabled("cpu"):
+                raise ValueError("not in bf16\nat all")
+            return found
+
+    notes = []
+    student = OnlyWide(2)
+    whole = Stage("s", matches=[Match("second")], tasks=[Task("mse", student=".@out.y")], steps=1)
+    distiller = ProgressiveDistiller(Net(1), student, [whole], device="cpu", precision="auto")
+    assert distiller.settle(batches[0], note=notes.append).precision == "fp32"
+    assert notes == ["auto: precision bf16: not here (not in bf16)"]
     assert all(parameter.grad is None for parameter in student.parameters())
 
 

@@ -1,6 +1,7 @@
 """The engine inside a loop of the user's own."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -151,3 +152,27 @@ def test_one_block_at_a_time(batches):
                 forbidden()
     with second:
         second(*batches[0])
+
+
+@pytest.mark.parametrize("options", [{"precision": "bf16"}, {"memory_format": "channels_last"}, {"compile": True}])
+def test_a_loop_of_one_s_own_computes_as_fit_does(options, batches, monkeypatch):
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    teacher, student = net(6, 1), net(4, 2)
+    fitted = copy.deepcopy(student)
+    first = ProgressiveDistiller(teacher, fitted, [STAGE], device="cpu", **options).fit(batches[:1]).history[0]["terms"]
+    with ProgressiveDistiller(teacher, student, [STAGE], device="cpu", **options).stage(0, batches[0]) as objective:
+        assert objective.parameters()
+        _, terms = objective(*batches[0])
+    assert {name: value.item() for name, value in terms.items()} == {name: t["value"] for name, t in first.items()}
+    torch._dynamo.reset()
+
+
+def test_auto_is_settled_before_a_loop_of_one_s_own(batches):
+    distiller = ProgressiveDistiller(net(6, 1), net(4, 2), [STAGE], device="cpu", precision="auto")
+    with pytest.raises(RecipeError, match=r"auto is measured on a batch .*: distiller.settle\(batch\)"):
+        distiller.stage(0)
+    distiller.settle(batches[0])
+    with distiller.stage(0, batches[0]) as objective:
+        assert objective.parameters()
+        assert torch.isfinite(objective(*batches[0])[0])

@@ -1,4 +1,6 @@
 import weakref
+from contextlib import suppress
+from threading import Thread
 
 import pytest
 import torch
@@ -144,6 +146,62 @@ def test_a_model_that_catches_exceptions_is_still_stopped():
     assert read(Careful(), "first", torch.ones(1)).item() == 1.0
 
 
+class Stubborn(nn.Module):
+    """Two layers, and three ways not to let an exception of any kind through the first."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.first, self.second = nn.Identity(), nn.Identity()
+        self.way = way
+
+    def forward(self, x):
+        return self.second(getattr(self, self.way)(x))
+
+    def falls_back(self, x):
+        try:
+            return self.first(x)
+        except:  # noqa: E722
+            return self.second(x)
+
+    def suppresses(self, x):
+        with suppress(BaseException):
+            x = self.first(x)
+        return x
+
+    def tries_again(self, x):
+        for _ in range(2):
+            with suppress(BaseException):
+                return self.first(x)
+        raise RuntimeError("twice in vain")
+
+
+@pytest.mark.parametrize("way", ["falls_back", "suppresses", "tries_again"])
+def test_a_model_that_catches_everything_runs_nothing_past_the_last_tap(way):
+    model, ran = Stubborn(way), []
+    model.second.register_forward_pre_hook(lambda *_: ran.append("second"))
+    with Taps(model, ["first"]) as taps:
+        for number in (1.0, 2.0, 3.0):
+            assert taps.forward(torch.tensor(number))["first"].item() == number
+            assert not torch.nn.modules.module._global_forward_pre_hooks
+    assert not ran
+
+
+def test_other_threads_go_on_while_one_is_stopped():
+    other, found = nn.Identity(), []
+
+    class Waits(Stubborn):
+        def suppresses(self, x):
+            with suppress(BaseException):
+                self.first(x)
+            thread = Thread(target=lambda: found.append(other(x)))
+            thread.start()
+            thread.join()
+            return x
+
+    assert read(Waits("suppresses"), "first", torch.ones(1)).item() == 1.0
+    assert len(found) == 1
+
+
 def test_hooks_are_gone_after_an_exception():
     model = nn.Sequential(nn.Identity(), nn.Linear(2, 2))
     with pytest.raises(RuntimeError), Taps(model, ["0@in", "1"]) as taps:
@@ -169,3 +227,16 @@ def test_a_compiled_model_is_read_below_the_wrapper():
     model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
     inputs = torch.randn(3, 2)
     torch.testing.assert_close(read(torch.compile(model), "0", inputs), model[0](inputs))
+
+
+@pytest.mark.parametrize("address", ["0", "1.0", "1", "."])
+def test_parts_that_their_owner_compiled_in_place_are_tapped(address):
+    torch._dynamo.reset()
+    model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
+    inputs = torch.randn(3, 2)
+    found = read(model, address, inputs)
+    model[1].compile(backend="eager")
+    model.compile(backend="eager")
+    model(inputs)
+    torch.testing.assert_close(read(model, address, inputs), found)
+    torch._dynamo.reset()
