@@ -33,9 +33,9 @@ class TakingTurns(SampleLoader):
         self.engine: list[float] = []
         self.other: list[float] = []
 
-    def batches(self, position: int) -> Iterator[Batch]:
+    def batches(self, position: int, *part: int, **how: bool) -> Iterator[Batch]:
         """The batches from number `position` on, without end."""
-        for batch in super().batches(position):
+        for batch in super().batches(position, *part, **how):
             began = time.perf_counter()
             self.other_step(*batch.value)
             given = time.perf_counter()

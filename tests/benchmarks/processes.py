@@ -1,11 +1,13 @@
-"""Two processes of one thread each against one of one thread: the same steps, PyNET to PyNET-QxQ.
+"""Two processes of one thread each: against a loop by hand under torch's DDP, and against one process.
 
     python tests/benchmarks/processes.py
 
-Both networks of width 8 without instance norm, crops of 64 pixels, eight in each whole batch. Runs of one process and
-of two take turns; each gives the median time of its steps. The limit is 0.5, and a machine with two free cores.
+PyNET teaches PyNET-QxQ, both of width 8 without instance norm, crops of 64 pixels, eight in each whole batch. Inside two
+processes the engine and the loop by hand take turns step by step. Runs of one process and of two take turns, too; their
+ratio has a limit of 0.5, and wants a machine with two free cores.
 """
 
+import copy
 import json
 import os
 import subprocess
@@ -14,50 +16,68 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-from interleaved import interval
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from interleaved import Fixed, TakingTurns, interval, told
+from torch.nn.parallel import DistributedDataParallel
 
-STEPS, SKIPPED, ROUNDS = 30, 5, 5
+from compresskit import Match, ProgressiveDistiller, Stage, Task
+from compresskit.data import SampleLoader
+from zoo.pynet import PyNET, PyNETQxQ
+
+STEPS, SKIPPED, ROUNDS = 40, 10, 5
 
 
-def run(folder: str) -> None:
-    """What each process does."""
-    import torch
-    from interleaved import Fixed
-
-    from compresskit import Match, ProgressiveDistiller, Stage, Task
-    from compresskit.data import SampleLoader
-    from zoo.pynet import PyNET, PyNETQxQ
-
+def run(folder: str, *, by_hand: bool) -> None:
+    """What each process does; the first one leaves the seconds of its steps."""
     torch.set_num_threads(1)
+    dist.init_process_group("gloo")
     torch.manual_seed(0)
-    teacher = PyNET(width=8, instance_norm=False, instance_norm_level_1=False)
+    teacher = PyNET(width=8, instance_norm=False, instance_norm_level_1=False).eval()
     student = PyNETQxQ(width=8, instance_norm_level_1=False)
+    mine = DistributedDataParallel(copy.deepcopy(student))
+    optimizer = torch.optim.AdamW(mine.parameters(), lr=1e-3)
+
+    def step(inputs: torch.Tensor, targets: torch.Tensor) -> None:
+        optimizer.zero_grad()
+        with torch.no_grad():
+            guide = teacher(inputs)
+        picture = mine(inputs)
+        loss = F.mse_loss(picture, guide) + F.mse_loss(picture, targets)
+        loss.backward()
+        optimizer.step()
+        loss.item()
+
     samples = Fixed((torch.rand(4, 32, 32), torch.rand(3, 64, 64)) for _ in range(8))
+    loader = TakingTurns(samples, 8, step) if by_hand else SampleLoader(samples, 8)
     stage = Stage("s", matches=[Match(".")], tasks=[Task("mse")], steps=STEPS)
-    result = ProgressiveDistiller(teacher, student, [stage], device="cpu").fit(SampleLoader(samples, 8))
-    seconds = [8 / record["samples_per_s"] for record in result.history[SKIPPED:]]
-    Path(folder, os.environ.get("RANK", "0")).write_text(json.dumps(median(seconds)))
+    result = ProgressiveDistiller(teacher, student, [stage], device="cpu").fit(loader)
+    found = [8 / record["samples_per_s"] for record in result.history]
+    if isinstance(loader, TakingTurns):
+        found = [loader.engine, loader.other]
+    Path(folder, str(dist.get_rank())).write_text(json.dumps(found))
+    dist.destroy_process_group()
 
 
-def seconds(processes: int) -> float:
-    """The median seconds of a step in so many processes."""
+def measured(processes: int, *, by_hand: bool = False) -> list:
+    """What the first of so many processes left."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        subprocess.run([*launch, __file__, folder], check=True, env=environment, capture_output=True)
+        command = [*launch, __file__, folder, "by hand" if by_hand else "alone"]
+        subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True)
         return json.loads(Path(folder, "0").read_text())
 
 
 def main() -> None:
-    """Take turns, and tell the ratio."""
-    ratios = []
-    for _ in range(ROUNDS):
-        one, two = seconds(1), seconds(2)
-        ratios.append(two / one)
-        print(f"a step in one process {one * 1000:.0f} ms, in two {two * 1000:.0f} ms", flush=True)
-    low, middle, high = interval(ratios)
+    """Both comparisons."""
+    turns = [measured(2, by_hand=True) for _ in range(ROUNDS)]
+    ours, theirs = ([step for round_ in turns for step in round_[side][SKIPPED : STEPS - 1]] for side in (0, 1))
+    told("engine / by hand under DDP, in two processes", ours, theirs, block=5)
+    steps = [[median(measured(count)[SKIPPED:]) for count in (1, 2)] for _ in range(ROUNDS)]
+    low, middle, high = interval([two / one for one, two in steps])
     print(f"two processes / one: {middle:.3f}  [{low:.3f}, {high:.3f}]")
 
 
 if __name__ == "__main__":
-    run(sys.argv[1]) if len(sys.argv) > 1 else main()
+    run(sys.argv[1], by_hand=sys.argv[2] == "by hand") if len(sys.argv) > 1 else main()
