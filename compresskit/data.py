@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from compresskit.errors import CompressKitError, DataError
-from compresskit.randomness import Generators, seed_all
+from compresskit.randomness import World, seed_all
 
 
 class SampleId(int):
@@ -49,13 +49,11 @@ class _Stateless(Dataset):
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
+        self._world = World(0)
 
     def __getitems__(self, samples: Sequence[SampleId]) -> list[Any]:
-        before = Generators.now()
-        try:
+        with self._world:
             return [self._drawn(sample) for sample in samples]
-        finally:
-            before.restore()
 
     def _drawn(self, sample: SampleId) -> Any:
         seed_all(sample.seed, sample, sample.epoch)
@@ -218,39 +216,23 @@ def _replayed(loader: Iterable[Any], position: int, seed: int) -> Iterator[Batch
 
 def _isolated(loader: Iterable[Any], seed: int, epoch: int) -> Iterator[Any]:
     """One pass over a foreign loader, in a random world of its own that goes on between two batches."""
+    if type(loader) in (list, tuple):  # nothing is drawn to look at these
+        yield from loader
+        return
     sampler = getattr(loader, "sampler", None)
     owners = [getattr(owner, "generator", None) for owner in (loader, sampler)]
     generators = [generator for generator in owners if isinstance(generator, torch.Generator)]
     if set_epoch := getattr(sampler, "set_epoch", None):
         set_epoch(epoch)
-    iterator, world = None, None
+    iterator, world = None, World(seed, epoch, others=generators)
     while True:
-        outside = _snapshot(generators)
-        try:
-            if world is None:
-                seed_all(seed, epoch)
-                for generator in generators:
-                    generator.manual_seed(int(torch.randint(2**62, ()).item()))
-            else:
-                _restore(generators, world)
+        with world:
             iterator = iter(loader) if iterator is None else iterator
-            value = next(iterator)
-            world = _snapshot(generators)
-        except StopIteration:
-            return
-        finally:
-            _restore(generators, outside)
+            try:
+                value = next(iterator)
+            except StopIteration:
+                return
         yield value
-
-
-def _snapshot(generators: list[torch.Generator]) -> tuple[Generators, list[torch.Tensor]]:
-    return Generators.now(), [generator.get_state() for generator in generators]
-
-
-def _restore(generators: list[torch.Generator], snapshot: tuple[Generators, list[torch.Tensor]]) -> None:
-    snapshot[0].restore()
-    for generator, state in zip(generators, snapshot[1], strict=True):
-        generator.set_state(state)
 
 
 def _with_last(values: Iterator[Any]) -> Iterator[tuple[Any, bool]]:

@@ -1,40 +1,80 @@
 """The global generators of Python, NumPy and torch: seeded, kept and put back together."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+_bit_generator = np.random.get_bit_generator  # pyright: ignore[reportAttributeAccessIssue]
+_set_bit_generator = np.random.set_bit_generator  # pyright: ignore[reportAttributeAccessIssue]
 
-class Generators(NamedTuple):
-    """The states of the global generators, each in its own type."""
+
+class _States(NamedTuple):
+    """The states of the global generators but NumPy's, and of some others, each in its own type."""
 
     python: Any
-    numpy: Any
     cpu: torch.Tensor
     cuda: list[torch.Tensor]
+    others: list[torch.Tensor]
 
     @classmethod
-    def now(cls) -> "Generators":
+    def now(cls, others: Sequence[torch.Generator] = ()) -> "_States":
         """As they are."""
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-        return cls(random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda)
+        return cls(random.getstate(), torch.get_rng_state(), cuda, [other.get_state() for other in others])
 
-    def restore(self) -> None:
+    def restore(self, others: Sequence[torch.Generator] = ()) -> None:
         """Put the generators back to these states."""
         random.setstate(self.python)
-        np.random.set_state(self.numpy)
         torch.set_rng_state(self.cpu)
         if self.cuda:
             torch.cuda.set_rng_state_all(self.cuda)
+        for other, state in zip(others, self.others, strict=True):
+            other.set_state(state)
+
+
+class World:
+    """Random numbers of its own for what runs inside `with world:`, which go on where they were left the last time.
+
+    Outside it is as if nothing had been drawn. Entered for every batch, so it does not copy NumPy's state, which takes
+    longer than all the rest, but changes NumPy's generator for another; a second normal number that NumPy holds ready
+    is lost by that.
+
+    Args:
+        seeds: From which the global generators are seeded at first.
+        others: Generators that are seeded and kept along with them.
+    """
+
+    def __init__(self, *seeds: int, others: Sequence[torch.Generator] = ()) -> None:
+        self._seeds, self._others = seeds, others
+        self._numpy: Any = np.random.MT19937(0)
+        self._inside: _States | None = None
+        self._outside: list[tuple[_States, Any]] = []
+
+    def __enter__(self) -> None:
+        self._outside.append((_States.now(self._others), _bit_generator()))
+        _set_bit_generator(self._numpy)
+        if self._inside is not None:
+            self._inside.restore(self._others)
+            return
+        seed_all(*self._seeds)
+        for other in self._others:
+            other.manual_seed(int(torch.randint(2**62, ()).item()))
+
+    def __exit__(self, *error: object) -> None:
+        self._inside = _States.now(self._others)
+        states, numpy = self._outside.pop()
+        states.restore(self._others)
+        _set_bit_generator(numpy)
 
 
 def rng_state() -> dict[str, Any]:
     """The state of the Python, NumPy and torch generators, in types that load with `weights_only=True`."""
-    (version, internal, gauss), (name, keys, *rest), cpu, cuda = Generators.now()
+    (version, internal, gauss), cpu, cuda, _ = _States.now()
+    name, keys, *rest = np.random.get_state()
     keys = torch.from_numpy(np.asarray(keys).astype(np.int64))
     return {"python": (version, list(internal), gauss), "numpy": (str(name), keys, *rest), "torch": cpu, "cuda": cuda}
 
@@ -42,8 +82,8 @@ def rng_state() -> dict[str, Any]:
 def restore_rng_state(state: dict[str, Any]) -> None:
     """Put the generators back to what `rng_state` saw."""
     (version, internal, gauss), (name, keys, *rest) = state["python"], state["numpy"]
-    numpy = (name, keys.numpy().astype(np.uint32), *rest)
-    Generators((version, tuple(internal), gauss), numpy, state["torch"], state["cuda"]).restore()
+    _States((version, tuple(internal), gauss), state["torch"], state["cuda"], []).restore()
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
 
 
 def seed_all(*seeds: int) -> None:
@@ -65,9 +105,10 @@ def seed_all(*seeds: int) -> None:
 @contextmanager
 def own_randomness(*seeds: int) -> Iterator[None]:
     """Inside, the global generators are seeded by `seeds`; outside they are as if nothing had been drawn."""
-    before = Generators.now()
+    before, numpy = _States.now(), np.random.get_state()
     seed_all(*seeds)
     try:
         yield
     finally:
         before.restore()
+        np.random.set_state(numpy)

@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from compresskit import resolve
 from compresskit.distill.average import moving_average
 from compresskit.distill.feed import Portion
+from compresskit.distill.finite import all_finite
 from compresskit.distill.groups import check_groups, parameter_groups
 from compresskit.distill.models import STUDENT
 from compresskit.distill.numerics import Numerics
@@ -111,12 +112,12 @@ class StageLoop:
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self.parameters if p.grad is not None]
-        norm = get_total_norm(gradients)
-        values, norm_value = dict(zip(names, sums.tolist(), strict=True)), float(norm)
+        norm = None if self.stage.clip is None and all_finite(gradients) else get_total_norm(gradients)
+        values = dict(zip(names, sums.tolist(), strict=True))
         # too large a scale is lowered below, and the step left out
         scaled = self.scaler is not None and self.scaler.get_scale() > 1.0
-        self._check_finite(values, 0.0 if scaled else norm_value)
-        if self.stage.clip is not None:
+        self._check_finite(values, 0.0 if norm is None or scaled else float(norm))
+        if norm is not None and self.stage.clip is not None:
             clip_grads_with_norm_(self.parameters, self.stage.clip, norm)
         if self.scaler is None:
             self.optimizer.step()

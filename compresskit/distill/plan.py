@@ -20,6 +20,7 @@ from compresskit.distill.preserved import preserved
 from compresskit.distill.ranks import Ranks
 from compresskit.distill.stage import Stage
 from compresskit.distill.trained import declared_parameters, fed_before, only_training
+from compresskit.errors import TapError
 from compresskit.randomness import own_randomness
 
 SMALL_SHARE = 0.1
@@ -93,6 +94,7 @@ def plan_stages(
     targets: Any,
     *,
     timed: bool = False,
+    validated: bool = False,
 ) -> Plan:
     """Bind every stage to one batch, compute its terms once, and change nothing.
 
@@ -103,6 +105,7 @@ def plan_stages(
         inputs: The batch's.
         targets: The batch's.
         timed: Whether to measure what frozen teachers cost.
+        validated: Whether the terms are computed in eval mode, too.
 
     Raises:
         CompressKitError: What training would stumble over: taps, shapes, nodes, globs.
@@ -121,6 +124,8 @@ def plan_stages(
         with preserved(*beside, buffers=True), own_randomness(seed), same_modes, objective, torch.no_grad():
             _, values = objective(inputs, targets)
             share = _teacher_share(objective, inputs, targets) if timed and objective.forwards.constants() else None
+            if validated:
+                _check_eval(objective, beside, inputs, targets)
         found = {name: float(value) for name, value in values.items()}
         planned.append(_planned(stage, objective, trained, found, share))
     total = sum(parameter.numel() for parameter in student.parameters())
@@ -178,6 +183,18 @@ def _teacher_share(objective: Objective, inputs: Any, targets: Any) -> float:
         objective(inputs, targets)
     teacher, learner = clock.seconds["teacher"], clock.seconds["student"] + clock.seconds["losses"]
     return teacher / (teacher + 3 * learner)
+
+
+def _check_eval(objective: Objective, learning: Iterable[nn.Module], inputs: Any, targets: Any) -> None:
+    """See that the terms can be computed as for validation: some parts run in training mode only."""
+    for module in learning:
+        module.eval()
+    try:
+        objective(inputs, targets)
+    except TapError as error:
+        raise TapError(
+            f"{error}\nThis is in eval mode, as for the validation data: leave that out, or the tap"
+        ) from None
 
 
 def _warnings(stage: Stage, objective: Objective) -> Iterator[str]:

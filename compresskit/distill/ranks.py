@@ -1,7 +1,7 @@
 """The processes that share one run: each works on its part of every batch, and all of them take the same steps."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -55,12 +55,26 @@ class Ranks:
             dist.all_reduce(tensor, group=self.group)
         return tensor
 
-    def any(self, *flags: bool) -> tuple[bool, ...]:
-        """For each flag, whether it is raised in any process."""
+    def asked(self, flags: Callable[[], Sequence[bool]]) -> Callable[[], Sequence[bool]]:
+        """What tells later, for each flag, whether it was raised in any process when all of them asked.
+
+        Others may answer while this one works. Alone, the flags are those at the time of the answer.
+        """
         if self.alone:
             return flags
-        raised = self.total(torch.tensor(flags, dtype=torch.int32, device=self.device))
-        return tuple(count > 0 for count in raised.tolist())
+        raised = torch.tensor(flags(), dtype=torch.int32, device=self.device)
+        work = dist.all_reduce(raised, group=self.group, async_op=True)
+
+        def answer() -> Sequence[bool]:
+            if work is not None:
+                work.wait()
+            return [count > 0 for count in raised.tolist()]
+
+        return answer
+
+    def any(self, flag: bool) -> bool:  # noqa: FBT001
+        """Whether a flag is raised in any process."""
+        return self.asked(lambda: [flag])()[0]
 
     def same(self, value: T) -> T:
         """What the first process has here: plain data or tensors."""
@@ -89,7 +103,7 @@ class Ranks:
 
     def wait(self) -> None:
         """Return once all processes are here."""
-        self.total(torch.zeros(1, device=self.device)).item()
+        self.any(False)  # noqa: FBT003
 
     @contextmanager
     def ahead(self) -> Iterator[None]:
@@ -100,7 +114,7 @@ class Ranks:
         Raises:
             SystemExit: In the others, if the first one failed.
         """
-        if not self.first and self.any(False)[0]:  # noqa: FBT003
+        if not self.first and self.any(False):  # noqa: FBT003
             raise SystemExit(1)
         try:
             yield

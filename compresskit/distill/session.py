@@ -111,13 +111,14 @@ class Session:
             steps = self.ranks.same([steps_of(stage, loader) for stage in self.stages])
             self._open_cache(loader)
             if self._restored is None:
-                self._look_ahead(feed, loader)
+                self._look_ahead(feed, loader, validated=val_loader is not None)
                 self._save()
             for index in range(self.position.stage, len(self.stages)):
                 self.results.append(self._train(index, steps, feed, judge))
                 self.position = replace(self.position, stage=index + 1, step=0)
                 self._save()
-                self._stop_if_asked(f"after stage {self.stages[index].name!r}")
+                if self.ranks.any(self.interrupt.requested):
+                    self._stop(f"after stage {self.stages[index].name!r}")
             if shares := self.shares():
                 self.display.note(f"where the time went: {told(shares)}")
         self.archive.keep({STUDENT: self.given, **{name: self.models.teachers[name] for name in self._learning}})
@@ -140,10 +141,10 @@ class Session:
             how = f"{self.device.type}, {self.numerics}, torch {torch.__version__}"
             self._cache = open_cache(self._cache_options, loader, how, self.display.note, shared=not self.ranks.alone)
 
-    def _look_ahead(self, feed: Feed, loader: Iterable[Any]) -> None:
+    def _look_ahead(self, feed: Feed, loader: Iterable[Any], *, validated: bool) -> None:
         """Trace every stage: a mistake in the last one should not show after hours in the first."""
         inputs, targets, _ = feed.peek()
-        plan = plan_stages(self.stages, self.models, self.seed, inputs, targets)
+        plan = plan_stages(self.stages, self.models, self.seed, inputs, targets, validated=validated)
         if self._cache is not None and self._cache_options is not None and not self._cache_options.auto:
             check_cache(plan, self._cache, self.stages, loader, batch_size(inputs))
 
@@ -203,6 +204,7 @@ class Session:
             self._share_cache(self._cache)
         with self.clock.phase("load"):
             portion = feed.take(loop.stage.accumulate)
+        wishes = self.ranks.asked(self._wishes)
         record = loop.update(portion)
         loss = record.pop("loss")
         last = step + 1 == steps
@@ -215,11 +217,15 @@ class Session:
             self.position, step=step + 1, global_step=self.position.global_step + 1, batches=feed.position
         )
         self.display.advance(step + 1, loss, record["samples_per_s"])
-        stop, save = self.ranks.any(self.interrupt.requested, self.archive.due and not last)
-        self.interrupt.requested = stop
-        if stop or save:
+        stop, due = wishes()
+        if stop or (due and not last):
             self._save(loop)
-        self._stop_if_asked(f"in stage {loop.stage.name!r} after step {self.position.step}")
+        if stop:
+            self._stop(f"in stage {loop.stage.name!r} after step {self.position.step}")
+
+    def _wishes(self) -> tuple[bool, bool]:
+        """Whether this process is to stop, and whether it is time for a checkpoint."""
+        return self.interrupt.requested, self.archive.due
 
     def _judged(self, loop: StageLoop, judge: Judge) -> dict[str, float]:
         """Evaluate inside a stage, and let the stage's watch see it."""
@@ -243,10 +249,8 @@ class Session:
             self.display.note(f"stage {loop.stage.name}: no more progress, it ends here")
         return found
 
-    def _stop_if_asked(self, where: str) -> None:
-        """End the run on Ctrl-C, once it is saved."""
-        if not self.interrupt.requested:
-            return
+    def _stop(self, where: str) -> None:
+        """End the run, which is saved, as Ctrl-C does."""
         saved = "nothing was saved (no out=)" if self.out is None else f"saved in {self.out}, to continue with resume"
         self.display.note(f"stopped {where}; {saved}")
         raise KeyboardInterrupt

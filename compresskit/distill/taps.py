@@ -91,7 +91,7 @@ class Taps(Mapping[str, Tensor]):
             if address.port == "in":
                 handle = module.register_forward_pre_hook(partial(self._on_input, address), with_kwargs=True)
             else:
-                handle = module.register_forward_hook(partial(self._on_output, address))
+                handle = module.register_forward_hook(self._output_hook(address))
             self._handles.append(handle)
         for replacing in self._replacing:  # after the captures, which read what was there before
             self._handles.append(replacing.hook(lambda: self._active))
@@ -174,8 +174,13 @@ class Taps(Mapping[str, Tensor]):
         else:
             self._keep(address, args or tuple(kwargs.values()), address.selectors or (0,))
 
-    def _on_output(self, address: Address, _module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
-        self._keep(address, output, address.selectors)
+    def _output_hook(self, address: Address) -> Callable[..., None]:
+        keep, selectors = self._keep, address.selectors
+
+        def on_output(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
+            keep(address, output, selectors)
+
+        return on_output
 
     def _keep(self, address: Address, value: Any, selectors: tuple[int | str, ...]) -> None:
         if not self._active or self._stop.asked:

@@ -2,9 +2,9 @@
 
     python tests/benchmarks/processes.py
 
-PyNET teaches PyNET-QxQ, both of width 8 without instance norm, crops of 64 pixels, eight in each whole batch. Inside two
-processes the engine and the loop by hand take turns step by step. Runs of one process and of two take turns, too; their
-ratio has a limit of 0.5, and wants a machine with two free cores.
+PyNET teaches PyNET-QxQ, both of width 8 without instance norm, crops of 64 pixels, eight in each whole batch. Inside
+two processes the engine and the loop by hand take turns step by step. Runs of one process and of two take turns, too;
+their ratio has a limit of 0.5, and wants a machine with two free cores.
 """
 
 import copy

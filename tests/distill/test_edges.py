@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import Dataset
 
-from compresskit import DataError, Match, ProgressiveDistiller, RecipeError, Stage, Task
+from compresskit import DataError, Match, ProgressiveDistiller, RecipeError, Stage, TapError, Task
 from compresskit.data import SampleLoader, endless
 
 BATCHES = [(torch.randn(4, 3), torch.tensor([0, 1, 2, 0]))]
@@ -171,3 +171,28 @@ def test_a_keyword_that_forward_takes_as_kwargs_is_a_tap():
             return self.block(x, mask=self.linear(x))
 
     ProgressiveDistiller(Model(), Model(), [Stage("s", matches=[Match("block@in.mask")], steps=1)]).fit(BATCHES)
+
+
+class Assisted(nn.Module):
+    """With a second head that runs in training mode only."""
+
+    def __init__(self):
+        super().__init__()
+        self.trunk, self.head, self.second = nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 3)
+
+    def forward(self, x):
+        x = self.trunk(x)
+        if self.training:
+            self.second(x)
+        return self.head(x)
+
+
+def test_a_tap_that_only_training_fills_is_refused_before_training_where_there_is_validation_data():
+    student = Assisted()
+    before = student.second.weight.clone()
+    stage = Stage("s", tasks=[Task("cross_entropy", student="second")], steps=2)
+    with pytest.raises(TapError, match=r"'second' captured nothing(.|\n)*This is in eval mode, as for the validation"):
+        ProgressiveDistiller(None, student, [stage]).fit(BATCHES, val_loader=BATCHES)
+    assert torch.equal(student.second.weight, before)
+    ProgressiveDistiller(None, student, [stage]).fit(BATCHES)
+    assert not torch.equal(student.second.weight, before)
