@@ -20,7 +20,7 @@ from compresskit.distill.learned import Learned
 from compresskit.distill.models import TEACHER, Models, View
 from compresskit.distill.numerics import Numerics
 from compresskit.distill.ownloop import OwnLoop, check_closed
-from compresskit.distill.plan import Plan, plan_stages
+from compresskit.distill.plan import Foreseen, Plan, kind_of, plan_stages
 from compresskit.distill.probe import settled
 from compresskit.distill.progress import shown
 from compresskit.distill.ranks import Ranks, joined, local
@@ -87,6 +87,8 @@ class ProgressiveDistiller:
         self._learned: Learned | None = None
         """Adapters of `stage`; a run of `fit` has its own."""
         self._opened: list[OwnLoop] = []
+        self._foreseen: Foreseen | None = None
+        """The last plan: a run on such a batch need not look ahead again."""
         self._check()
 
     def __repr__(self) -> str:
@@ -104,7 +106,9 @@ class ProgressiveDistiller:
         device = _home(self.models.student)
         inputs, targets = moved(inputs, device), moved(targets, device)
         with torch.inference_mode(mode=False):
-            return plan_stages(self.stages, self.models, self.seed, inputs, targets, timed=self.cache is not None)
+            plan = plan_stages(self.stages, self.models, self.seed, inputs, targets, timed=self.cache is not None)
+        self._foreseen = Foreseen(kind_of(inputs, targets), plan)
+        return plan
 
     def stage(
         self, index: int, batch: Any = None, *, steps: int | None = None, unpack: Unpack | None = None
@@ -192,6 +196,7 @@ class ProgressiveDistiller:
                 display=display,
                 interrupt=interrupt,
                 ranks=ranks,
+                foreseen=self._foreseen,
             )
             stack.callback(session.close)
             session.restore(resume=resume)

@@ -3,13 +3,14 @@
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from compresskit.distill.cache import TeacherCache
 from compresskit.distill.clock import Clock
+from compresskit.distill.feed import tensors_in
 from compresskit.distill.learned import Learned
 from compresskit.distill.loop import StageLoop
 from compresskit.distill.models import Models, Point
@@ -84,6 +85,18 @@ class Plan:
             console.print(_summary(stage, self.parameters), markup=False)
             console.print(_table(stage.terms))
         return console.file.getvalue().rstrip()  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class Foreseen(NamedTuple):
+    """A plan, and of what kind of batch."""
+
+    kind: tuple[Any, ...]
+    plan: Plan
+
+
+def kind_of(inputs: Any, targets: Any) -> tuple[Any, ...]:
+    """What two batches have in common with which every stage does the same: shapes and types."""
+    return tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in tensors_in((inputs, targets)))
 
 
 def plan_stages(

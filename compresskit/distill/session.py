@@ -23,7 +23,7 @@ from compresskit.distill.loop import StageLoop
 from compresskit.distill.models import STUDENT, Models
 from compresskit.distill.numerics import Numerics
 from compresskit.distill.objective import Objective
-from compresskit.distill.plan import check_cache, plan_stages
+from compresskit.distill.plan import Foreseen, check_cache, kind_of, plan_stages
 from compresskit.distill.position import Position, steps_of
 from compresskit.distill.progress import Display
 from compresskit.distill.ranks import Ranks
@@ -53,6 +53,7 @@ class Session:
         display: Display,
         interrupt: Interrupt,
         ranks: Ranks,
+        foreseen: Foreseen | None = None,
     ) -> None:
         self.models = models
         self.ranks = ranks
@@ -75,7 +76,7 @@ class Session:
         self._learning = sorted(
             {name for stage in stages for name in models.learners(stage.terms.values())} - {STUDENT}
         )
-        self._trace = trace
+        self._trace, self._foreseen = trace, foreseen
         self._cache_options = cache
         self._cache: TeacherCache | None = None
         precision = str(numerics) + (f", cache in {cache.dtype}" if cache and cache.dtype != "fp32" else "")
@@ -144,7 +145,11 @@ class Session:
     def _look_ahead(self, feed: Feed, loader: Iterable[Any], *, validated: bool) -> None:
         """Trace every stage: a mistake in the last one should not show after hours in the first."""
         inputs, targets, _ = feed.peek()
-        plan = plan_stages(self.stages, self.models, self.seed, inputs, targets, validated=validated)
+        foreseen = self._foreseen
+        if foreseen is None or validated or foreseen.kind != kind_of(inputs, targets):
+            plan = plan_stages(self.stages, self.models, self.seed, inputs, targets, validated=validated)
+        else:
+            plan = foreseen.plan
         if self._cache is not None and self._cache_options is not None and not self._cache_options.auto:
             check_cache(plan, self._cache, self.stages, loader, batch_size(inputs))
 

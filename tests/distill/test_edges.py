@@ -196,3 +196,20 @@ def test_a_tap_that_only_training_fills_is_refused_before_training_where_there_i
     assert torch.equal(student.second.weight, before)
     ProgressiveDistiller(None, student, [stage]).fit(BATCHES)
     assert not torch.equal(student.second.weight, before)
+
+
+def test_a_run_on_a_batch_that_was_planned_looks_ahead_no_more():
+    def forwards(*planned):
+        teacher = nn.Linear(3, 3)
+        calls = []
+        teacher.register_forward_hook(lambda *_: calls.append(1))
+        distiller = ProgressiveDistiller(teacher, nn.Linear(3, 3), [Stage("s", matches=[Match(".")], steps=1)])
+        for batch in planned:
+            distiller.plan(batch)
+        before = len(calls)
+        distiller.fit(BATCHES)
+        return len(calls) - before
+
+    other = (torch.randn(2, 3), torch.tensor([0, 1]))
+    assert forwards(*BATCHES) == 2  # one to trace the stage, one to train
+    assert forwards() == forwards(other) == 4
