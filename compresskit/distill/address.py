@@ -4,12 +4,13 @@ layer3 · rnn@out[0] · .@out.logits · block#1 · attention@in.query
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from compresskit.errors import RecipeError, TapError, close_names
 
@@ -74,13 +75,7 @@ def unwrap(model: nn.Module) -> nn.Module:
     Raises:
         RecipeError: The model is wrapped in a way that keeps its tensors from being read.
     """
-    while True:
-        if isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
-            model = inner
-        elif isinstance(model, nn.parallel.DistributedDataParallel):
-            model = model.module
-        else:
-            break
+    *_, model = _layers(model)
     kind = type(model).__name__
     if kind in ("DataParallel", "FullyShardedDataParallel"):
         raise RecipeError(
@@ -88,6 +83,19 @@ def unwrap(model: nn.Module) -> nn.Module:
             "module, and start several processes with torchrun"
         )
     return model
+
+
+def wrapper_of(model: nn.Module) -> DistributedDataParallel | None:
+    """The `DistributedDataParallel` around the user's own module, if there is one."""
+    return next((layer for layer in _layers(model) if isinstance(layer, DistributedDataParallel)), None)
+
+
+def _layers(model: nn.Module) -> Iterator[nn.Module]:
+    """A model, and what is in it as far as it is a wrapper."""
+    yield model
+    inner = model.module if isinstance(model, DistributedDataParallel) else getattr(model, "_orig_mod", None)
+    if isinstance(inner, nn.Module):
+        yield from _layers(inner)
 
 
 def find_module(model: nn.Module, address: Address) -> nn.Module:

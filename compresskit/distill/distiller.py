@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
-from compresskit.distill.address import unwrap
+from compresskit.distill.address import unwrap, wrapper_of
 from compresskit.distill.cacheoptions import CacheOptions
 from compresskit.distill.checkpoint import Checkpoints
 from compresskit.distill.feed import Feed, Unpack, moved, unpack_batch
@@ -73,10 +72,9 @@ class ProgressiveDistiller:
         out: str | Path | None = None,
     ) -> None:
         self.student = student
-        wrapper = student if isinstance(student, DistributedDataParallel) else None
         teachers = {} if teacher is None else {TEACHER: teacher} if isinstance(teacher, nn.Module) else dict(teacher)
         bare = {name: unwrap(module) for name, module in teachers.items()}
-        self.models = Models(unwrap(student), bare, dict(views or {}), wrapper)
+        self.models = Models(unwrap(student), bare, dict(views or {}), wrapper_of(student))
         self.stages = tuple(stages)
         self.seed = seed
         self.device = chosen_device(device)
@@ -182,7 +180,7 @@ class ProgressiveDistiller:
             display = stack.enter_context(shown(silent=not ranks.first))
             stack.enter_context(own_randomness(self.seed, *(() if ranks.first else (ranks.rank,))))
             interrupt = stack.enter_context(deferred_interrupt())
-            numerics = ranks.same(self._numerics_of(train_loader, unpack, display.note))
+            self.numerics = numerics = self._numerics_of(train_loader, unpack, display.note)
             stack.enter_context(numerics.at_work(self.models.student, *self.models.teachers.values()))
             session = Session(
                 self.models,
@@ -206,7 +204,12 @@ class ProgressiveDistiller:
         return Result(student, session.archive.log.records, session.results, session.shares())
 
     def settle(
-        self, batch: Any, unpack: Unpack | None = None, note: Callable[[str], None] = lambda _: None
+        self,
+        batch: Any,
+        unpack: Unpack | None = None,
+        note: Callable[[str], None] = lambda _: None,
+        *,
+        shared: bool = True,
     ) -> Numerics:
         """Measure what `"auto"` should be, take it from now on and return it. Without any `"auto"` nothing is done.
 
@@ -214,12 +217,14 @@ class ProgressiveDistiller:
             batch: What is trained on.
             unpack: Makes (inputs, targets) of the batch.
             note: Is told what was measured.
+            shared: Whether the processes of a group all take what the first one found; then all of them must call this.
         """
         if not self.numerics.settled:
             for model in (self.models.student, *self.models.teachers.values()):
                 model.to(self.device)
             inputs, targets = (moved(part, self.device) for part in (unpack or unpack_batch)(batch))
-            self.numerics = settled(self.numerics, self.stages[-1], self.models, (inputs, targets), note)
+            found = settled(self.numerics, self.stages[-1], self.models, (inputs, targets), note)
+            self.numerics = Ranks.now(self.device, self.models.group).of_first(found) if shared else found
         return self.numerics
 
     def _numerics_of(self, loader: Iterable[Any], unpack: Unpack | None, note: Callable[[str], None]) -> Numerics:

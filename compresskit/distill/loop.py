@@ -43,7 +43,7 @@ class StageLoop:
     ) -> None:
         self.objective = objective
         self.stage = objective.stage
-        self.half = numerics.half
+        self._numerics = numerics
         beside = objective.beside()
         self.parameters = [*parameters.values(), *beside.values()]
         device = _device(self.parameters).type
@@ -55,7 +55,7 @@ class StageLoop:
         student = objective.models.student
         ema = self.stage.ema if STUDENT in objective.learners else None
         self.average = None if ema is None else moving_average(student, ema)
-        self.scaler = GradScaler(device) if self.half == torch.float16 else None
+        self.scaler = GradScaler(device) if numerics.half == torch.float16 else None
         self._phase = objective.forwards.clock.phase
         self._ranks, self._trained = ranks, parameters
         self._exchange: Exchanged | None = None
@@ -75,10 +75,10 @@ class StageLoop:
         for number, (batch, counted) in enumerate(zip(portion.batches, portion.counted, strict=True), start=1):
             share = counted / portion.total
             with self._exchanging(last=number == len(portion.batches)):
-                with self._autocast(batch.inputs):
+                with self._numerics.autocast(inputs_device(batch.inputs)):
                     terms = self._values(*batch)
                 loss, vector = self.objective.weighed(terms)
-                norms = norms or self._gradient_norms(terms)
+                norms = norms or self._gradient_norms(terms, share)
                 values = vector.detach()
                 if share != 1.0:
                     values = values * share
@@ -137,9 +137,6 @@ class StageLoop:
             self._exchange = Exchanged(self.objective, self._trained)
         return nullcontext() if last else self._exchange.held_back()
 
-    def _autocast(self, inputs: Any) -> AbstractContextManager[Any]:
-        return nullcontext() if self.half is None else torch.autocast(inputs_device(inputs), dtype=self.half)
-
     def _told(self, values: Mapping[str, float], norms: Mapping[str, float]) -> dict[str, dict[str, float]]:
         weights = self.objective.weights()
         return {
@@ -151,18 +148,30 @@ class StageLoop:
             for name, value in values.items()
         }
 
-    def _gradient_norms(self, terms: Mapping[str, Tensor]) -> dict[str, float]:
-        """The norm of each unweighted term's own gradient over all that trains, where the stage asks for it."""
+    def _gradient_norms(self, terms: Mapping[str, Tensor], share: float) -> dict[str, float]:
+        """The norm of each unweighted term's own gradient over all that trains, where the stage asks for it.
+
+        It is that of the first of the batches that make a step; `share` is this process's part of it.
+        """
         if self.stage.gradient_norms is None or self.objective.step % self.stage.gradient_norms:
             return {}
         norms = {}
         for name, value in terms.items():
             if value.requires_grad:
                 found = torch.autograd.grad(value, self.parameters, retain_graph=True, allow_unused=True)
+                if not self._ranks.alone:
+                    found = self._whole(found, share)
                 norms[name] = float(get_total_norm([gradient for gradient in found if gradient is not None]))
             else:
                 norms[name] = 0.0
         return norms
+
+    def _whole(self, gradients: Iterable[Tensor | None], share: float) -> list[Tensor]:
+        """The gradients of the mean over a whole batch, of which `share` tells this process's part."""
+        part = share / float(self._ranks.total(torch.tensor(share, device=self._ranks.device)))
+        pairs = zip(gradients, self.parameters, strict=True)
+        own = (torch.zeros_like(parameter) if gradient is None else gradient for gradient, parameter in pairs)
+        return [self._ranks.total(gradient * part) for gradient in own]
 
     def learning(self) -> dict[str, nn.Module]:
         """All that learns in this stage, by name: models, what trains beside them, and the average."""
@@ -183,11 +192,11 @@ class StageLoop:
             return
         both = self.objective.models.student, self.average.module
         pairs = list(zip(*([*m.parameters(), *m.buffers()] for m in both), strict=True))
-        _exchange(pairs)
+        _swap(pairs)
         try:
             yield
         finally:
-            _exchange(pairs)
+            _swap(pairs)
 
     def state_dict(self) -> dict[str, Any]:
         """All that a stage needs to go on, besides the models."""
@@ -235,7 +244,7 @@ def _device(parameters: Sequence[nn.Parameter]) -> torch.device:
     return next((parameter.device for parameter in parameters), torch.device("cpu"))
 
 
-def _exchange(pairs: Iterable[tuple[Tensor, Tensor]]) -> None:
+def _swap(pairs: Iterable[tuple[Tensor, Tensor]]) -> None:
     for one, other in pairs:
         one.data, other.data = other.data, one.data
 

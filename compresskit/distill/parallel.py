@@ -15,7 +15,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from compresskit.data import SampleId
 from compresskit.distill.objective import Objective
-from compresskit.errors import TrainingError
+from compresskit.errors import RecipeError, TrainingError
+
+_ADVICE = (
+    ", but the first batch was another case. Several processes then need\n"
+    "DistributedDataParallel(student, find_unused_parameters=True) as the student"
+)
 
 
 class Exchanged:
@@ -32,7 +37,13 @@ class Exchanged:
         self._certain = [*(p for name, p in trained.items() if name in feeds), *beside]
         """What gets a gradient from every batch that runs as the traced one did."""
         unsure = like is not None and like.find_unused_parameters
+        self._late = [] if unsure else [p for name, p in trained.items() if name not in feeds]
+        """What the traced batch did not reach: should another one, its gradients would not be exchanged."""
         learners = [objective.models.module(name) for name in objective.learners]
+        if any(getattr(module, "sparse", False) for model in learners for module in model.modules()):
+            raise RecipeError(
+                "several processes do not exchange sparse gradients; build the embedding with sparse=False"
+            )
         buffers = [buffer for model in (*learners, *objective.modules()) for buffer in model.buffers()]
         self._wrapped = DistributedDataParallel(
             _Whole(objective, [*trained.values(), *beside] if unsure else self._certain, buffers),
@@ -48,7 +59,12 @@ class Exchanged:
             return self._wrapped.module(inputs, targets, samples)
         if self._like is not None:
             self._wrapped.require_backward_grad_sync = self._like.require_backward_grad_sync
-        return self._wrapped(inputs, targets, samples)
+        try:
+            return self._wrapped(inputs, targets, samples)
+        except RuntimeError as error:
+            if "Expected to have finished reduction" not in str(error):
+                raise
+            raise TrainingError(f"a parameter got no gradient from the batch before{_ADVICE}") from None
 
     def held_back(self) -> AbstractContextManager[Any]:
         """Inside, gradients only add up here: a later backward exchanges them."""
@@ -58,13 +74,13 @@ class Exchanged:
         """See that every gradient was exchanged, before a step is taken by them.
 
         Raises:
-            TrainingError: A parameter got none, so others may not have come from all processes.
+            TrainingError: A parameter got none, so others may not have come from all processes; or one got a gradient
+                that the traced batch did not give it.
         """
         if any(parameter.grad is None for parameter in self._certain):
-            raise TrainingError(
-                f"{where}: a parameter got no gradient from this batch, though it did from the first one. Several "
-                "processes then need\nDistributedDataParallel(student, find_unused_parameters=True) as the student"
-            )
+            raise TrainingError(f"{where}: a parameter got no gradient from this batch{_ADVICE}")
+        if any(parameter.grad is not None for parameter in self._late):
+            raise TrainingError(f"{where}: a parameter got a gradient from this batch{_ADVICE}")
 
 
 class _Whole(nn.Module):

@@ -1,23 +1,30 @@
 """The processes that share one run: each works on its part of every batch, and all of them take the same steps."""
 
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from typing import Any, Self, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from compresskit.errors import RecipeError
+
 T = TypeVar("T")
 
 CPU = torch.device("cpu")
 
 PATIENCE = timedelta(hours=12)
-"""How long a process waits for another: while one evaluates, the others have nothing to do. A launcher ends them all
+"""How long a process waits for another: the first one makes the table at a run's end alone. A launcher ends them all
 where one fails."""
+
+_turns = itertools.count()
+"""How often this process has joined the others: each time under names of its own in the store where they meet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +83,23 @@ class Ranks:
         """Whether a flag is raised in any process."""
         return self.asked(lambda: [flag])()[0]
 
-    def same(self, value: T) -> T:
+    def of_first(self, value: T) -> T:
         """What the first process has here: plain data or tensors."""
         if self.alone:
             return value
         held = [value]
         dist.broadcast_object_list(held, group=self.group, group_src=0, device=self.device)
         return held[0]
+
+    def made_by_first(self, make: Callable[[], T]) -> T:
+        """What the first process makes, for all of them; the others make nothing.
+
+        Raises:
+            SystemExit: In the others, if the first one failed.
+        """
+        with self.ahead():
+            made = [make()] if self.first else []
+        return self.of_first(made)[0]
 
     def gathered(self, value: T) -> list[T]:
         """What each process has here, in their order."""
@@ -97,7 +114,7 @@ class Ranks:
         """Give tensors the values that they have in the first process."""
         for tensor in () if self.alone else tensors:
             held = tensor.detach().to(self.device).contiguous()
-            dist.broadcast(held, group=self.group, group_src=0)
+            dist.broadcast(held.reshape(-1).view(torch.uint8), group=self.group, group_src=0)  # of any type
             if not self.first:
                 tensor.copy_(held)
 
@@ -139,11 +156,18 @@ def speaks() -> bool:
 
 
 def local(device: torch.device) -> torch.device:
-    """The GPU that is this process's where several share a machine; any other device as it is."""
-    if device.type != "cuda" or device.index is not None or (launched()[1] == 1 and Ranks.now().alone):
+    """The GPU that is this process's where several share a machine; any other device as it is.
+
+    Raises:
+        RecipeError: There are fewer GPUs than processes.
+    """
+    ranks, (rank, launched_count) = Ranks.now(), launched()
+    if device.type != "cuda" or device.index is not None or (launched_count == 1 and ranks.alone):
         return device
-    place = int(os.environ.get("LOCAL_RANK", Ranks.now().rank))
-    return torch.device("cuda", place % torch.cuda.device_count())
+    place, found = int(os.environ.get("LOCAL_RANK", rank if ranks.alone else ranks.rank)), torch.cuda.device_count()
+    if place >= found:
+        raise RecipeError(f"device: process {place} of this machine has no GPU of its own, there are {found}")
+    return torch.device("cuda", place)
 
 
 @contextmanager
@@ -160,10 +184,22 @@ def joined(device: torch.device, group: Any = None) -> Iterator[Ranks]:
     if launched()[1] == 1 or not dist.is_available() or dist.is_initialized():
         yield Ranks.now(device, group)
         return
+    from torch.distributed.distributed_c10d import PrefixStore  # not in every build of torch
+
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=PATIENCE)
+    store, rank, count = _meeting()
+    names = PrefixStore(f"compresskit {next(_turns)}", store)
+    dist.init_process_group(backend, store=names, rank=rank, world_size=count, timeout=PATIENCE)
     try:
-        yield Ranks.now(device)
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            yield Ranks.now(device)
     finally:
-        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":  # else it could not be joined a second time
-            dist.destroy_process_group()
+        dist.destroy_process_group()
+
+
+@cache
+def _meeting() -> tuple[Any, int, int]:
+    """Where the launched processes meet, which of them this is, and of how many. They can do so only once."""
+    from torch.distributed.rendezvous import rendezvous
+
+    return next(iter(rendezvous("env://", timeout=PATIENCE)))

@@ -109,7 +109,7 @@ class Session:
         if self.position.stage < len(self.stages):
             judge.check(self.stages)
             feed = Feed(loader, self.position.batches, self.seed, unpack, self.device, self.numerics, self.ranks)
-            steps = self.ranks.same([steps_of(stage, loader) for stage in self.stages])
+            steps = self.ranks.of_first([steps_of(stage, loader) for stage in self.stages])
             self._open_cache(loader)
             if self._restored is None:
                 self._look_ahead(feed, loader, validated=val_loader is not None)
@@ -191,10 +191,10 @@ class Session:
             self._align_buffers(loop)
             loop.watch.give_best(loop.learning())
             with loop.averaged():
-                validation = self.ranks.same(judge.validation(objective))
+                validation = self.ranks.of_first(judge.validation(objective))
         self.given = self.student if loop.average is None else loop.average.module
         with loop.averaged():
-            metrics = self.ranks.same(judge.metrics())
+            metrics = self.ranks.of_first(judge.metrics())
         seconds = time.monotonic() - began
         self.seconds += seconds
         for recall in recalls.values():
@@ -237,9 +237,9 @@ class Session:
         where = f"stage {loop.stage.name!r}"
         self._align_buffers(loop)
         with loop.averaged():
-            found = self.ranks.same(judge.validation(loop.objective))
+            found = self.ranks.of_first(judge.validation(loop.objective))
             with loop.objective.forwards.suspended():
-                metrics = self.ranks.same(judge.metrics())
+                metrics = self.ranks.of_first(judge.metrics())
         for goal in loop.watch.goals:
             if goal.metric in metrics and STUDENT not in loop.objective.learners:
                 raise RecipeError(

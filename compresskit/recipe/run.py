@@ -90,8 +90,7 @@ def run_recipe(
                 run = _Run(loaded, None, device)
                 run.solve()
                 return RunResult(None, plans=run.plans())
-            with ranks.ahead():
-                folder = choose_folder(loaded, out, resume=resume)
+            folder = ranks.made_by_first(lambda: choose_folder(loaded, out, resume=resume))
             call = [str(recipe), *call_options(loaded.preset, overrides, device)]
             with says_how_to_go_on(folder, call):
                 return run_in(folder, loaded, call, device, ranks, trace=trace)
@@ -110,7 +109,7 @@ def run_in(
         ranks: The processes that do so together.
         trace: As in `run_recipe`.
     """
-    if ranks.same((folder / SUMMARY_FILE).exists()):
+    if ranks.of_first((folder / SUMMARY_FILE).exists()):
         say(f"{folder} is finished already")
         return _result(folder)
     with ranks.ahead():
@@ -167,7 +166,7 @@ class _Run:
             numerics = load_recipe(folder / RECIPE_FILE).numerics
         else:
             batch = next(iter(self.parts.loader(self.recipe, "train", workers=0)))
-            numerics = self.distillers["student"].settle(batch, note=say)
+            numerics = self.distillers["student"].settle(batch, note=say, shared=False)
         self.recipe = replace(self.recipe, numerics=numerics)
         for distiller in self.distillers.values():
             distiller.numerics = numerics

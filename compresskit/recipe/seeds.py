@@ -6,6 +6,7 @@ Each seed is a whole run in a folder of its own, `OUT/seed-0`, `OUT/seed-1`, …
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from compresskit.distill.ranks import joined
 from compresskit.errors import RecipeError
 from compresskit.recipe.evaluation import Row
 from compresskit.recipe.folder import RECIPE_FILE, choose_folder, say, write_json, write_recipe
-from compresskit.recipe.load import load_recipe
+from compresskit.recipe.load import Recipe, load_recipe
 from compresskit.recipe.metric import Metric
 from compresskit.recipe.overrides import parse
 from compresskit.recipe.result import RunResult, plain_text
@@ -92,8 +93,7 @@ def run_seeds(
         call = [str(recipe), *call_options(loaded.preset, overrides, device)]
         runs = {}
         with loaded.places.located():
-            with ranks.ahead():
-                folder = choose_folder(together, out, resume=resume)
+            folder = ranks.made_by_first(lambda: choose_folder(together, out, resume=resume))
             command = [*call, "--seeds", ",".join(map(str, seeds))]
             with says_how_to_go_on(folder, command):
                 if ranks.first and not (folder / RECIPE_FILE).exists():
@@ -101,9 +101,8 @@ def run_seeds(
                     write_recipe(folder, together, f"compresskit run {shlex.join(command)}", notes)
                 for seed in seeds:
                     say(f"seed {seed} ({len(runs) + 1} of {len(seeds)})")
-                    one, place = replace(loaded, seed=seed), folder / f"seed-{seed}"
-                    with ranks.ahead():
-                        place = choose_folder(one, place, resume=(place / RECIPE_FILE).exists())
+                    one = replace(loaded, seed=seed)
+                    place = ranks.made_by_first(partial(_place, one, folder / f"seed-{seed}"))
                     own = [*call, "--set", f"seed={seed}"]
                     runs[seed] = run_in(place, one, own, device, ranks, trace=trace)
         rows = _over_seeds([run.rows for run in runs.values()])
@@ -111,6 +110,11 @@ def run_seeds(
         if ranks.first:
             write_json(folder / SUMMARY_FILE, _summary(result))
     return result
+
+
+def _place(recipe: Recipe, folder: Path) -> Path:
+    """The folder of one seed's run, begun or not."""
+    return choose_folder(recipe, folder, resume=(folder / RECIPE_FILE).exists())
 
 
 def read_seeds(text: str) -> list[int]:
