@@ -39,9 +39,9 @@ class _States(NamedTuple):
 class World:
     """Random numbers of its own for what runs inside `with world:`, which go on where they were left the last time.
 
-    Outside it is as if nothing had been drawn. Entered for every batch, so it does not copy NumPy's state, which takes
-    longer than all the rest, but changes NumPy's generator for another; a second normal number that NumPy holds ready
-    is lost by that.
+    Outside it is as if nothing had been drawn, but that a second normal number is lost which NumPy may hold ready.
+    Entered for every batch, so it does not copy NumPy's state, which takes longer than all the rest, but puts another
+    generator in its place.
 
     Args:
         seeds: From which the global generators are seeded at first.
@@ -105,10 +105,12 @@ def seed_all(*seeds: int) -> None:
 @contextmanager
 def own_randomness(*seeds: int) -> Iterator[None]:
     """Inside, the global generators are seeded by `seeds`; outside they are as if nothing had been drawn."""
-    before, numpy = _States.now(), np.random.get_state()
+    before, generator, numpy = _States.now(), _bit_generator(), np.random.get_state(legacy=False)
+    _set_bit_generator(np.random.MT19937(0))
     seed_all(*seeds)
     try:
         yield
     finally:
         before.restore()
+        _set_bit_generator(generator)
         np.random.set_state(numpy)

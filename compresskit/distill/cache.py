@@ -83,7 +83,7 @@ class TeacherCache:
             return {}
         self.check(stage, constants, count, batches)
         teachers = {point.model: forwards.models.teachers[point.model] for point in constants}
-        identities = {model: identity(teacher) for model, teacher in teachers.items()}
+        identities = {model: identity(teacher, forwards.traces[model].counts) for model, teacher in teachers.items()}
         names = {point: self._name(identities[point.model], point, tensor) for point, tensor in constants.items()}
         self._forget(set(names.values()))
         return {

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compresskit.distill.feed import copied, tensors_in
+from compresskit.distill.feed import copied, taken, tensors_in
 from compresskit.errors import RecipeError
 from compresskit.randomness import rng_state
 
@@ -33,7 +33,7 @@ def check_constant(model: str, inputs: Any, count: int, run: Run) -> None:
             f"cache: {model} draws random numbers even in eval mode, so what it says about a sample is not fixed"
         )
     for half in (slice(count // 2), slice(count // 2, count)) if count > 1 else ():
-        part = run(copied(_rows(inputs, count, half)))
+        part = run(copied(taken(inputs, count, half)))
         for address, tensor in whole.items():
             if not _agree(tensor[half], part[address], _tolerance(tensor)):
                 raise RecipeError(
@@ -56,17 +56,6 @@ def _tolerance(tensor: Tensor) -> float:
     if torch.is_autocast_enabled(tensor.device.type) or tensor.dtype in (torch.float16, torch.bfloat16):
         return 0.05
     return 0.005 if tensor.device.type == "cuda" else 0.0005  # convolutions on a GPU round to TF32
-
-
-def _rows(value: Any, count: int, rows: slice) -> Any:
-    """Some samples of a nested batch of `count`."""
-    if isinstance(value, Tensor):
-        return value[rows] if value.dim() and value.shape[0] == count else value
-    if isinstance(value, Mapping):
-        return {key: _rows(item, count, rows) for key, item in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [_rows(item, count, rows) for item in value]
-    return value
 
 
 def _equal(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:

@@ -10,6 +10,7 @@ from torch import Tensor
 from compresskit.data import SampleId
 from compresskit.distill.checksum import checksums
 from compresskit.distill.constancy import Run, check_constant
+from compresskit.distill.feed import tensors_in
 from compresskit.distill.store import Key, Store
 from compresskit.errors import DataError, RecipeError
 
@@ -156,10 +157,7 @@ def recalled_share(recalls: Iterable[Recall]) -> float | None:
 
 
 def _device(inputs: Any) -> torch.device:
-    if isinstance(inputs, Tensor):
-        return inputs.device
-    values = inputs.values() if isinstance(inputs, Mapping) else inputs if isinstance(inputs, (tuple, list)) else ()
-    return next((_device(value) for value in values), torch.device("cpu"))
+    return next((tensor.device for tensor in tensors_in(inputs)), torch.device("cpu"))
 
 
 def _now(device: torch.device) -> float:

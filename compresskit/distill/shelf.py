@@ -82,8 +82,8 @@ class Place:
         self._held = None
 
     def changed(self) -> int:
-        """A number that changes when files come or go."""
-        return self.folder.stat().st_mtime_ns
+        """A number that changes when files come or go; 0 where somebody removed the whole place."""
+        return self.folder.stat().st_mtime_ns if self.folder.is_dir() else 0
 
     def files(self) -> list[Path]:
         """All that were written to their end."""

@@ -30,6 +30,8 @@ class Trace:
     """Addresses whose tensor is changed in place later in the forward."""
     writes: bool
     """Whether the model writes into its inputs."""
+    counts: frozenset[str] = frozenset()
+    """Attributes, as `module.path.name`, that hold a whole number and held another one before the forward."""
 
     def empty(self, address: str) -> Tensor:
         """A tensor of the shape and type at an address, without values."""
@@ -67,6 +69,7 @@ def observe(taps: Taps, inputs: Any, names: Mapping[Tensor, str]) -> Trace:
     check_call(taps.model, inputs)
     inputs = copied(inputs)
     versions = [writes_into(tensor) for tensor in tensors_in(inputs)]
+    numbers = _whole_numbers(taps.model)
     with torch.set_grad_enabled(bool(names)):
         taps.forward(inputs)
     return Trace(
@@ -75,7 +78,18 @@ def observe(taps: Taps, inputs: Any, names: Mapping[Tensor, str]) -> Trace:
         {text: frozenset(_feeding(taps.peek(text), names)) for text in taps},
         taps.overwritten(),
         versions != [writes_into(tensor) for tensor in tensors_in(inputs)],
+        frozenset(name for name, _ in _whole_numbers(taps.model) - numbers),
     )
+
+
+def _whole_numbers(model: nn.Module) -> set[tuple[str, int]]:
+    """The attributes of a model's modules that hold a whole number, by `module.path.name`."""
+    return {
+        (f"{path}.{name}", value)
+        for path, module in model.named_modules()
+        for name, value in vars(module).items()
+        if isinstance(value, int)
+    }
 
 
 def feeding(models: Models, addresses: Mapping[str, Collection[str]], inputs: Any) -> set[str]:

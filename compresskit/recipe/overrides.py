@@ -41,8 +41,8 @@ def apply(tree: Mapping[str, Any], changes: Iterable[tuple[str, str, Any]], know
 
 def _set(tree: dict[str, Any], source: str, path: str, value: Any, known: list[str]) -> None:
     *steps, last = re.sub(r"\[(\d+)\]", r".\1", path).split(".")
-    if steps and steps[0] in known and tree.get(steps[0]) is None:
-        tree[steps[0]] = {}  # `cache.budget=8GB` where there is no cache yet
+    if steps == ["cache"] and tree.get("cache") is None:
+        tree["cache"] = {}  # `cache.budget=8GB` where there is no cache yet
     owner: Any = tree
     for depth, step in enumerate(steps):
         owner = owner[_key(owner, step, ".".join(steps[:depth]), source)]

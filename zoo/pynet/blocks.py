@@ -16,9 +16,9 @@ def laid_out(features: Tensor, *, channels_last: bool) -> Tensor:
     Convolutions, reflected borders and their gradients take less time with channels last. Not so instance norm, nor a
     convolution whose weights are many beside the pixels.
     """
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    planned = features.device.type == "meta"  # what a profile plans is memory on a CPU
-    return features.contiguous(memory_format=layout) if planned or features.device.type == "cpu" else features
+    if features.device.type not in ("cpu", "meta"):  # what has no values stands for a CPU's
+        return features
+    return features.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
 def normalises(block: nn.Module) -> bool:
