@@ -103,6 +103,19 @@ def batch_size(inputs: Any) -> int:
     raise DataError(f"a batch's inputs hold no tensor with a batch dimension, got {type(inputs).__name__}")
 
 
+def alike(inputs: Any, ranks: Ranks) -> bool:
+    """Whether all processes were given the same nested batch."""
+    mine = [
+        crc32(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        for tensor in tensors_in(inputs)
+    ]
+    return all(theirs == mine for theirs in ranks.gathered(mine))
+
+
+_SHARED = "every process is given the same batches: each takes its rows of them"
+_OWN = "the processes are given different batches: each batch is taken for a part of one larger batch"
+
+
 class Fed(NamedTuple):
     """One batch, ready for the models."""
 
@@ -136,6 +149,7 @@ class Feed:
         device: Where the tensors go.
         numerics: In which memory format.
         ranks: The processes that share the run.
+        note: Is told how they share the data, where that had to be found out.
     """
 
     def __init__(
@@ -147,7 +161,9 @@ class Feed:
         device: torch.device,
         numerics: Numerics,
         ranks: Ranks,
+        note: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self._note = note
         self.position = position
         self.begins = False
         """Whether the next batch is the first of an epoch."""
@@ -188,7 +204,8 @@ class Feed:
         counted = total = batch_size(inputs)
         if not self._ranks.alone:
             if not self._seen:
-                self._seen, self._split = True, self._alike(inputs)
+                self._seen, self._split = True, alike(inputs, self._ranks)
+                self._note(_SHARED if self._split else _OWN)
             if batch.total is not None and batch.counted is not None:
                 counted, total = batch.counted, batch.total
             elif self._split:
@@ -200,11 +217,3 @@ class Feed:
                 total = 0
         inputs = self._numerics.of(moved(inputs, self._device))
         return Fed(inputs, moved(targets, self._device), batch.samples), counted, total
-
-    def _alike(self, inputs: Any) -> bool:
-        """Whether all processes were given the same."""
-        mine = [
-            crc32(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-            for tensor in tensors_in(inputs)
-        ]
-        return all(theirs == mine for theirs in self._ranks.gathered(mine))

@@ -6,10 +6,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from compresskit.distill.feed import Unpack, batch_size, moved, unpack_batch
+from compresskit.distill.feed import Unpack, alike, batch_size, moved, unpack_batch
 from compresskit.distill.models import Models
 from compresskit.distill.objective import Objective
 from compresskit.distill.preserved import preserved
+from compresskit.distill.ranks import Ranks
 from compresskit.distill.stage import Stage
 from compresskit.distill.watch import Watch
 from compresskit.errors import DataError, RecipeError, close_names
@@ -29,6 +30,7 @@ class Judge:
         loader: Validation data, or None.
         evaluate: The user's function, or None.
         unpack: Makes (inputs, targets) of a batch; None follows the convention.
+        ranks: The processes that share the run. Where they have different validation data, each has a part of it.
     """
 
     def __init__(
@@ -40,7 +42,9 @@ class Judge:
         loader: Iterable[Any] | None,
         evaluate: Evaluate | None,
         unpack: Unpack | None,
+        ranks: Ranks,
     ) -> None:
+        self._ranks = ranks
         self._models, self._seed, self._device, self._half = models, seed, device, half
         self._loader, self._evaluate, self._unpack = loader, evaluate, unpack or unpack_batch
 
@@ -70,11 +74,11 @@ class Judge:
         raise DataError("val_loader is empty")
 
     def validation(self, objective: Objective) -> dict[str, float]:
-        """Means of the stage's terms over the validation data, and of their weighted sum, `loss`."""
+        """Means of the stage's terms over the validation data, and of their weighted sum, `loss`; as the first says."""
         if self._loader is None:
             return {}
         totals: dict[str, float] = {}
-        count = 0
+        count, same = 0, None
         learning = [self._models.module(name) for name in objective.learners]
         with preserved(*learning, *objective.modules()), own_randomness(self._seed), torch.no_grad():
             for model in (*learning, *objective.modules()):
@@ -82,21 +86,26 @@ class Judge:
             for batch in self._loader:
                 inputs, targets = (moved(part, self._device) for part in self._unpack(batch))
                 size = batch_size(inputs)
+                same = alike(inputs, self._ranks) if same is None else same
                 with torch.autocast(self._device.type, dtype=self._half, enabled=self._half is not None):
                     loss, terms = objective(inputs, targets)
                 count += size
                 for name, value in {**terms, "loss": loss}.items():
                     totals[name] = totals.get(name, 0.0) + float(value) * size
-        return {name: total / count for name, total in totals.items()}
+        if not same:
+            parts = self._ranks.gathered((totals, count))
+            totals = {name: sum(part[name] for part, _ in parts) for name in totals}
+            count = sum(size for _, size in parts)
+        return self._ranks.of_first({name: total / count for name, total in totals.items()})
 
     def metrics(self) -> dict[str, float]:
-        """What `evaluate` says of the student."""
+        """What `evaluate` says of the student, in the first process."""
         if self._evaluate is None:
             return {}
         student = self._models.student
         with preserved(student), own_randomness(self._seed), torch.no_grad():
             student.eval()
-            return {name: float(value) for name, value in self._evaluate(student).items()}
+            return self._ranks.of_first({name: float(value) for name, value in self._evaluate(student).items()})
 
 
 def _check_goals(stage: Stage) -> None:

@@ -18,7 +18,7 @@ from compresskit.distill.numerics import Numerics
 from compresskit.distill.objective import Objective
 from compresskit.distill.position import steps_of
 from compresskit.distill.preserved import preserved
-from compresskit.distill.ranks import Ranks
+from compresskit.distill.ranks import Ranks, launched
 from compresskit.distill.stage import Stage
 from compresskit.distill.trained import declared_parameters, fed_before, only_training
 from compresskit.errors import TapError
@@ -214,7 +214,7 @@ def _warnings(stage: Stage, objective: Objective) -> Iterator[str]:
     for name, term in objective.terms.items():
         if term.entry.relational and stage.accumulate > 1:
             yield f"{name} compares the samples of a batch with each other: with accumulate it sees one batch at a time"
-        if term.entry.relational and not Ranks.now().alone:
+        if term.entry.relational and (launched()[1] > 1 or not Ranks.now().alone):
             yield f"{name} compares the samples of a batch with each other: each process sees its own part of it"
 
 

@@ -105,10 +105,11 @@ class Session:
         self, loader: Iterable[Any], val_loader: Iterable[Any] | None, evaluate: Evaluate | None, unpack: Unpack | None
     ) -> None:
         """Train through all stages that are left."""
-        judge = Judge(self.models, self.seed, self.device, self.numerics.half, val_loader, evaluate, unpack)
+        judge = Judge(self.models, self.seed, self.device, self.numerics.half, val_loader, evaluate, unpack, self.ranks)
         if self.position.stage < len(self.stages):
             judge.check(self.stages)
-            feed = Feed(loader, self.position.batches, self.seed, unpack, self.device, self.numerics, self.ranks)
+            note = self.display.note
+            feed = Feed(loader, self.position.batches, self.seed, unpack, self.device, self.numerics, self.ranks, note)
             steps = self.ranks.of_first([steps_of(stage, loader) for stage in self.stages])
             self._open_cache(loader)
             if self._restored is None:
@@ -191,10 +192,10 @@ class Session:
             self._align_buffers(loop)
             loop.watch.give_best(loop.learning())
             with loop.averaged():
-                validation = self.ranks.of_first(judge.validation(objective))
+                validation = judge.validation(objective)
         self.given = self.student if loop.average is None else loop.average.module
         with loop.averaged():
-            metrics = self.ranks.of_first(judge.metrics())
+            metrics = judge.metrics()
         seconds = time.monotonic() - began
         self.seconds += seconds
         for recall in recalls.values():
@@ -237,9 +238,9 @@ class Session:
         where = f"stage {loop.stage.name!r}"
         self._align_buffers(loop)
         with loop.averaged():
-            found = self.ranks.of_first(judge.validation(loop.objective))
+            found = judge.validation(loop.objective)
             with loop.objective.forwards.suspended():
-                metrics = self.ranks.of_first(judge.metrics())
+                metrics = judge.metrics()
         for goal in loop.watch.goals:
             if goal.metric in metrics and STUDENT not in loop.objective.learners:
                 raise RecipeError(

@@ -1,11 +1,8 @@
 """A whole run: the teacher, the student, the student alone, and what they come to. Each part resumes by itself."""
 
 import copy
-import errno
-import os
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compresskit import resolve
 from compresskit.data import SampleLoader
 from compresskit.distill.cache import TeacherCache
 from compresskit.distill.distiller import ProgressiveDistiller, chosen_device
@@ -22,7 +18,7 @@ from compresskit.distill.models import STUDENT, TEACHER
 from compresskit.distill.plan import Plan, check_cache
 from compresskit.distill.ranks import Ranks, joined
 from compresskit.distill.stage import Stage
-from compresskit.recipe import yaml
+from compresskit.recipe.calls import call_options, says_how_to_go_on
 from compresskit.recipe.card import card
 from compresskit.recipe.environment import environment
 from compresskit.recipe.evaluation import Contender, illustrate, kept_rows, measure, shapes
@@ -283,36 +279,3 @@ def _finish(run: _Run, folder: Path, begun: Mapping[str, Any]) -> None:
 def _result(folder: Path) -> RunResult:
     rows = kept_rows(folder)
     return RunResult(folder, rows, differences(rows))
-
-
-@contextmanager
-def says_how_to_go_on(folder: Path, arguments: Sequence[str]) -> Iterator[None]:
-    """Inside, Ctrl-C and a full disk are answered with the command that goes on, once the folder is there."""
-    try:
-        yield
-    except (KeyboardInterrupt, OSError, RuntimeError) as error:
-        full = isinstance(error, RuntimeError) and _could_not_write(error)
-        if (full or not isinstance(error, RuntimeError)) and (folder / RECIPE_FILE).exists():
-            say(f"To go on: {shlex.join(['compresskit', 'run', *arguments, '--out', str(folder), '--resume'])}")
-        if full:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
-        raise
-
-
-def _could_not_write(error: RuntimeError) -> bool:
-    """Whether this is how torch says that a checkpoint did not fit on the disk: a write was cut short."""
-    text = str(error)
-    return "PytorchStreamWriter failed writing" in text or ("inline_container" in text and "unexpected pos" in text)
-
-
-def call_options(preset: str | None, overrides: Mapping[str, Any] | Sequence[str], device: str) -> list[str]:
-    """The options of the command that this call amounts to."""
-    changes = overrides
-    if isinstance(overrides, Mapping):
-        changes = [f"{path}={yaml.dump_line(value)}" for path, value in overrides.items()]
-    return [
-        *(() if preset is None else ("--preset", preset)),
-        *(part for change in changes for part in ("--set", change)),
-        *(() if device == "auto" else ("--device", device)),
-        *(part for package in resolve.allowed() for part in ("--allow", package)),
-    ]

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 from compresskit.distill.distiller import chosen_device
 from compresskit.distill.ranks import joined
 from compresskit.errors import RecipeError
+from compresskit.recipe.calls import call_options, says_how_to_go_on
 from compresskit.recipe.evaluation import Row
 from compresskit.recipe.folder import RECIPE_FILE, choose_folder, say, write_json, write_recipe
 from compresskit.recipe.load import Recipe, load_recipe
 from compresskit.recipe.metric import Metric
 from compresskit.recipe.overrides import parse
 from compresskit.recipe.result import RunResult, plain_text
-from compresskit.recipe.run import SUMMARY_FILE, call_options, run_in, says_how_to_go_on
+from compresskit.recipe.run import SUMMARY_FILE, run_in
 from compresskit.recipe.summary import Difference, differences, table, value, words
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 from compresskit import CompressKitError, Match, ProgressiveDistiller, Stage, Task
 from compresskit.data import SampleLoader
 from compresskit.distill import archive
+from compresskit.distill.ranks import joined, launched
 from compresskit.errors import TrainingError
 
 PICTURES = torch.randn(21, 3, 6, 6, generator=torch.Generator().manual_seed(0))
@@ -46,16 +47,16 @@ class Student(nn.Module):
 
 
 class Fickle(nn.Module):
-    """Leaves a layer out after its fourth forward; the first three only look."""
+    """Runs a layer up to its fourth forward only, or only from there on; the first three just look."""
 
-    def __init__(self):
+    def __init__(self, *, late=False):
         super().__init__()
-        self.always, self.sometimes, self.calls = nn.Linear(108, 4), nn.Linear(108, 4), 0
+        self.always, self.sometimes, self.calls, self.late = nn.Linear(108, 4), nn.Linear(108, 4), 0, late
 
     def forward(self, x):
         self.calls += 1
         x = x.flatten(1)
-        return self.always(x) + (self.sometimes(x) if self.calls <= 4 else 0)
+        return self.always(x) + (self.sometimes(x) if (self.calls > 4) == self.late else 0)
 
 
 def plain(width):
@@ -88,7 +89,7 @@ def plain_stages(**options):
 
 def place():
     """The rank of this process, and how many there are."""
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    return launched() if not dist.is_initialized() else (dist.get_rank(), dist.get_world_size())
 
 
 def batches(sizes=(3, 4, 1)):
@@ -217,13 +218,41 @@ def cached_in_memory():
     return "not refused"
 
 
-def fickle():
-    matches = [Match(".", loss="kl")]
+def refused(student):
+    stage = Stage("s", matches=[Match(".", loss="kl")], steps=6)
     try:
-        ProgressiveDistiller(teacher(), Fickle(), [Stage("s", matches=matches, steps=6)], device="cpu").fit(batches())
+        ProgressiveDistiller(teacher(), student, [stage], device="cpu").fit(batches())
     except TrainingError as error:
         return str(error)
     return "not refused"
+
+
+def fickle():
+    return refused(Fickle())
+
+
+def late():
+    return refused(Fickle(late=True))
+
+
+def validated():
+    """By a loader that gives each process its part, and by one that gives all of them the same."""
+    rank, ranks = place()
+    data = TensorDataset(PICTURES[:20], LABELS[:20])
+    parted = DataLoader(data, batch_size=4 // ranks, sampler=DistributedSampler(data, ranks, rank, shuffle=False))
+    found = []
+    for loader in (parted, batches()):
+        student = made(lambda: plain(4), 1)
+        result = ProgressiveDistiller(teacher(), student, plain_stages(), device="cpu").fit(batches(), loader)
+        found.append(result.stages[-1].validation)
+    return found
+
+
+def gradient_norms():
+    student = made(lambda: plain(4), 1)
+    stages = plain_stages(gradient_norms=2)
+    result = ProgressiveDistiller(teacher(), student, stages, device="cpu").fit(batches())
+    return [[term.get("gradient_norm") for term in record["terms"].values()] for record in result.history]
 
 
 def fickle_wrapped():
@@ -257,13 +286,13 @@ def own_loop():
 
 
 CASES = (sample_loader, accumulated, one_list, own_lists, distributed_sampler, apart, best, resumed)
-CASES += (cached, uncached, cached_in_memory, fickle, fickle_wrapped, own_loop)
+CASES += (cached, uncached, cached_in_memory, fickle, late, fickle_wrapped, validated, gradient_norms, own_loop)
 
 if __name__ == "__main__":
     FOLDER = Path(sys.argv[1])
     torch.set_num_threads(1)
-    dist.init_process_group("gloo")
-    found = {case.__name__: case() for case in CASES}
-    (FOLDER / f"{dist.get_rank()}.json").write_text(json.dumps(found))
-    dist.destroy_process_group()
+    found = {"joining_often": [learned(batches()) for _ in range(3)], "joined": dist.is_initialized()}
+    with joined(torch.device("cpu")):
+        found |= {case.__name__: case() for case in CASES}
+        (FOLDER / f"{dist.get_rank()}.json").write_text(json.dumps(found))
     os._exit(0)  # gloo's threads end slowly

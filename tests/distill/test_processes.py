@@ -76,6 +76,27 @@ def test_a_parameter_that_misses_its_gradient_stops_the_run(found):
     assert found[0]["fickle"].startswith("stage 's', step 1: a parameter got no gradient from this batch")
 
 
+def test_a_parameter_that_gets_its_gradient_later_stops_the_run(found):
+    assert found[0]["late"].startswith("stage 's', step 1: a parameter got a gradient from this batch")
+
+
+def test_processes_join_for_each_fit_and_part_again(found):
+    first, *others = found[0]["joining_often"]
+    assert others == [first, first]
+    assert first == found[0]["one_list"]
+    assert found[0]["joined"] is False
+
+
+def test_validation_data_is_measured_whole_however_it_is_parted(found):
+    for ours, alone in zip(found[0]["validated"], processes.validated(), strict=True):
+        assert ours == pytest.approx(alone, rel=1e-5)
+
+
+def test_gradient_norms_are_those_of_the_whole_batch(found):
+    for ours, alone in zip(found[0]["gradient_norms"], processes.gradient_norms(), strict=True):
+        assert ours == [value if value is None else pytest.approx(value, rel=1e-4) for value in alone]
+
+
 def test_the_users_own_wrapper_may_say_that_parameters_go_unused(found):
     assert found[0]["fickle_wrapped"][1] is True
 
