@@ -9,7 +9,7 @@ from zoo.pynet import PyNETQxQ
 from zoo.raw import CFA, LMMSEPhase, NormalisedConvolution
 from zoo.raw.methods import METHODS
 from zoo.raw.reach import peak_bytes, reach
-from zoo.raw.tiling import divide, make
+from zoo.raw.tiling import divide, make, smallest_side
 
 NOISE = np.random.default_rng(0)
 
@@ -120,12 +120,13 @@ def test_peak_bytes_counts_what_lives_at_once():
 @given(
     size=st.tuples(st.integers(8, 90), st.integers(8, 90)),
     reach=st.integers(0, 20),
-    most=st.integers(56**2, 100**2),
+    spare=st.integers(0, 7000),
     multiple=st.sampled_from([1, 4, 16]),
     least=st.sampled_from([1, 24]),
 )
-def test_tiles_cover_every_pixel_once_with_their_surroundings(size, reach, most, multiple, least):
+def test_tiles_cover_every_pixel_once_with_their_surroundings(size, reach, spare, multiple, least):
     frame = np.arange(size[0] * size[1]).reshape(size)
+    most = smallest_side(period=8, reach=reach, multiple=multiple, least=least) ** 2 + spare
     grid = divide(*size, period=8, reach=reach, most=most, multiple=multiple, least=least)
     covered = np.zeros(size, int)
     unit = max(8, multiple)
