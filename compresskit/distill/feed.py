@@ -105,6 +105,8 @@ def batch_size(inputs: Any) -> int:
 
 def alike(inputs: Any, ranks: Ranks) -> bool:
     """Whether all processes were given the same nested batch."""
+    if ranks.alone:
+        return True
     mine = [
         crc32(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         for tensor in tensors_in(inputs)

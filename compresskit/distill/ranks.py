@@ -152,7 +152,8 @@ def launched() -> tuple[int, int]:
 
 def speaks() -> bool:
     """Whether this process speaks for all of its run."""
-    return Ranks.now().first and (dist.is_initialized() or launched()[0] == 0)
+    ranks = Ranks.now()
+    return launched()[0] == 0 if ranks.alone else ranks.first
 
 
 def local(device: torch.device) -> torch.device:
