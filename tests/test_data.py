@@ -21,7 +21,7 @@ class Noisy(Dataset):
         return 10
 
     def __getitem__(self, index):
-        return torch.tensor([index, torch.rand(()), random.random(), np.random.rand()])  # noqa: NPY002
+        return torch.tensor([index, torch.rand(()), random.random(), np.random.rand()])
 
 
 class Stateless(Dataset):
@@ -67,7 +67,7 @@ class Broken(Noisy):
 @pytest.mark.parametrize("dataset", [Noisy(), Broken()])
 def test_what_is_drawn_between_batches_is_as_if_there_were_none(dataset):
     def draws():
-        return [random.random(), np.random.rand(), float(torch.rand(()))]  # noqa: NPY002
+        return [random.random(), np.random.rand(), float(torch.rand(()))]
 
     with own_randomness(1):
         expected = draws() + draws()
@@ -155,11 +155,11 @@ def test_own_randomness_restores_every_generator_and_notes_no_seed_for_a_gpu_tha
     seeded = []
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
     monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
-    np.random.seed(5)  # noqa: NPY002
-    np.random.standard_normal()  # noqa: NPY002  (it draws two, and keeps one)
+    np.random.seed(5)
+    np.random.standard_normal()  # it draws two, and keeps one
 
     def draw():
-        return random.random(), np.random.standard_normal(), torch.rand(()).item()  # noqa: NPY002
+        return random.random(), np.random.standard_normal(), torch.rand(()).item()
 
     before = rng_state()
     with own_randomness(1, 2):

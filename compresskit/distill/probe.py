@@ -14,12 +14,15 @@ from compresskit.distill.numerics import AUTO, Numerics
 from compresskit.distill.objective import Objective
 from compresskit.distill.preserved import preserved
 from compresskit.distill.stage import Stage
+from compresskit.errors import CompressKitError
 from compresskit.randomness import own_randomness
 
 ROUNDS = 5
 """Timed forwards and backwards of each of two candidates, which take turns: at least so many."""
 SECONDS = 0.5
 """More of them for so long, where they are quick: a few alone would be noise."""
+_FAILURES = (CompressKitError, RuntimeError, TypeError, ValueError, OSError)
+"""What it may come to where a candidate cannot be: ours, a compiler's, or that of an operation without bf16."""
 GAIN = 0.95
 """A candidate must be faster than this part of the other's time: what is off stays off unless it helps."""
 
@@ -53,7 +56,7 @@ def settled(
         try:
             other.check(device)
             usual, changed = _compared([best, other], stage, models, batch, device)
-        except Exception as error:  # noqa: BLE001  (of compilers, or of an operation that bf16 lacks: all kinds)
+        except _FAILURES as error:
             note(f"auto: {words}: not here ({str(error).partition(chr(10))[0]})")
             continue
         taken = changed < GAIN * usual

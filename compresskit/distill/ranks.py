@@ -79,8 +79,8 @@ class Ranks:
 
         return answer
 
-    def any(self, flag: bool) -> bool:  # noqa: FBT001
-        """Whether a flag is raised in any process."""
+    def anywhere(self, *, flag: bool) -> bool:
+        """Whether a flag is raised in any process. All of them are there when it returns."""
         return self.asked(lambda: [flag])()[0]
 
     def of_first(self, value: T) -> T:
@@ -120,7 +120,7 @@ class Ranks:
 
     def wait(self) -> None:
         """Return once all processes are here."""
-        self.any(False)  # noqa: FBT003
+        self.anywhere(flag=False)
 
     @contextmanager
     def ahead(self) -> Iterator[None]:
@@ -131,16 +131,16 @@ class Ranks:
         Raises:
             SystemExit: In the others, if the first one failed.
         """
-        if not self.first and self.any(False):  # noqa: FBT003
+        if not self.first and self.anywhere(flag=False):
             raise SystemExit(1)
         try:
             yield
         except BaseException:
             if self.first:
-                self.any(True)  # noqa: FBT003
+                self.anywhere(flag=True)
             raise
         if self.first:
-            self.any(False)  # noqa: FBT003
+            self.anywhere(flag=False)
 
 
 def launched() -> tuple[int, int]:

@@ -119,7 +119,7 @@ class Session:
                 self.results.append(self._train(index, steps, feed, judge))
                 self.position = replace(self.position, stage=index + 1, step=0)
                 self._save()
-                if self.ranks.any(self.interrupt.requested):
+                if self.ranks.anywhere(flag=self.interrupt.requested):
                     self._stop(f"after stage {self.stages[index].name!r}")
             if shares := self.shares():
                 self.display.note(f"where the time went: {told(shares)}")

@@ -18,13 +18,12 @@ from statistics import median
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from interleaved import Fixed, TakingTurns, interval, told
+from pynet_pair import imitation, pair
 from torch.nn.parallel import DistributedDataParallel
 
 from compresskit import Match, ProgressiveDistiller, Stage, Task
 from compresskit.data import SampleLoader
-from zoo.pynet import PyNET, PyNETQxQ
 
 STEPS, SKIPPED, ROUNDS = 40, 10, 5
 
@@ -33,18 +32,13 @@ def run(folder: str, *, by_hand: bool) -> None:
     """What each process does; the first one leaves the seconds of its steps."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
-    torch.manual_seed(0)
-    teacher = PyNET(width=8, instance_norm=False, instance_norm_level_1=False).eval()
-    student = PyNETQxQ(width=8, instance_norm_level_1=False)
+    teacher, student = pair()
     mine = DistributedDataParallel(copy.deepcopy(student))
     optimizer = torch.optim.AdamW(mine.parameters(), lr=1e-3)
 
     def step(inputs: torch.Tensor, targets: torch.Tensor) -> None:
         optimizer.zero_grad()
-        with torch.no_grad():
-            guide = teacher(inputs)
-        picture = mine(inputs)
-        loss = F.mse_loss(picture, guide) + F.mse_loss(picture, targets)
+        loss = imitation(teacher, mine, inputs, targets)
         loss.backward()
         optimizer.step()
         loss.item()

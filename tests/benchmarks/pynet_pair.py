@@ -11,7 +11,7 @@ import copy
 import torch
 import torch.nn.functional as F
 from interleaved import TakingTurns, told
-from torch import Tensor
+from torch import Tensor, nn
 
 from compresskit import Match, ProgressiveDistiller, Stage, Task
 from zoo.pynet import PyNET, PyNETQxQ
@@ -19,11 +19,24 @@ from zoo.pynet import PyNET, PyNETQxQ
 STEPS = 120
 
 
-def main() -> None:
-    """Take turns and tell the ratio, and that both learned the same."""
+def pair() -> tuple[nn.Module, nn.Module]:
+    """The teacher and the student, the same each time."""
     torch.manual_seed(0)
     teacher = PyNET(width=8, instance_norm=False, instance_norm_level_1=False).eval()
-    student = PyNETQxQ(width=8, instance_norm_level_1=False)
+    return teacher, PyNETQxQ(width=8, instance_norm_level_1=False)
+
+
+def imitation(teacher: nn.Module, student: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+    """The loss by hand."""
+    with torch.no_grad():
+        guide = teacher(inputs)
+    picture = student(inputs)
+    return F.mse_loss(picture, guide) + F.mse_loss(picture, targets)
+
+
+def main() -> None:
+    """Take turns and tell the ratio, and that both learned the same."""
+    teacher, student = pair()
     mine = copy.deepcopy(student)
     samples = [(torch.rand(4, 32, 32), torch.rand(3, 64, 64)) for _ in range(4)]
     optimizer = torch.optim.AdamW(mine.parameters(), lr=1e-3)
@@ -31,10 +44,7 @@ def main() -> None:
 
     def by_hand(inputs: Tensor, targets: Tensor) -> None:
         mine.train()
-        with torch.no_grad():
-            guide = teacher(inputs)
-        picture = mine(inputs)
-        loss = F.mse_loss(picture, guide) + F.mse_loss(picture, targets)
+        loss = imitation(teacher, mine, inputs, targets)
         optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.get_total_norm([p.grad for p in mine.parameters() if p.grad is not None])

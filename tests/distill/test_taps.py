@@ -158,10 +158,9 @@ class Stubborn(nn.Module):
         return self.second(getattr(self, self.way)(x))
 
     def falls_back(self, x):
-        try:
+        with suppress(BaseException):
             return self.first(x)
-        except:  # noqa: E722
-            return self.second(x)
+        return self.second(x)
 
     def suppresses(self, x):
         with suppress(BaseException):

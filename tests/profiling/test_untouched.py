@@ -35,7 +35,7 @@ class Restless(nn.Module):
         self.norm.train()
         self.late = self.calls
         self.stem.register_forward_hook(lambda *_: None)
-        features = self.norm(self.stem(picture)) + torch.rand(()) + random.random() + np.random.rand()  # noqa: NPY002
+        features = self.norm(self.stem(picture)) + torch.rand(()) + random.random() + np.random.rand()
         tokens = features.flatten(2).transpose(1, 2)
         if self.fails:
             raise KeyError("a mistake of the user's own")
@@ -51,7 +51,7 @@ def _state(model):
         "flags": [(name, parameter.requires_grad, parameter.grad) for name, parameter in model.named_parameters()],
         "plain": {key: value for key, value in vars(model).items() if isinstance(value, int | list | bool)},
         "calls": (model.calls, list(model.log)),
-        "random": (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()),  # noqa: NPY002
+        "random": (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()),
         "functions": [_functions(space) for space in (torch, F, nn, torch.Tensor)],
         "modules' own": _functions(nn.Module),
         "hooks of all": [len(hooks) for hooks in _hooks_of_all()],
