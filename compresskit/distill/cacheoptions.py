@@ -39,12 +39,12 @@ class CacheOptions:
             return value or None
         if value == "auto":
             return cls(_free_memory() // 2, auto=True)
-        if not isinstance(value, Mapping) or "budget" not in value:
-            raise RecipeError(f"cache must be auto or a mapping such as {{budget: 8GB, dtype: fp16}}, got {value!r}")
         known = ("budget", "dtype", "folder")
-        for key in value:
+        for key in value if isinstance(value, Mapping) else ():
             if key not in known:
                 raise RecipeError(f"cache: unknown key {key!r}{close_names(str(key), known)}")
+        if not isinstance(value, Mapping) or "budget" not in value:
+            raise RecipeError(f"cache must be auto or a mapping such as {{budget: 8GB, dtype: fp16}}, got {value!r}")
         dtype, folder = value.get("dtype") or "fp32", value.get("folder")
         if dtype not in DTYPES:
             raise RecipeError(f"cache: dtype: unknown {dtype!r}{close_names(str(dtype), DTYPES)}")

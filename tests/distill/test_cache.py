@@ -250,6 +250,7 @@ def test_auto_goes_without_where_nothing_comes_a_second_time(capsys):
         ("always", "cache must be auto or a mapping"),
         ({"dtype": "fp16"}, "cache must be auto or a mapping such as"),
         ({"budget": "8GB", "dtyp": "fp16"}, "cache: unknown key 'dtyp'; did you mean 'dtype'?"),
+        ({"budgt": "8GB"}, "cache: unknown key 'budgt'; did you mean 'budget'?"),
         ({"budget": "8GB", "dtype": "fp61"}, "cache: dtype: unknown 'fp61'; did you mean 'fp16'"),
         ({"budget": "8 Gigs"}, "cache: budget must be a size such as 8GB"),
         ({"budget": 0}, "cache: budget must be a size"),
