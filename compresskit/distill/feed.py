@@ -173,10 +173,9 @@ class Feed:
         self._unpack = unpack or unpack_batch
         self._device, self._numerics, self._ranks = device, numerics, ranks
         self._ahead: Batch | None = None
-        self._split = False
-        """Whether a foreign loader gives every process the whole batch; seen at the first one."""
         sharded = isinstance(getattr(loader, "sampler", None), DistributedSampler)
-        self._seen = ranks.alone or sharded or isinstance(loader, SampleLoader)
+        self._split: bool | None = False if ranks.alone or sharded or isinstance(loader, SampleLoader) else None
+        """Whether each process takes its rows of what a foreign loader gives to all; None: the first batch tells."""
 
     def peek(self) -> Fed:
         """The next batch, which stays the next one."""
@@ -205,17 +204,20 @@ class Feed:
         inputs, targets = self._unpack(batch.value)
         counted = total = batch_size(inputs)
         if not self._ranks.alone:
-            if not self._seen:
-                self._seen, self._split = True, alike(inputs, self._ranks)
-                self._note(_SHARED if self._split else _OWN)
-            if batch.total is not None and batch.counted is not None:
-                counted, total = batch.counted, batch.total
-            elif self._split:
-                rank, ranks = self._ranks.rank, self._ranks.count
-                counted = len(range(rank, total, ranks))
-                rows = slice(rank if counted else 0, None if counted else 1, ranks)
-                inputs, targets = taken(inputs, total, rows), taken(targets, total, rows)
-            else:
-                total = 0
+            inputs, targets, counted, total = self._part(batch, inputs, targets, total)
         inputs = self._numerics.of(moved(inputs, self._device))
         return Fed(inputs, moved(targets, self._device), batch.samples), counted, total
+
+    def _part(self, batch: Batch, inputs: Any, targets: Any, given: int) -> tuple[Any, Any, int, int]:
+        """What of the `given` samples is this process's, how many of these count, and of how many; see `_ready`."""
+        if batch.total is not None and batch.counted is not None:
+            return inputs, targets, batch.counted, batch.total
+        if self._split is None:
+            self._split = alike(inputs, self._ranks)
+            self._note(_SHARED if self._split else _OWN)
+        if not self._split:
+            return inputs, targets, given, 0
+        rank, ranks = self._ranks.rank, self._ranks.count
+        counted = len(range(rank, given, ranks))
+        rows = slice(rank, None, ranks) if counted else slice(1)  # nothing of it: one that does not count
+        return taken(inputs, given, rows), taken(targets, given, rows), counted, given
