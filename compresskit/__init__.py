@@ -16,28 +16,28 @@ from compresskit.errors import TapError as TapError
 if TYPE_CHECKING:
     from compresskit.distill import curricula as curricula
     from compresskit.distill.distiller import ProgressiveDistiller as ProgressiveDistiller
-    from compresskit.distill.match import Match as Match
-    from compresskit.distill.match import Splice as Splice
-    from compresskit.distill.match import Task as Task
-    from compresskit.distill.stage import Stage as Stage
+    from compresskit.distill.spec.match import Match as Match
+    from compresskit.distill.spec.match import Splice as Splice
+    from compresskit.distill.spec.match import Task as Task
+    from compresskit.distill.spec.stage import Stage as Stage
     from compresskit.profiling import compare as compare
     from compresskit.profiling import profile as profile
-    from compresskit.recipe.load import load_recipe as load_recipe
-    from compresskit.recipe.model import load_model as load_model
-    from compresskit.recipe.run import run_recipe as run_recipe
+    from compresskit.recipe.building.trained_model import load_model as load_model
+    from compresskit.recipe.reading.load import load_recipe as load_recipe
+    from compresskit.recipe.running.run import run_recipe as run_recipe
 
 _HOMES = {
-    "Match": "compresskit.distill.match",
+    "Match": "compresskit.distill.spec.match",
     "ProgressiveDistiller": "compresskit.distill.distiller",
-    "Stage": "compresskit.distill.stage",
-    "Splice": "compresskit.distill.match",
-    "Task": "compresskit.distill.match",
+    "Stage": "compresskit.distill.spec.stage",
+    "Splice": "compresskit.distill.spec.match",
+    "Task": "compresskit.distill.spec.match",
     "compare": "compresskit.profiling",
     "curricula": "compresskit.distill",
-    "load_model": "compresskit.recipe.model",
-    "load_recipe": "compresskit.recipe.load",
+    "load_model": "compresskit.recipe.building.trained_model",
+    "load_recipe": "compresskit.recipe.reading.load",
     "profile": "compresskit.profiling",
-    "run_recipe": "compresskit.recipe.run",
+    "run_recipe": "compresskit.recipe.running.run",
 }
 
 __all__ = [

@@ -154,7 +154,7 @@ def test_a_run_that_fails_has_an_exit_code_of_its_own(capsys, monkeypatch, error
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr("compresskit.recipe.run.run_recipe", fail)
+    monkeypatch.setattr("compresskit.recipe.running.run.run_recipe", fail)
     assert _run() == code
     assert capsys.readouterr().err.startswith(message)
 
@@ -163,7 +163,7 @@ def test_other_failures_of_the_system_keep_their_traceback(monkeypatch):
     def fail(*_, **__):
         raise PermissionError(errno.EACCES, "Permission denied", "runs/x")
 
-    monkeypatch.setattr("compresskit.recipe.run.run_recipe", fail)
+    monkeypatch.setattr("compresskit.recipe.running.run.run_recipe", fail)
     with pytest.raises(PermissionError):
         _run()
 
@@ -171,7 +171,7 @@ def test_other_failures_of_the_system_keep_their_traceback(monkeypatch):
 @pytest.mark.parametrize(
     ("place", "error"),
     [
-        ("log.MetricsLog.append", OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))),
+        ("metrics_log.MetricsLog.append", OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))),
         (
             "checkpoint.Checkpoints.save",
             RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"),
@@ -186,7 +186,7 @@ def test_a_full_disk_is_told_with_how_to_go_on(capsys, monkeypatch, place, error
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(f"compresskit.distill.{place}", fail)
+    monkeypatch.setattr(f"compresskit.distill.session.{place}", fail)
     assert _run("--out", "there") == 1
     err = capsys.readouterr().err
     assert "To go on: compresskit run tiny.yaml --preset quick --allow tiny_parts --out there --resume" in err

@@ -7,9 +7,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from compresskit.data import SampleLoader, endless, rng
-from compresskit.distill.feed import Feed
-from compresskit.distill.numerics import Numerics
-from compresskit.distill.ranks import Ranks
+from compresskit.distill.batches import Feed
+from compresskit.distill.precision import Numerics
+from compresskit.distill.processes import Ranks
 from compresskit.errors import DataError
 from compresskit.randomness import own_randomness, restore_rng_state, rng_state
 
@@ -87,7 +87,7 @@ def test_batches_are_pinned_for_a_run_on_a_gpu_and_for_no_other(monkeypatch, dev
         "compresskit.data.DataLoader",
         lambda _, batch_sampler, **options: made.append(options) or ([torch.zeros(4, 1)] for _ in batch_sampler),
     )
-    monkeypatch.setattr("compresskit.distill.feed.moved", lambda value, _: value)  # there may be no GPU
+    monkeypatch.setattr("compresskit.distill.batches.moved", lambda value, _: value)  # there may be no GPU
     Feed(SampleLoader(Noisy(), 4), 0, 0, None, torch.device(device), Numerics(), Ranks()).peek()
     assert [options["pin_memory"] for options in made] == [pinned]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from compresskit.losses import CATALOGUE
-from zoo.raw.photographs import BUNDLED
+from zoo.raw.photographs.photographs import BUNDLED
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

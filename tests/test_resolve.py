@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from compresskit import resolve
+from compresskit import nodes
 from compresskit.errors import DataError, RecipeError
 
 LINEAR = {"_target_": "torch.nn.Linear", "in_features": 2, "out_features": 3}
@@ -29,8 +29,8 @@ def package(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
-def _build(node, *args, kind: resolve.Kind = "module", where="student", **offered):
-    return resolve.build(node, *args, kind=kind, where=where, **offered)
+def _build(node, *args, kind: nodes.Kind = "module", where="student", **offered):
+    return nodes.build(node, *args, kind=kind, where=where, **offered)
 
 
 def test_a_node_is_called_with_its_other_keys():
@@ -132,9 +132,9 @@ def test_a_bad_node_says_where_what_and_how_to_fix(node, kind, message):
         "torch.nn.functional.importlib.import_module",
         "torch.utils.cpp_extension.load",
         "compresskit.data.random.seed",
-        "compresskit.resolve.allow",
+        "compresskit.nodes.allow",
         "compresskit.cli.main",
-        "compresskit.recipe.run.run_recipe",
+        "compresskit.recipe.running.run.run_recipe",
         "builtins.eval",
         "nn.Linear.__init__.__globals__",
     ],
@@ -142,7 +142,7 @@ def test_a_bad_node_says_where_what_and_how_to_fix(node, kind, message):
 @pytest.mark.parametrize("kind", ["module", "callable", "argument", "dataset", "evaluation"])
 def test_a_recipe_is_data_and_reaches_no_function_that_could_run_code(dotted, kind):
     with pytest.raises(RecipeError):
-        resolve.find(dotted, where="student", kind=kind)
+        nodes.find(dotted, where="student", kind=kind)
 
 
 def test_looking_for_a_name_in_a_stranger_runs_none_of_its_code(package):
@@ -153,22 +153,22 @@ def test_looking_for_a_name_in_a_stranger_runs_none_of_its_code(package):
 
 def test_what_is_allowed_is_found_in_the_current_folder_and_only_inside_the_block(package):
     before = list(sys.path)
-    with resolve.allow(["strangers"]):
+    with nodes.allow(["strangers"]):
         assert _build({"_target_": "strangers.parts.Net"}).in_features == 2
-        assert resolve.allowed() == ["strangers"]
+        assert nodes.allowed() == ["strangers"]
     assert sys.path == before
-    assert resolve.allowed() == []
+    assert nodes.allowed() == []
     assert (package / "ran").exists()
 
 
 def test_the_current_folder_never_hides_an_installed_package(package):
     (package / "safetensors.py").write_text("raise RuntimeError('the wrong one')")
-    with resolve.allow(["strangers"]):
+    with nodes.allow(["strangers"]):
         assert sys.path[-1] == str(package)
 
 
 def test_a_class_of_the_right_kind_may_come_from_any_package_that_is_imported_already(package):
-    with resolve.allow(["strangers"]):
+    with nodes.allow(["strangers"]):
         _build({"_target_": "strangers.parts.Net"})
     assert _build({"_target_": "strangers.parts.Net", "width": 4}).in_features == 4
     with pytest.raises(RecipeError, match="may not use"):
@@ -178,14 +178,14 @@ def test_a_class_of_the_right_kind_may_come_from_any_package_that_is_imported_al
 
 def test_an_error_in_the_users_own_code_passes_through(package):
     assert package
-    with resolve.allow(["strangers"]), pytest.raises(ValueError, match="their own mistake") as caught:
+    with nodes.allow(["strangers"]), pytest.raises(ValueError, match="their own mistake") as caught:
         _build({"_target_": "strangers.parts.broken"})
     assert not isinstance(caught.value, RecipeError)
 
 
 def test_what_a_call_gives_is_held_against_the_slot(package):
     assert package
-    with resolve.allow(["strangers"]), pytest.raises(RecipeError, match="gave 5, which is not a torch"):
+    with nodes.allow(["strangers"]), pytest.raises(RecipeError, match="gave 5, which is not a torch"):
         _build({"_target_": "strangers.parts.number"})
 
 
@@ -203,11 +203,11 @@ def test_our_own_errors_keep_their_kind_and_say_where(monkeypatch):
 
 
 def test_a_check_finds_what_building_would_and_calls_nothing(package):
-    with resolve.allow(["strangers"]):
-        resolve.check({"_target_": "strangers.parts.broken"}, kind="module", where="student")
+    with nodes.allow(["strangers"]):
+        nodes.check({"_target_": "strangers.parts.broken"}, kind="module", where="student")
         with pytest.raises(RecipeError, match="student: width must be a whole number, got 'x'"):
-            resolve.check({"_target_": "strangers.parts.Net", "width": "x"}, kind="module", where="student")
+            nodes.check({"_target_": "strangers.parts.Net", "width": "x"}, kind="module", where="student")
     inner = {"_target_": "torch.nn.Sequential", "_args_": [{**LINEAR, "in_features": "x"}]}
     with pytest.raises(RecipeError, match=r"student\._args_\[0\]: in_features must be"):
-        resolve.check(inner, kind="module", where="student")
+        nodes.check(inner, kind="module", where="student")
     assert package

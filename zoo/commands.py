@@ -11,10 +11,10 @@ import typer
 from compresskit.errors import RecipeError, close_names
 
 if TYPE_CHECKING:
-    from zoo.raw.command import Method
-    from zoo.raw.encoding import Domain
-    from zoo.raw.frame import Gains
-    from zoo.raw.packed import Layout, Packing
+    from zoo.frames.command import Method
+    from zoo.frames.frame import Gains
+    from zoo.frames.mipi import Layout, Packing
+    from zoo.raw.sensor.encoding import Domain
 
 
 def demosaic(
@@ -77,10 +77,10 @@ def demosaic(
 
       compresskit demosaic photograph.png -o pictures --mosaic --method nc --cfa quad-rggb
     """
-    from zoo.raw import command
-    from zoo.raw.allocation import give_back_at_once
-    from zoo.raw.cfa import CFA
-    from zoo.raw.inputs import Input
+    from zoo.frames import command
+    from zoo.frames.allocation import give_back_at_once
+    from zoo.frames.levels import Input
+    from zoo.raw.sensor.cfa import CFA
 
     give_back_at_once()
     given = Input(
@@ -107,8 +107,8 @@ def demosaic(
 
 
 def _method(name: str | None, weights: Path | None, domain: "Domain | None", device: str) -> "Method":
-    from zoo.raw import command
-    from zoo.raw.methods import METHODS
+    from zoo.frames import command
+    from zoo.raw.methods.methods import METHODS
 
     networks = ("student", "teacher")
     known = (*networks, *METHODS)
@@ -125,7 +125,7 @@ def _method(name: str | None, weights: Path | None, domain: "Domain | None", dev
 
 
 def _layout(packing: "Packing | None", size: str | None, stride: int | None) -> "Layout | None":
-    from zoo.raw.packed import Layout
+    from zoo.frames.mipi import Layout
 
     if packing is None and size is None and stride is None:
         return None

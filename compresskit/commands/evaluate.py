@@ -58,11 +58,11 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measure trained weights beside other methods, with intervals, and write tables and pictures."""
-    from compresskit import resolve
-    from compresskit.recipe.evaluate import evaluate_recipe
+    from compresskit import nodes
+    from compresskit.recipe.scoring.evaluate import evaluate_recipe
 
     names = None if methods is None else [name.strip() for name in methods.split(",")]
-    with resolve.allow(allow or ()):
+    with nodes.allow(allow or ()):
         result = evaluate_recipe(
             recipe,
             weights,

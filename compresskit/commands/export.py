@@ -46,10 +46,10 @@ def export(
     allow: Annotated[list[str] | None, typer.Option(metavar="PACKAGE", help="Trust a package.")] = None,
 ) -> None:
     """Write a run's model as a file for other runtimes, after comparing it with PyTorch on real samples."""
-    from compresskit import resolve
-    from compresskit.recipe.export import export_model
+    from compresskit import nodes
+    from compresskit.recipe.running.export import export_model
 
-    with resolve.allow(allow or ()):
+    with nodes.allow(allow or ()):
         exported = export_model(
             source,
             out,

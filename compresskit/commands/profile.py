@@ -75,14 +75,14 @@ def profile(
     ] = None,
 ) -> None:
     """Say what models cost: parameters, MACs, FLOPs, bytes, memory, and what nobody counted. Several are compared."""
-    from compresskit import resolve
+    from compresskit import nodes
     from compresskit.profiling import files
     from compresskit.profiling.table import view
-    from compresskit.recipe.profiled import profile_named
+    from compresskit.recipe.building.profiled import profile_named
 
     asked = {"latency": latency, "memory": memory, "receptive_field": receptive_field, "crosscheck": crosscheck}
     options = {**asked, "device": device, "materialize": materialize, "max_seconds": max_seconds}
-    with resolve.allow(allow or ()):
+    with nodes.allow(allow or ()):
         result = profile_named(
             models, inputs or (), megapixels=megapixels, preset=preset, overrides=changes or (), **options
         )

@@ -65,13 +65,13 @@ def run(
     ] = None,
 ) -> None:
     """Run a recipe: train, distil, compare, and write a folder with all of it."""
-    from compresskit import resolve
-    from compresskit.recipe.run import run_recipe
-    from compresskit.recipe.seeds import read_seeds, run_seeds
+    from compresskit import nodes
+    from compresskit.recipe.running.run import run_recipe
+    from compresskit.recipe.running.seeds import read_seeds, run_seeds
 
     several = None if seeds is None else read_seeds(seeds)
     where = {"out": out, "resume": resume, "device": device, "trace": trace}
-    with resolve.allow(allow or ()):
+    with nodes.allow(allow or ()):
         if several is None or dry_run:  # the plan is the same under every seed
             result = run_recipe(recipe, preset=preset, overrides=changes or (), dry_run=dry_run, **where)
         else:

@@ -13,7 +13,7 @@ def show(result: "RenderableType") -> None:
     """Print a result, once for all processes of a run; a reader that has closed the pipe (`| head`) has seen enough."""
     from rich.console import Console
 
-    from compresskit.distill.ranks import speaks
+    from compresskit.distill.processes import speaks
 
     if not speaks():
         return
@@ -30,7 +30,7 @@ def show(result: "RenderableType") -> None:
 
 def recipe_names(incomplete: str) -> list[str]:
     """Shipped recipes and files that begin so."""
-    from compresskit.recipe.shipped import shipped_recipes
+    from compresskit.recipe.reading.shipped import shipped_recipes
 
     files = [str(path) for path in Path().glob(f"{incomplete}*") if path.suffix == ".yaml" or path.is_dir()]
     return [name for name in shipped_recipes() if name.startswith(incomplete)] + files

@@ -8,25 +8,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compresskit.distill.address import unwrap, wrapper_of
-from compresskit.distill.cacheoptions import CacheOptions
-from compresskit.distill.checkpoint import Checkpoints
-from compresskit.distill.feed import Feed, Unpack, moved, unpack_batch
-from compresskit.distill.interrupt import deferred_interrupt
-from compresskit.distill.judge import Evaluate
-from compresskit.distill.layout import lay_out_like
-from compresskit.distill.learned import Learned
-from compresskit.distill.models import TEACHER, Models, View
-from compresskit.distill.numerics import Numerics
-from compresskit.distill.ownloop import OwnLoop, check_closed
-from compresskit.distill.plan import Foreseen, Plan, kind_of, plan_stages
-from compresskit.distill.probe import settled
-from compresskit.distill.progress import shown
-from compresskit.distill.ranks import Ranks, joined, local
-from compresskit.distill.results import Result
-from compresskit.distill.session import Session
-from compresskit.distill.stage import Stage
+from compresskit.distill.batches import Feed, Unpack, unpack_batch
+from compresskit.distill.cache.options import CacheOptions
+from compresskit.distill.objective.extra_modules import Learned
+from compresskit.distill.objective.models import Models, View
+from compresskit.distill.own_loop import OwnLoop, check_closed
+from compresskit.distill.precision import Numerics, lay_out_like
+from compresskit.distill.processes import Ranks, joined, local
+from compresskit.distill.session.checkpoint import Checkpoints
+from compresskit.distill.session.interrupt import deferred_interrupt
+from compresskit.distill.session.plan import Foreseen, Plan, kind_of, plan_stages
+from compresskit.distill.session.progress import shown
+from compresskit.distill.session.results import Result
+from compresskit.distill.session.session import Session
+from compresskit.distill.spec.address import TEACHER, unwrap, wrapper_of
+from compresskit.distill.spec.stage import Stage
+from compresskit.distill.training.autotune import settled
+from compresskit.distill.training.validation import Evaluate
 from compresskit.errors import RecipeError
+from compresskit.nested import moved
 from compresskit.randomness import own_randomness
 
 

@@ -20,7 +20,7 @@ from compresskit.losses.perceptual import Perceptual
 from compresskit.losses.relational import relational_angle, relational_distance
 from compresskit.losses.similarities import cka, probabilistic_transfer, similarity_preserving
 from compresskit.losses.variational import Variational
-from compresskit.resolve import find
+from compresskit.nodes import find
 from compresskit.signature import check_arguments, takes
 
 _NOTHING: frozenset[str] = frozenset()

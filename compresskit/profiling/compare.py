@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from compresskit.errors import CompressKitError, DataError
-from compresskit.profiling.call import Call
-from compresskit.profiling.formulas import CONVENTION
-from compresskit.profiling.latency import Ratio
-from compresskit.profiling.latency import latency as timed
+from compresskit.profiling.counting.formulas import CONVENTION
+from compresskit.profiling.counting.model_call import Call
+from compresskit.profiling.counting.tracing_modes import real_device
+from compresskit.profiling.measuring.latency import Ratio
+from compresskit.profiling.measuring.latency import latency as timed
 from compresskit.profiling.profiler import profile
 from compresskit.profiling.report import SCHEMA, ModelProfile
-from compresskit.profiling.routes import real_device
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

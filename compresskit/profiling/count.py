@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import nn
 
-from compresskit.profiling.call import Call
-from compresskit.profiling.routes import observe
+from compresskit.profiling.counting.model_call import Call
+from compresskit.profiling.counting.tracing_modes import observe
 
 
 def count_macs(model: nn.Module, inputs: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> int:

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from compresskit.errors import DataError, close_names
-from compresskit.profiling.call import shape_text
 from compresskit.profiling.compare import Comparison
-from compresskit.profiling.layers import Layer
+from compresskit.profiling.counting.layers import Layer
+from compresskit.profiling.counting.model_call import shape_text
 from compresskit.profiling.report import ModelProfile
 from compresskit.profiling.units import bytes_text, count_text, share_text
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from compresskit.profiling.compare import Comparison
-from compresskit.profiling.formulas import CONVENTION
-from compresskit.profiling.latency import Latency
+from compresskit.profiling.counting.formulas import CONVENTION
+from compresskit.profiling.measuring.latency import Latency
 from compresskit.profiling.report import ModelProfile
 from compresskit.profiling.units import bytes_text, count_text, share_text
 

@@ -8,19 +8,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from compresskit.profiling.activations import activations, given_bytes
-from compresskit.profiling.call import Call
-from compresskit.profiling.crosscheck import crosscheck as crosschecked
-from compresskit.profiling.dead_code import dead_code, dead_macs
-from compresskit.profiling.latency import Latency
-from compresskit.profiling.latency import latency as timed
-from compresskit.profiling.layers import layers
-from compresskit.profiling.memory import measured_memory
-from compresskit.profiling.parameters import walk
-from compresskit.profiling.receptive import receptive_field as probed
-from compresskit.profiling.record import Record
+from compresskit.profiling.checking.crosscheck import crosscheck as crosschecked
+from compresskit.profiling.counting.activations import activations, given_bytes
+from compresskit.profiling.counting.dead_code import dead_code, dead_macs
+from compresskit.profiling.counting.layers import layers
+from compresskit.profiling.counting.model_call import Call
+from compresskit.profiling.counting.operations import Record
+from compresskit.profiling.counting.parameters import walk
+from compresskit.profiling.counting.tracing_modes import Observed, materialised, observe, real_device
+from compresskit.profiling.measuring.latency import Latency
+from compresskit.profiling.measuring.latency import latency as timed
+from compresskit.profiling.measuring.memory import measured_memory
+from compresskit.profiling.measuring.receptive import receptive_field as probed
 from compresskit.profiling.report import ModelProfile, OperationCount
-from compresskit.profiling.routes import Observed, materialised, observe, real_device
 
 
 def profile(

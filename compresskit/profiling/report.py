@@ -4,18 +4,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from compresskit.profiling.activations import Activations
-from compresskit.profiling.crosscheck import Verdict
-from compresskit.profiling.dead_code import DeadCode
-from compresskit.profiling.formulas import CONVENTION
-from compresskit.profiling.latency import Latency
-from compresskit.profiling.layers import Layer
-from compresskit.profiling.memory import MeasuredMemory
-from compresskit.profiling.parameters import Parameters
-from compresskit.profiling.receptive import ReceptiveField
+from compresskit.profiling.checking.crosscheck import Verdict
+from compresskit.profiling.counting.activations import Activations
+from compresskit.profiling.counting.dead_code import DeadCode
+from compresskit.profiling.counting.formulas import CONVENTION
+from compresskit.profiling.counting.layers import Layer
+from compresskit.profiling.counting.parameters import Parameters
+from compresskit.profiling.measuring.latency import Latency
+from compresskit.profiling.measuring.memory import MeasuredMemory
+from compresskit.profiling.measuring.receptive import ReceptiveField
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
 
 SCHEMA = 1
 """Version of the layout of `to_dict`."""

@@ -20,7 +20,7 @@ WAYS = ("transcription", "whole", "tiles", "onnx runtime")
 def measure(way, height, width, threads, memory, norm):
     import torch
 
-    from zoo.raw.allocation import give_back_at_once
+    from zoo.frames.allocation import give_back_at_once
 
     give_back_at_once()
     torch.set_num_threads(threads)
@@ -59,9 +59,9 @@ def _whole(network, cfa, mosaic):
 
 
 def _bounded(network, cfa, mosaic, memory):
-    from zoo.raw.bounded import make_bounded
-    from zoo.raw.development import Development, picture_of
-    from zoo.raw.frame import Levels
+    from zoo.frames.development import Development, picture_of
+    from zoo.frames.frame import Levels
+    from zoo.frames.tiled_inference import make_bounded
 
     development = Development(
         module=network,

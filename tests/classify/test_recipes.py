@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from compresskit.recipe.load import load_recipe
-from compresskit.recipe.run import run_recipe
+from compresskit.recipe.reading.load import load_recipe
+from compresskit.recipe.running.run import run_recipe
 
 FEW = {"pretrain.0.steps": 2, "stages.0.steps": 2, "stages.1.steps": 2}
 

@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from compresskit import CompressKitError, Match, ProgressiveDistiller, Stage, Task
 from compresskit.data import SampleLoader
-from compresskit.distill import archive
-from compresskit.distill.ranks import joined, launched
+from compresskit.distill.processes import joined, launched
+from compresskit.distill.session import run_folder
 from compresskit.errors import TrainingError
 
 PICTURES = torch.randn(21, 3, 6, 6, generator=torch.Generator().manual_seed(0))
@@ -180,7 +180,7 @@ class Stopping(SampleLoader):
 
 
 def resumed():
-    archive.CHECKPOINT_SECONDS, usual = 0.0, archive.CHECKPOINT_SECONDS
+    run_folder.CHECKPOINT_SECONDS, usual = 0.0, run_folder.CHECKPOINT_SECONDS
     found = []
     for folder, loaders in {"whole": [SampleLoader], "parts": [Stopping, SampleLoader]}.items():
         for loader in loaders:
@@ -191,7 +191,7 @@ def resumed():
             except LoaderError:
                 continue
             found.append([state(student), [record["terms"] for record in result.history]])
-    archive.CHECKPOINT_SECONDS = usual
+    run_folder.CHECKPOINT_SECONDS = usual
     return found
 
 

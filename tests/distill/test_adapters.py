@@ -7,10 +7,10 @@ import torch
 from torch import Size, nn
 
 from compresskit import Match, ProgressiveDistiller, ShapeError, Stage
-from compresskit.distill.adapters import build_adapter
-from compresskit.distill.learned import Learned
-from compresskit.distill.models import Point
-from compresskit.distill.terms import bind_match
+from compresskit.distill.objective.adapters import build_adapter
+from compresskit.distill.objective.extra_modules import Learned
+from compresskit.distill.objective.models import Point
+from compresskit.distill.objective.terms import bind_match
 from compresskit.randomness import own_randomness
 
 ALL = frozenset({"channels", "space"})

@@ -9,9 +9,8 @@ from torch import nn
 
 from compresskit import Match, ProgressiveDistiller, RecipeError, Stage, Task
 from compresskit.data import SampleLoader, rng
-from compresskit.distill.cacheoptions import CacheOptions
-from compresskit.distill.checksum import checksums
-from compresskit.distill.identity import identity
+from compresskit.distill.cache.fingerprints import checksums, identity
+from compresskit.distill.cache.options import CacheOptions
 
 SGD = {"_target_": "torch.optim.SGD", "lr": 0.05}
 
@@ -234,7 +233,7 @@ def test_auto_keeps_the_cache_only_where_recalling_takes_less_than_half_the_time
     monkeypatch, capsys, recalling, share
 ):
     clock = itertools.cycle([0.0, 1.0, 0.0, recalling])  # a run begins and ends, a recall begins and ends
-    monkeypatch.setattr("compresskit.distill.recall._now", lambda _: next(clock))
+    monkeypatch.setattr("compresskit.distill.cache.lookup._now", lambda _: next(clock))
     assert run("auto").stages[0].recalled == pytest.approx(share)
     assert ("no cache for teacher: recalling takes more than half" in capsys.readouterr().err) == (share == 0)
 
@@ -269,7 +268,7 @@ def test_bad_options_are_answered(cache, message):
 def test_the_plan_says_what_a_cache_would_save_and_hold(monkeypatch, share, words):
     batch = torch.randn(4, 3, 8, 8), torch.randint(5, (4,))
     assert 0 < planned({"budget": "1MB"}, batch).stages[0].teacher_share < 1
-    monkeypatch.setattr("compresskit.distill.plan._teacher_share", lambda *_: share)
+    monkeypatch.setattr("compresskit.distill.session.plan._teacher_share", lambda *_: share)
     text = str(planned({"budget": "1MB"}, batch))
     assert words in text
     assert "1.94 KB a sample" in text  # (6 * 64 + 6 * 16 + 5) * 4 bytes

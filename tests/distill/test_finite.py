@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from compresskit.distill.finite import all_finite
+from compresskit.distill.training.loop import all_finite
 
 NAN, INF = float("nan"), float("inf")
 

@@ -218,7 +218,7 @@ def test_weights_follow_their_schedule(teacher, student, batches):
 
 
 def test_warmup_rises_to_the_peak_and_falls_to_the_end(student, batches):
-    scheduler = {"_target_": "compresskit.distill.schedules.WarmupCosine", "warmup": 0.3, "final": 0.1}
+    scheduler = {"_target_": "compresskit.schedules.WarmupCosine", "warmup": 0.3, "final": 0.1}
     stage = Stage("s", tasks=[Task("cross_entropy")], steps=10, scheduler=scheduler)
     rates = [record["lr"] for record in ProgressiveDistiller(None, student, [stage]).fit(batches).history]
     assert rates[:4] == pytest.approx([0.25e-3, 0.5e-3, 0.75e-3, 1e-3])
@@ -265,12 +265,12 @@ class Stop(BaseException):
 
 @pytest.mark.parametrize("at", [1, 5, 8])
 def test_a_stopped_run_continues_to_the_same_weights_and_log(teacher, student, batches, tmp_path, at, monkeypatch):
-    monkeypatch.setattr("compresskit.distill.archive.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("compresskit.distill.session.run_folder.CHECKPOINT_SECONDS", 0.0)
     stages = curricula.progressive(
         [Match("1"), Match(".", loss="kl", weight={"schedule": "cosine", "start": 1.0, "end": 0.5})],
         steps=5,
         tasks=[Task("cross_entropy")],
-        scheduler="compresskit.distill.schedules.WarmupCosine",
+        scheduler="compresskit.schedules.WarmupCosine",
         accumulate=2,
     )
     undisturbed = copy.deepcopy(student)

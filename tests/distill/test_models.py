@@ -89,7 +89,7 @@ def test_the_previous_student_is_a_frozen_copy_from_the_stage_s_beginning(batche
 def test_a_stopped_run_with_anchor_joint_teacher_and_average_continues_to_the_same_weights(
     batches, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("compresskit.distill.archive.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("compresskit.distill.session.run_folder.CHECKPOINT_SECONDS", 0.0)
     first = Stage("a", matches=[Match(".", loss="kl")], tasks=[Task("cross_entropy", "teacher:.")], steps=3)
     second = Stage("b", matches=[Match(".", "previous:.")], tasks=[Task("cross_entropy")], steps=5, ema=0.9)
 

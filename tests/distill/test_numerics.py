@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from compresskit import Match, ProgressiveDistiller, RecipeError, Stage, Task
-from compresskit.distill import probe
-from compresskit.distill.loop import _optimizer
-from compresskit.distill.numerics import Numerics
+from compresskit.distill.precision import Numerics
+from compresskit.distill.training import autotune
+from compresskit.distill.training.loop import _optimizer
 from compresskit.errors import CheckpointError, TrainingError
 
 SGD = {"_target_": "torch.optim.SGD", "lr": 0.02}
@@ -182,7 +182,9 @@ def test_half_precision_learns_nearly_the_same_in_float32_weights(precision):
 
 
 def test_a_scale_that_is_too_large_is_lowered_and_its_steps_are_left_out(monkeypatch):
-    monkeypatch.setattr("compresskit.distill.loop.GradScaler", partial(torch.amp.GradScaler, init_scale=2.0**30))
+    monkeypatch.setattr(
+        "compresskit.distill.training.loop.GradScaler", partial(torch.amp.GradScaler, init_scale=2.0**30)
+    )
     first = linear(2)[0].weight
     seen = []
     found = fit_linear("fp16", steps=40, evaluate=lambda model: seen.append(model[0].weight.clone()) or {})
@@ -223,14 +225,14 @@ def test_auto_takes_what_measured_faster_and_a_resumed_run_obeys(monkeypatch, tm
         other = candidates[1]
         return [1.0, 0.5 if other.precision == "bf16" and not other.compile else 0.99]
 
-    monkeypatch.setattr(probe, "_compared", compared)
+    monkeypatch.setattr(autotune, "_compared", compared)
     auto = {"compile": "auto", "memory_format": "auto"}
     distilled = fit_linear("auto", out=tmp_path, **auto)
     told = capsys.readouterr().err
     assert "auto: precision bf16: 2.00 x as fast, taken" in told
     assert "auto: compile true: 1.01 x as fast, left off" in told
     assert torch.equal(losses(distilled), losses(fit_linear("bf16", memory_format="channels_last")))
-    monkeypatch.setattr(probe, "_compared", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(autotune, "_compared", lambda *_: pytest.fail("measured again"))
     fit_linear("auto", out=tmp_path, **auto)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from compresskit.distill.adapters import build_adapter
+from compresskit.distill.objective.adapters import build_adapter
 
 ALL = {"channels", "space"}
 

@@ -2,7 +2,7 @@ import pytest
 from torch import nn
 
 from compresskit import Match, RecipeError, Stage, Task, curricula
-from compresskit.distill.schedules import value_at
+from compresskit.distill.spec.schedules import value_at
 
 
 def ramp(progress, high=2.0):

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from compresskit.distill.shelf import Shelf
-from compresskit.distill.store import Store
+from compresskit.distill.cache.store import Shelf, Store
 
 
 @pytest.fixture
@@ -56,9 +55,9 @@ def test_a_store_keeps_no_more_than_its_limit_and_ignores_damaged_files(shelf):
 WRITER = """
 import os, sys, torch
 from pathlib import Path
-from compresskit.distill.identity import identity
-from compresskit.distill.shelf import Shelf
-from compresskit.distill.store import Store
+from compresskit.distill.cache.fingerprints import identity
+from compresskit.distill.cache.store import Shelf
+from compresskit.distill.cache.store import Store
 if "killed" in sys.argv:
     os.fsync = lambda file: os._exit(9)  # in the middle of writing
 store = Store(torch.Size([4]), torch.float32, 10**6, Shelf(Path(sys.argv[1]), 10**6).place("a" * 32))
@@ -136,7 +135,7 @@ def test_a_disk_that_takes_nothing_ends_no_run(shelf, monkeypatch):
     def no_space(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("compresskit.distill.store.write_atomically", no_space)
+    monkeypatch.setattr("compresskit.distill.cache.store.write_atomically", no_space)
     store = filled(shelf, "a")
     assert store.full
     assert len(store) == 1

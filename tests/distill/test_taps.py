@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from compresskit.distill.address import parse_address
-from compresskit.distill.taps import Taps
+from compresskit.distill.spec.address import parse_address
+from compresskit.distill.taps.taps import Taps
 from compresskit.errors import TapError
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from compresskit import Match, ProgressiveDistiller, RecipeError, Stage, Task, curricula
-from compresskit.distill.average import moving_average
+from compresskit.distill.training.ema import moving_average
 
 SGD = {"_target_": "torch.optim.SGD", "lr": 0.1}
 
@@ -91,7 +91,7 @@ def test_validation_terms_and_their_sum_can_be_watched(student, batches):
 
 
 def test_a_run_stopped_on_a_plateau_does_not_train_on_when_it_goes_on(student, batches, tmp_path, monkeypatch):
-    monkeypatch.setattr("compresskit.distill.archive.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("compresskit.distill.session.run_folder.CHECKPOINT_SECONDS", 0.0)
     until = {"plateau": "max psnr", "patience": 1}
     stage = Stage("s", tasks=[Task("mse")], steps=9, every=1, until=until, best="max psnr", optimizer=SGD)
     whole = copy.deepcopy(student)

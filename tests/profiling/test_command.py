@@ -9,7 +9,7 @@ import torch
 
 from compresskit import cli
 from compresskit.errors import DataError
-from compresskit.profiling.inputs import agreed_inputs, parse_inputs
+from compresskit.profiling.input_option import agreed_inputs, parse_inputs
 
 CONV = "torch.nn.Conv2d(3, 4, 3)"
 MACS = 4 * 6 * 6 * 27

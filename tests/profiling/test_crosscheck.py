@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from compresskit import profile
-from compresskit.profiling import backends
+from compresskit.profiling.checking import backends
 
 
 def _verdicts(model, *inputs, **named):

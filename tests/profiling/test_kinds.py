@@ -10,7 +10,7 @@ from torch.nn.utils import parametrizations, prune
 from torch.utils.checkpoint import checkpoint
 
 from compresskit import profile
-from compresskit.profiling.formulas import macs
+from compresskit.profiling.counting.formulas import macs
 
 
 class Function(nn.Module):

@@ -6,11 +6,11 @@ from torch import nn
 
 from compresskit import compare, profile
 from compresskit.errors import DataError
-from compresskit.profiling import latency as latencies
-from compresskit.profiling.call import Call
-from compresskit.profiling.latency import latency
-from compresskit.profiling.machine import machine
-from compresskit.profiling.receptive import receptive_field
+from compresskit.profiling.counting.model_call import Call
+from compresskit.profiling.measuring import latency as latencies
+from compresskit.profiling.measuring.latency import latency
+from compresskit.profiling.measuring.machine import machine
+from compresskit.profiling.measuring.receptive import receptive_field
 from zoo.pynet import PyNET, PyNETQxQ
 
 

@@ -6,9 +6,9 @@ from torch import nn
 from torch.nn.utils import prune
 
 from compresskit import profile
-from compresskit.profiling.activations import activations
-from compresskit.profiling.parameters import walk
-from compresskit.profiling.recorder import record_forward
+from compresskit.profiling.counting.activations import activations
+from compresskit.profiling.counting.operations import record_forward
+from compresskit.profiling.counting.parameters import walk
 
 FLOAT = 4
 

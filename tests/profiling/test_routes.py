@@ -8,9 +8,9 @@ from torch import nn
 
 from compresskit import compare, profile
 from compresskit.errors import CompressKitError, DataError, ShapeError
-from compresskit.profiling import free_memory
-from compresskit.profiling.call import Call
-from compresskit.profiling.sizes import next_fitting, of_megapixels
+from compresskit.profiling.counting.model_call import Call
+from compresskit.profiling.counting.sizes import next_fitting, of_megapixels
+from compresskit.profiling.measuring import free_memory
 
 LARGE = torch.empty(1, 3, 3000, 3000, device="meta")
 

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from compresskit import compare, profile
-from compresskit.profiling import backends
-from compresskit.profiling.twins import real_copy, untouched, weightless
+from compresskit.profiling.checking import backends
+from compresskit.profiling.counting.copies import real_copy, untouched, weightless
 
 
 class Restless(nn.Module):

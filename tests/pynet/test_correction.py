@@ -8,7 +8,7 @@ import torch
 from compresskit.errors import ShapeError
 from zoo.pynet import PyNET, PyNETQxQ
 from zoo.pynet.blocks import Head
-from zoo.pynet.correction import FLOOR, PACKED, SEEN, SHARE, Start
+from zoo.pynet.skip import FLOOR, PACKED, SEEN, SHARE, Start
 
 NETWORKS = pytest.mark.parametrize("network", [PyNET, PyNETQxQ])
 

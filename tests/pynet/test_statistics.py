@@ -1,10 +1,10 @@
 import torch
 
+from zoo.frames.fold_instance_norm import folded, frame_statistics, normalised, sample_statistics
+from zoo.frames.reach import reach
+from zoo.frames.tiling import divide
 from zoo.pynet import PyNET, PyNETQxQ
-from zoo.pynet.statistics import folded, frame_statistics, normalised, sample_statistics
 from zoo.raw import CFA
-from zoo.raw.reach import reach
-from zoo.raw.tiling import divide
 
 
 def network(kind=PyNETQxQ, **options):

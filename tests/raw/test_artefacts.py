@@ -3,7 +3,7 @@ import torch
 from skimage.color import rgb2lab
 
 from compresskit.errors import ShapeError
-from zoo.raw.artefacts import false_colour, lab, zipper
+from zoo.raw.scoring.artefacts import false_colour, lab, zipper
 
 
 def test_lab_is_scikit_image_s():

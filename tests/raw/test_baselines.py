@@ -3,7 +3,7 @@ import torch
 
 from compresskit.errors import ShapeError
 from zoo.raw import CFA, BinBicubic, Malvar, NormalisedConvolution
-from zoo.raw.cfa import BLOCKS, PHASES
+from zoo.raw.sensor.cfa import BLOCKS, PHASES
 
 ARRAYS = [f"{name}-{phase}" for name in BLOCKS for phase in PHASES]
 METHODS = [(method, array) for array in ARRAYS for method in (NormalisedConvolution, BinBicubic)]

@@ -9,7 +9,7 @@ from torch import nn
 
 from compresskit.errors import RecipeError, ShapeError
 from zoo.raw import CFA
-from zoo.raw.cfa import BLOCKS, PHASES
+from zoo.raw.sensor.cfa import BLOCKS, PHASES
 
 arrays = st.sampled_from([CFA.named(name, phase) for name in BLOCKS for phase in PHASES])
 tiles = st.integers(1, 3)

@@ -11,10 +11,11 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from compresskit import cli
+from zoo.frames import tiled_inference
 from zoo.pynet import PyNET, PyNETQxQ
-from zoo.raw import CFA, NormalisedConvolution, bounded
-from zoo.raw.methods import METHODS
-from zoo.raw.reading import read_header, read_picture
+from zoo.raw import CFA, NormalisedConvolution
+from zoo.raw.methods.methods import METHODS
+from zoo.raw.photographs.read import read_header, read_picture
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
@@ -72,7 +73,7 @@ EVERY = (
 
 @pytest.mark.parametrize(("method", "cfa"), sorted(set(EVERY)))
 def test_photographs_come_back_in_any_array_by_any_method(photograph, method, cfa, capsys, monkeypatch):
-    monkeypatch.setattr("zoo.raw.methods.LMMSEPhase", _quick_lmmse)
+    monkeypatch.setattr("zoo.raw.methods.methods.LMMSEPhase", _quick_lmmse)
     assert demosaic("a.png", "-o", "out", "--mosaic", "--method", method, "--cfa", cfa) == 0
     assert f"out/a_{method}.png  100x72, {CFA.of(cfa).name}, {method}, whole" in capsys.readouterr().out
     flat = photograph.mean((0, 1))[None, None].repeat(72, 0).repeat(100, 1)
@@ -146,7 +147,7 @@ def test_released_weights_in_tiles_are_the_whole_frame(monkeypatch, capsys):
     np.save("a.npy", numbers)
     options = ["--weights", "released.pth", "--cfa", "qxq", "--to", "npy"]
     assert demosaic("a.npy", "-o", "whole", *options) == 0
-    monkeypatch.setattr(bounded, "bytes_per_pixel", lambda *_: 2**29 / 304 / 288)
+    monkeypatch.setattr(tiled_inference, "bytes_per_pixel", lambda *_: 2**29 / 304 / 288)
     assert demosaic("a.npy", "-o", "tiles", "--memory", 1.0, *options) == 0
     assert "a_student.npy  301x330, qxq-grbg, student, 2 tiles" in capsys.readouterr().out
     np.testing.assert_allclose(np.load("tiles/a_student.npy"), np.load("whole/a_student.npy"), atol=1e-5)
@@ -158,8 +159,8 @@ def test_pynet_in_tiles_says_that_it_is_approximate(monkeypatch, capsys):
     np.save("a.npy", np.random.default_rng(0).random((64, 700)).astype(np.float32))
     options = ["--weights", "pynet.pth", "--cfa", "qxq", "--method", "teacher"]
     assert demosaic("a.npy", "-o", "whole", *options) == 0
-    monkeypatch.setattr(bounded, "bytes_per_pixel", lambda *_: 2**29 / 640 / 64)
-    monkeypatch.setattr(bounded, "OVERLAP", 64)
+    monkeypatch.setattr(tiled_inference, "bytes_per_pixel", lambda *_: 2**29 / 640 / 64)
+    monkeypatch.setattr(tiled_inference, "OVERLAP", 64)
     assert demosaic("a.npy", "-o", "tiles", "--memory", 1.0, *options) == 0
     assert "2 tiles, approximate" in capsys.readouterr().out
     whole, tiles = picture("whole/a_teacher.png"), picture("tiles/a_teacher.png")
@@ -234,7 +235,7 @@ def test_a_full_disk_ends_with_1_and_leaves_no_part(monkeypatch, capsys):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("zoo.raw.writing._chunk", full)
+    monkeypatch.setattr("zoo.frames.writing._chunk", full)
     assert demosaic("a.png", "-o", "out", "--mosaic", "--method", "nc") == 1
     assert "the disk is full" in capsys.readouterr().err
     assert list(Path("out").iterdir()) == []

@@ -5,7 +5,7 @@ from PIL import Image
 from compresskit.data import SampleId
 from compresskit.errors import DataError, RecipeError, ShapeError
 from zoo.raw import CFA, PhotographCrops, PhotographFrames, Sensor
-from zoo.raw.photographs import turned
+from zoo.raw.photographs.photographs import turned
 
 
 def test_a_sample_is_a_packed_mosaic_and_the_picture_it_shows(folder):

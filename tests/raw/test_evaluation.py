@@ -17,9 +17,9 @@ from zoo.raw import (
     Photographs,
     Sensor,
 )
-from zoo.raw.metrics import psnr
-from zoo.raw.pictures import CELL, CROP, Panel, compare, where_models_differ
-from zoo.raw.sheet import worst_places
+from zoo.raw.scoring.metrics import psnr
+from zoo.raw.scoring.sheet import worst_places
+from zoo.raw.scoring.side_by_side import CELL, CROP, Panel, compare, where_models_differ
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from compresskit.errors import DataError
+from zoo.frames.frame import Frame, Levels, check, without_defects
 from zoo.raw import CFA
-from zoo.raw.encoding import converted, to_display, to_linear
-from zoo.raw.frame import Frame, Levels, check, without_defects
+from zoo.raw.sensor.encoding import converted, to_display, to_linear
 
 QUAD = CFA.of("quad-rggb")
 

@@ -5,7 +5,7 @@ import torch
 from compresskit.data import SampleId
 from compresskit.errors import RecipeError, ShapeError
 from zoo.raw import CFA, LMMSEPhase, PhotographCrops, PhotographFrames, Sensor
-from zoo.raw.imperfections import crosstalk, gained, stuck, unequal_greens
+from zoo.raw.sensor.imperfections import crosstalk, gained, stuck, unequal_greens
 
 EXACT = {"black": 0, "white": 65535, "bits": 16}
 

@@ -5,10 +5,10 @@ import torch
 
 from compresskit.errors import DataError, RecipeError, ShapeError
 from zoo.raw import CFA, BinBicubic, LMMSEPhase, Malvar, NormalisedConvolution, PhotographFrames, Remosaic
-from zoo.raw.cfa import BLOCKS, PHASES
-from zoo.raw.menon import Menon
-from zoo.raw.methods import METHODS, UNFITTED
-from zoo.raw.steered import SteeredKernelRegression, _Kernels
+from zoo.raw.methods.menon import Menon
+from zoo.raw.methods.methods import METHODS, UNFITTED
+from zoo.raw.methods.steered import SteeredKernelRegression, _Kernels
+from zoo.raw.sensor.cfa import BLOCKS, PHASES
 
 ARRAYS = [f"{name}-{phase}" for name in BLOCKS for phase in PHASES]
 

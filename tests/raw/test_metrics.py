@@ -3,7 +3,7 @@ import torch
 from skimage.metrics import structural_similarity
 
 from compresskit.errors import ShapeError
-from zoo.raw.metrics import ms_ssim, psnr, ssim
+from zoo.raw.scoring.metrics import ms_ssim, psnr, ssim
 
 
 def noisy(height, width, count=2):

@@ -9,9 +9,9 @@ import tifffile
 from PIL import Image
 
 from compresskit.errors import DataError
+from zoo.frames.mipi import Layout
+from zoo.frames.read import photographed, read_defects, read_mosaic
 from zoo.raw import CFA
-from zoo.raw.mosaics import photographed, read_defects, read_mosaic
-from zoo.raw.packed import Layout
 
 NUMBERS = np.random.default_rng(3).integers(0, 1024, (10, 14)).astype(np.uint16)
 

@@ -5,11 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compresskit.errors import DataError
+from zoo.frames.reach import peak_bytes, reach
+from zoo.frames.tiling import divide, make, smallest_side
 from zoo.pynet import PyNETQxQ
 from zoo.raw import CFA, LMMSEPhase, NormalisedConvolution
-from zoo.raw.methods import METHODS
-from zoo.raw.reach import peak_bytes, reach
-from zoo.raw.tiling import divide, make, smallest_side
+from zoo.raw.methods.methods import METHODS
 
 NOISE = np.random.default_rng(0)
 

@@ -6,15 +6,15 @@ import tifffile
 from PIL import Image
 
 from compresskit.errors import DataError
-from zoo.raw import reading
-from zoo.raw.writing import free_place, write
+from zoo.frames.writing import free_place, write
+from zoo.raw.photographs import read
 
 COLOURS = np.random.default_rng(0).integers(0, 2**16, (150, 37, 3)).astype(np.uint16)
 
 
 def test_a_png_of_sixteen_bits_is_read_back(tmp_path):
     write(tmp_path / "a.png", COLOURS)
-    picture = reading.read_picture(tmp_path / "a.png", reading.read_header(tmp_path / "a.png"))
+    picture = read.read_picture(tmp_path / "a.png", read.read_header(tmp_path / "a.png"))
     assert np.array_equal(picture, COLOURS)
 
 
@@ -38,7 +38,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch, name):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("zoo.raw.writing._chunk", full)
+    monkeypatch.setattr("zoo.frames.writing._chunk", full)
     monkeypatch.setattr("tifffile.imwrite", full)
     monkeypatch.setattr("numpy.save", full)
     with pytest.raises(OSError, match="No space left"):

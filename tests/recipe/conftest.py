@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from compresskit import resolve
+from compresskit import nodes
 
 PARTS = '''
 import os
@@ -107,7 +107,7 @@ stages:
     matches: ["."]
     tasks: [{loss: l1, weight: 1e-1}]
     optimizer: {_target_: torch.optim.SGD, lr: 1e-2, momentum: 0.9}
-    scheduler: {_target_: compresskit.distill.schedules.WarmupCosine, warmup: 0.5}
+    scheduler: {_target_: compresskit.schedules.WarmupCosine, warmup: 0.5}
 control: true
 evaluate: {_target_: toy_parts.Evaluation}
 presets:
@@ -122,7 +122,7 @@ def toy(tmp_path, monkeypatch):
     (tmp_path / "toy_parts.py").write_text(PARTS, encoding="utf-8")
     (tmp_path / "toy.yaml").write_text(RECIPE, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    with resolve.allow(["toy_parts"]):
+    with nodes.allow(["toy_parts"]):
         yield Path("toy.yaml")
     sys.modules.pop("toy_parts", None)
 

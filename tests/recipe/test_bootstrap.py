@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from compresskit.recipe.bootstrap import interval
+from compresskit.recipe.scoring.bootstrap import interval
 
 
 def test_two_values_resample_to_one_the_mean_or_the_other():

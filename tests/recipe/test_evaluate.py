@@ -7,9 +7,9 @@ from safetensors.torch import save_file
 
 from compresskit import cli
 from compresskit.errors import CheckpointError, RecipeError
-from compresskit.recipe.bootstrap import interval
-from compresskit.recipe.evaluate import evaluate_recipe
-from compresskit.recipe.run import run_recipe
+from compresskit.recipe.running.run import run_recipe
+from compresskit.recipe.scoring.bootstrap import interval
+from compresskit.recipe.scoring.evaluate import evaluate_recipe
 
 MORE = '''
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from compresskit.recipe.run import run_recipe
+from compresskit.recipe.running.run import run_recipe
 
 CHANGES = ["stages.1.steps=30"]
 

@@ -2,12 +2,12 @@ from pathlib import Path
 
 import pytest
 
-from compresskit.distill.match import Match, Task
-from compresskit.distill.stage import Stage
+from compresskit.distill.spec.match import Match, Task
+from compresskit.distill.spec.stage import Stage
 from compresskit.errors import RecipeError
-from compresskit.recipe import yaml
-from compresskit.recipe.load import load_recipe
-from compresskit.recipe.shipped import shipped_recipes
+from compresskit.recipe.reading import yaml
+from compresskit.recipe.reading.load import load_recipe
+from compresskit.recipe.reading.shipped import shipped_recipes
 
 
 def test_a_recipe_is_parsed_into_the_objects_that_python_users_write(toy):
@@ -139,8 +139,7 @@ def test_every_shipped_recipe_loads_with_every_preset(name):
         (
             "warmup: 0.5",
             "warm_up: 0.5",
-            "stages[1].scheduler: compresskit.distill.schedules.WarmupCosine has no option 'warm_up'; did you mean "
-            "'warmup'?",
+            "stages[1].scheduler: compresskit.schedules.WarmupCosine has no option 'warm_up'; did you mean 'warmup'?",
         ),
         (
             "in_features: 4, out_features: 16",

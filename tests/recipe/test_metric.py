@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from compresskit.recipe.evaluation import Contender, Row, measure
-from compresskit.recipe.metric import Metric
-from compresskit.recipe.summary import differences, table
+from compresskit.recipe.scoring.measure import Contender, Row, measure
+from compresskit.recipe.scoring.metric import Metric
+from compresskit.recipe.scoring.summary import differences, table
 
 ACCURACY = Metric("accuracy", "%")
 LOSS = Metric("cross_entropy", "nats", lower_is_better=True)

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from compresskit.errors import RecipeError
-from compresskit.recipe import named
-from compresskit.recipe.named import build_named, parse_model
+from compresskit.recipe.building import model_argument
+from compresskit.recipe.building.model_argument import build_named, parse_model
 
 
 def test_a_model_is_a_dotted_name_with_literal_arguments():
@@ -37,7 +37,7 @@ def test_weights_that_cannot_be_downloaded_are_a_sentence(monkeypatch):
     def unreachable(*_, **__):
         raise URLError("no route to host")
 
-    monkeypatch.setattr(named.resolve, "build", unreachable)
+    monkeypatch.setattr(model_argument.nodes, "build", unreachable)
     with pytest.raises(
         RecipeError, match=r"downloads weights, and that failed: no route to host; .*weights_backbone=None"
     ):

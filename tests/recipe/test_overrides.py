@@ -1,7 +1,7 @@
 import pytest
 
 from compresskit.errors import RecipeError
-from compresskit.recipe.overrides import apply, parse
+from compresskit.recipe.reading.overrides import apply, parse
 
 TREE = {"seed": 1, "stages": [{"steps": 5}, {"steps": 6, "optimizer": {"lr": 0.1}}]}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from compresskit.recipe.run import run_recipe
+from compresskit.recipe.running.run import run_recipe
 
 
 def _run(recipe, *arguments):

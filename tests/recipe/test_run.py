@@ -5,16 +5,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from compresskit.distill.loop import StageLoop
-from compresskit.distill.match import Match, Task
-from compresskit.distill.stage import Stage
+from compresskit.distill.spec.match import Match, Task
+from compresskit.distill.spec.stage import Stage
+from compresskit.distill.training.loop import StageLoop
 from compresskit.errors import CheckpointError, DataError, RecipeError, TapError, TrainingError
-from compresskit.recipe import run as running
-from compresskit.recipe.folder import choose_folder
-from compresskit.recipe.load import load_recipe
-from compresskit.recipe.parts import build_parts, control_stages
-from compresskit.recipe.run import run_recipe
-from compresskit.recipe.solved import fit_to_data
+from compresskit.recipe.building.closed_form import fit_to_data
+from compresskit.recipe.building.components import build_parts, control_stages
+from compresskit.recipe.reading.load import load_recipe
+from compresskit.recipe.running import run as running
+from compresskit.recipe.running.folder import choose_folder
+from compresskit.recipe.running.run import run_recipe
 
 
 def _files(folder):
@@ -148,14 +148,14 @@ def test_a_run_that_broke_off_goes_on_and_finished_parts_are_not_run_again(toy, 
         if part == "evaluation":
             broken.setattr(running, "illustrate", _interrupt)
         else:
-            broken.setattr("compresskit.distill.loop.StageLoop.update", _interrupt_in(part, 3))
+            broken.setattr("compresskit.distill.training.loop.StageLoop.update", _interrupt_in(part, 3))
         with pytest.raises(KeyboardInterrupt):
             run_recipe(toy, out="disturbed")
     assert "To go on: compresskit run toy.yaml --preset quick --allow toy_parts --out disturbed --resume" in (
         capsys.readouterr().err
     )
     trained = []
-    monkeypatch.setattr("compresskit.distill.loop.StageLoop.update", _noted(trained))
+    monkeypatch.setattr("compresskit.distill.training.loop.StageLoop.update", _noted(trained))
     result = run_recipe(toy, out="disturbed", resume=True)
     parts = ["teacher", ".", "alone", "evaluation"]
     assert list(dict.fromkeys(trained)) == parts[parts.index(part) : 3]

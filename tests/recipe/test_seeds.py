@@ -5,9 +5,9 @@ from statistics import fmean, stdev
 import pytest
 
 from compresskit.errors import CheckpointError, RecipeError
-from compresskit.recipe import run as running
-from compresskit.recipe.run import run_recipe
-from compresskit.recipe.seeds import read_seeds, run_seeds
+from compresskit.recipe.running import run as running
+from compresskit.recipe.running.run import run_recipe
+from compresskit.recipe.running.seeds import read_seeds, run_seeds
 
 SHORT = ["pretrain=", "stages.0.steps=1", "stages.1.steps=2"]
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from compresskit.cli import main
-from compresskit.distill import probe
-from compresskit.distill.clock import Clock, told
+from compresskit.distill.timing import Clock, told
+from compresskit.distill.training import autotune
 from compresskit.errors import RecipeError
-from compresskit.recipe import yaml
-from compresskit.recipe.load import load_recipe
-from compresskit.recipe.run import run_recipe
+from compresskit.recipe.reading import yaml
+from compresskit.recipe.reading.load import load_recipe
+from compresskit.recipe.running.run import run_recipe
 
 
 def steps(folder):
@@ -61,7 +61,7 @@ def test_a_budget_that_is_too_small_is_told_before_the_teacher_is_trained_and_by
 
 
 def test_what_auto_came_to_is_in_the_recipe_of_the_run_and_resume_obeys_it(edited, monkeypatch, capsys):
-    monkeypatch.setattr(probe, "_compared", lambda *_: [1.0, 0.5])
+    monkeypatch.setattr(autotune, "_compared", lambda *_: [1.0, 0.5])
     recipe = edited("seed: 3", "seed: 3\nprecision: auto")
     run_recipe(recipe, out="measured")
     assert "auto: precision bf16: 2.00 x as fast, taken" in capsys.readouterr().err
@@ -69,7 +69,7 @@ def test_what_auto_came_to_is_in_the_recipe_of_the_run_and_resume_obeys_it(edite
     run_recipe(recipe, out="stated", overrides=["precision=bf16"])
     assert steps("measured") == steps("stated")
     (Path("measured") / "summary.json").unlink()
-    monkeypatch.setattr(probe, "_compared", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(autotune, "_compared", lambda *_: pytest.fail("measured again"))
     run_recipe(recipe, out="measured", resume=True)
 
 

@@ -3,10 +3,10 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from compresskit.recipe.card import card
-from compresskit.recipe.evaluation import Row
-from compresskit.recipe.load import load_recipe
-from compresskit.recipe.summary import amount, differences, table
+from compresskit.recipe.reading.load import load_recipe
+from compresskit.recipe.scoring.card import card
+from compresskit.recipe.scoring.measure import Row
+from compresskit.recipe.scoring.summary import amount, differences, table
 
 
 def _row(name, role, *values):

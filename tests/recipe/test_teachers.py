@@ -7,13 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from compresskit.distill.match import Match, Splice, Task
+from compresskit.distill.spec.match import Match, Splice, Task
 from compresskit.errors import RecipeError
-from compresskit.recipe import yaml
-from compresskit.recipe.evaluate import evaluate_recipe
-from compresskit.recipe.load import load_recipe
-from compresskit.recipe.parts import build_parts, control_stages
-from compresskit.recipe.run import run_recipe
+from compresskit.recipe.building.components import build_parts, control_stages
+from compresskit.recipe.reading import yaml
+from compresskit.recipe.reading.load import load_recipe
+from compresskit.recipe.running.run import run_recipe
+from compresskit.recipe.scoring.evaluate import evaluate_recipe
 
 NET = """
     _target_: torch.nn.Sequential
@@ -72,7 +72,7 @@ def test_assistants_are_taught_in_turn_and_each_has_its_row(chain):
 
 def test_a_chain_goes_on_where_it_was_stopped(chain, monkeypatch):
     whole = run_recipe(chain, out="whole")
-    from compresskit.distill.loop import StageLoop
+    from compresskit.distill.training.loop import StageLoop
 
     update, calls = StageLoop.update, []
 
@@ -84,7 +84,7 @@ def test_a_chain_goes_on_where_it_was_stopped(chain, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(StageLoop, "update", dies)
-        patch.setattr("compresskit.distill.archive.CHECKPOINT_SECONDS", 0.0)
+        patch.setattr("compresskit.distill.session.run_folder.CHECKPOINT_SECONDS", 0.0)
         with pytest.raises(KeyboardInterrupt):
             run_recipe(chain, out="part")
     run_recipe(chain, out="part", resume=True)

@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from compresskit.errors import CheckpointError
-from compresskit.recipe.weights import load_weights
+from compresskit.recipe.building.weights import load_weights
 
 
 def _model(width=3):

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from compresskit.errors import RecipeError
-from compresskit.recipe import yaml
+from compresskit.recipe.reading import yaml
 
 
 @pytest.mark.parametrize(

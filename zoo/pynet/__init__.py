@@ -3,5 +3,5 @@
 In reading order: `blocks`, `teacher` (PyNET), `student` (PyNET-QxQ), and `correction`, by which both correct a skip.
 """
 
-from zoo.pynet.student import PyNETQxQ as PyNETQxQ
-from zoo.pynet.teacher import PyNET as PyNET
+from zoo.pynet.pynet import PyNET as PyNET
+from zoo.pynet.pynet_qxq import PyNETQxQ as PyNETQxQ

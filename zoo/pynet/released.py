@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from compresskit.errors import CheckpointError
-from zoo.pynet.student import PyNETQxQ
-from zoo.pynet.teacher import PyNET
+from zoo.pynet.pynet import PyNET
+from zoo.pynet.pynet_qxq import PyNETQxQ
 
 NORM_1 = "conv_l1_d5.conv_3a.instance.weight"
 NORM_2 = "conv_l2_d1.conv_3a.instance.weight"

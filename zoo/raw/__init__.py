@@ -6,19 +6,19 @@ In reading order: `cfa` (which colour a pixel sees), `imperfections` and `sensor
 and `artefacts`, and `evaluation` with its `pictures` and `sheet`.
 """
 
-from zoo.raw.baselines import BinBicubic as BinBicubic
-from zoo.raw.baselines import Malvar as Malvar
-from zoo.raw.baselines import NormalisedConvolution as NormalisedConvolution
-from zoo.raw.cfa import CFA as CFA
-from zoo.raw.dataset import PhotographCrops as PhotographCrops
-from zoo.raw.dataset import PhotographFrames as PhotographFrames
-from zoo.raw.evaluation import DemosaicEvaluation as DemosaicEvaluation
-from zoo.raw.lmmse import LMMSEPhase as LMMSEPhase
-from zoo.raw.losses import mse_inside as mse_inside
-from zoo.raw.menon import Menon as Menon
-from zoo.raw.mosaic_input import FromMosaic as FromMosaic
-from zoo.raw.photographs import Photographs as Photographs
-from zoo.raw.remosaic import Remosaic as Remosaic
-from zoo.raw.sensor import Sensor as Sensor
-from zoo.raw.steered import SteeredKernelRegression as SteeredKernelRegression
-from zoo.raw.targets import Reduced as Reduced
+from zoo.raw.methods.baselines import BinBicubic as BinBicubic
+from zoo.raw.methods.baselines import Malvar as Malvar
+from zoo.raw.methods.baselines import NormalisedConvolution as NormalisedConvolution
+from zoo.raw.methods.lmmse import LMMSEPhase as LMMSEPhase
+from zoo.raw.methods.menon import Menon as Menon
+from zoo.raw.methods.remosaic import Remosaic as Remosaic
+from zoo.raw.methods.steered import SteeredKernelRegression as SteeredKernelRegression
+from zoo.raw.photographs.dataset import PhotographCrops as PhotographCrops
+from zoo.raw.photographs.dataset import PhotographFrames as PhotographFrames
+from zoo.raw.photographs.losses import mse_inside as mse_inside
+from zoo.raw.photographs.photographs import Photographs as Photographs
+from zoo.raw.photographs.targets import Reduced as Reduced
+from zoo.raw.scoring.evaluation import DemosaicEvaluation as DemosaicEvaluation
+from zoo.raw.sensor.cfa import CFA as CFA
+from zoo.raw.sensor.from_mosaic import FromMosaic as FromMosaic
+from zoo.raw.sensor.sensor import Sensor as Sensor

@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from compresskit.distill.address import split_model
 from compresskit.distill.curricula.lengths import lengths
-from compresskit.distill.match import Match, Task, changed
-from compresskit.distill.models import PREVIOUS, STUDENT
-from compresskit.distill.stage import Stage
+from compresskit.distill.spec.address import PREVIOUS, STUDENT, split_model
+from compresskit.distill.spec.match import Match, Task, changed
+from compresskit.distill.spec.stage import Stage
 from compresskit.errors import RecipeError
 
 

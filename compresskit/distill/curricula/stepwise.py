@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from compresskit.distill.curricula.lengths import lengths, stage_name
-from compresskit.distill.match import Match, Task
-from compresskit.distill.stage import Stage
+from compresskit.distill.spec.match import Match, Task
+from compresskit.distill.spec.stage import Stage
 from compresskit.errors import RecipeError, close_names
 
 

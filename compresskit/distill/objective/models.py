@@ -1,0 +1,186 @@
+"""The models of a run by name: the student, its teachers, and the two that only exist inside a stage."""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parameter import is_lazy
+
+from compresskit.distill.spec.address import HYBRID, PREVIOUS, STUDENT, parse_address, split_model
+from compresskit.distill.spec.match import Match, Splice, Task
+from compresskit.distill.spec.stage import Stage
+from compresskit.errors import RecipeError, close_names
+
+View = Callable[[Any], Any]
+"""Makes a model's own inputs from a batch's inputs."""
+
+
+class Point(NamedTuple):
+    """A tap in one of the models."""
+
+    model: str
+    address: str
+
+    @property
+    def key(self) -> str:
+        """The same text for all ways to write this tap."""
+        return f"{self.model}:{parse_address(self.address).key}"
+
+
+@dataclass(frozen=True)
+class Models:
+    """The student and its teachers, and how each looks at a batch.
+
+    Raises:
+        RecipeError: A model has weights without values, a teacher's name is taken, or a view belongs to no model.
+    """
+
+    student: nn.Module
+    teachers: Mapping[str, nn.Module] = field(default_factory=dict)
+    views: Mapping[str, View] = field(default_factory=dict)
+    wrapper: DistributedDataParallel | None = None
+    """The user's own around the student, whose group, `no_sync` and `find_unused_parameters` count."""
+
+    def __post_init__(self) -> None:
+        for name, model in {**self.teachers, STUDENT: self.student}.items():
+            _check_values(name, model)
+        for name in self.teachers:
+            if name in (STUDENT, PREVIOUS, HYBRID) or not name.isidentifier():
+                raise RecipeError(
+                    f"teacher {name!r}: a teacher's name is an identifier, but not student, previous or hybrid"
+                )
+        for name in self.views:
+            if name not in (STUDENT, *self.teachers):
+                raise RecipeError(f"views: there is no model {name!r}{close_names(name, (STUDENT, *self.teachers))}")
+
+    @property
+    def group(self) -> Any:
+        """The processes that the user's wrapper joins; None are all that there are."""
+        return None if self.wrapper is None else self.wrapper.process_group
+
+    def module(self, name: str) -> nn.Module:
+        """The student or a teacher, by name."""
+        return self.student if name == STUDENT else self.teachers[name]
+
+    def view(self, name: str, inputs: Any) -> Any:
+        """What the model called `name` is given of a batch's inputs; the previous student looks as the student does."""
+        view = self.views.get(STUDENT if name == PREVIOUS else name)
+        return inputs if view is None else view(inputs)
+
+    def student_points(self, term: Match | Task) -> tuple[Point, ...]:
+        """Where the student's side of a term is; the models there learn.
+
+        Raises:
+            RecipeError: A model is unknown or cannot learn.
+        """
+        points = tuple(self._point(text, STUDENT, term.name) for text in term.students)
+        if any(point.model == PREVIOUS for point in points):
+            raise RecipeError(f"{term.name}: previous is a frozen copy and cannot learn; put it on the teacher's side")
+        return points
+
+    def teacher_points(self, match: Match) -> tuple[Point, ...]:
+        """Where the teacher's side of a match is.
+
+        Raises:
+            RecipeError: A model is unknown, or it is not clear which teacher is meant.
+        """
+        return tuple(self._point(text, self._only_teacher, match.name) for text in match.teachers)
+
+    def learners(self, terms: Iterable[Match | Task]) -> list[str]:
+        """Names of the models that learn from `terms`: those on the student's side; through the hybrid the student."""
+        named = {point.model for term in terms for point in self.student_points(term)}
+        return [name for name in (*self.teachers, STUDENT) if name in named or (name == STUDENT and HYBRID in named)]
+
+    def spliced(self, splice: Splice) -> tuple[Point, Point]:
+        """Where a splice takes its tensor, and where it puts it.
+
+        Raises:
+            RecipeError: A model is unknown, or both are the same.
+        """
+        name = f"splice {splice.source} -> {splice.into}"
+        source = self._point(splice.source, STUDENT, name)
+        into = self._point(str(splice.into), self._only_teacher if source.model == STUDENT else STUDENT, name)
+        if source.model == into.model or {PREVIOUS, HYBRID} & {source.model, into.model}:
+            raise RecipeError(
+                f"{name}: a splice leads from the student into a teacher, or from a teacher into the student"
+            )
+        return source, into
+
+    def check(self, stage: Stage) -> None:
+        """See that every model that a stage names is there.
+
+        Raises:
+            RecipeError: One is not; the nearest is named.
+        """
+        try:
+            for term in stage.terms.values():
+                self.student_points(term)
+                if isinstance(term, Match):
+                    self._check_sides(term)
+            for splice in stage.splices:
+                self.spliced(splice)
+        except RecipeError as error:
+            raise RecipeError(f"stage {stage.name!r}: {error}") from None
+
+    def names(self) -> list[str]:
+        """Names of all parameters of the student and the teachers, those that share one tensor each."""
+        everything = {STUDENT: self.student, **self.teachers}
+        return [
+            qualified(n, path) for n, m in everything.items() for path, _ in m.named_parameters(remove_duplicate=False)
+        ]
+
+    def _check_sides(self, match: Match) -> None:
+        sides = [[point.key for point in points] for points in (self.student_points(match), self.teacher_points(match))]
+        if sides[0] == sides[1]:
+            raise RecipeError(f"{match.name} compares a tensor with itself; give it another teacher address")
+
+    def parameters(self, names: Collection[str]) -> Iterator[tuple[str, nn.Parameter]]:
+        """The parameters of the models called `names`, by `qualified` name, each once."""
+        seen: set[nn.Parameter] = set()
+        for model in names:
+            for name, parameter in self.module(model).named_parameters():
+                if parameter not in seen:
+                    seen.add(parameter)
+                    yield qualified(model, name), parameter
+
+    def _point(self, text: str, default: str | Callable[[str], str], where: str) -> Point:
+        name, address = split_model(text)
+        if not name:
+            return Point(default if isinstance(default, str) else default(where), address)
+        if name not in (STUDENT, PREVIOUS, HYBRID, *self.teachers):
+            known = (*self.teachers, STUDENT, PREVIOUS, HYBRID)
+            kind = "teacher" if self.teachers else "model"
+            raise RecipeError(f"{where}: no {kind} {name!r}{close_names(name, known)}")
+        return Point(name, address)
+
+    def _only_teacher(self, where: str) -> str:
+        if not self.teachers:
+            raise RecipeError(f"{where} needs a teacher, and there is none")
+        if len(self.teachers) > 1:
+            raise RecipeError(f"{where}: say which teacher, as in '{next(iter(self.teachers))}:ADDRESS'")
+        return next(iter(self.teachers))
+
+
+def _check_values(name: str, model: nn.Module) -> None:
+    for path, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(tensor):
+            raise RecipeError(f"{name}: {path} has no shape yet (a lazy module); run one batch through it first")
+        if tensor.is_meta:
+            raise RecipeError(
+                f"{name}: {path} is on the meta device and has no values; call model.to_empty(...) and load its weights"
+            )
+        if type(tensor).__name__ == "DTensor":  # its module is slow to import
+            raise RecipeError(
+                f"{name}: {path} is sharded over processes (fully_shard); give a whole model in each of them"
+            )
+        if tensor.is_inference():
+            raise RecipeError(
+                f"{name}: {path} was made in torch.inference_mode; build and load the model outside of it"
+            )
+
+
+def qualified(model: str, name: str) -> str:
+    """What a parameter is called among those of all models: the student's by their own names."""
+    return name if model == STUDENT else f"{model}:{name}"

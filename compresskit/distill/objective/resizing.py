@@ -1,0 +1,137 @@
+"""One size to another without parameters: resizing, tokens to a map or a map to tokens, a 1x1 map to a vector.
+
+A size is what a shape has besides batch and channels: () of vectors (n, c), (length,) of tokens (n, length, c),
+(h, w) of maps (n, c, h, w), (d, h, w) of volumes (n, c, d, h, w).
+"""
+
+from collections.abc import Callable, Iterator
+from math import gcd, isqrt, prod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from compresskit.errors import ShapeError
+
+Size = tuple[int, ...]
+
+
+_MOST_EXTRA = 5
+"""A class token and four registers. With more than these left over, a number of tokens is no longer called a grid."""
+
+
+_KINDS = ("a vector", "tokens", "a map", "a volume")
+
+
+_LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
+
+
+class Step(NamedTuple):
+    """One change of a tensor's size, and its name in the plan."""
+
+    text: str
+    run: Callable[[Tensor], Tensor]
+
+
+def size_of(shape: torch.Size) -> Size:
+    """The shape without batch and channels.
+
+    Raises:
+        ShapeError: The shape is none of a vector, tokens, a map or a volume.
+    """
+    if not 2 <= len(shape) <= 5:
+        raise ShapeError(f"{len(shape)}-d tensors are no vectors, tokens, maps or volumes; give an adapter")
+    return tuple(shape[1:-1] if len(shape) == 3 else shape[2:])
+
+
+def extra_tokens(student: Size, teacher: Size) -> int:
+    """How many tokens, on the side that has tokens, stand before those of the grid.
+
+    Class and register tokens can be told beside a map only: the other tokens form a grid of the map's aspect, and at
+    most 5 are left over. Otherwise the answer is 0, as it is between two sequences.
+    """
+    if {len(student), len(teacher)} != {1, 2}:
+        return 0
+    (tokens,), like = sorted((student, teacher), key=len)
+    return next((extra for extra in range(_MOST_EXTRA + 1) if _grid_or_none(tokens - extra, like)), 0)
+
+
+def steps_between(student: Size, teacher: Size, extra: int = 0) -> Iterator[Step]:
+    """What brings a tensor of the student's size to the teacher's; nothing when the two are equal.
+
+    Maps, volumes and sequences are averaged over areas in directions that shrink and interpolated linearly in those
+    that grow. Tokens are the cells of a map row by row.
+
+    Args:
+        student: Size of the student's tensor.
+        teacher: Size of the teacher's tensor.
+        extra: Leading tokens that are no cells of the map on the other side. The student's are left out here; leave
+            out the teacher's before the two are compared.
+
+    Raises:
+        ShapeError: The two are of kinds that do not fit, or the tokens form no grid of the map's aspect.
+    """
+    cells = f"tokens[{extra}:]" if extra else "tokens"
+    kinds = len(student), len(teacher)
+    if student == teacher:
+        return
+    if kinds == (1, 2):
+        grid = _grid(student[0] - extra, teacher)
+        yield Step(f"{cells} → map {_times(grid)}", lambda tokens: tokens[:, extra:].mT.unflatten(2, grid))
+        yield from steps_between(grid, teacher)
+    elif kinds == (2, 1):
+        yield from steps_between(student, _grid(teacher[0] - extra, student))
+        yield Step(f"map → {cells}", lambda grid: grid.flatten(2).mT)
+    elif kinds == (1, 1):
+        yield Step(f"length {student[0]} → {teacher[0]}", lambda tokens: resize(tokens.mT, teacher).mT)
+    elif kinds[0] == kinds[1]:
+        yield Step(f"resize to {_times(teacher)}", lambda grid: resize(grid, teacher))
+    else:
+        yield _to_or_from_vector(student, teacher)
+
+
+def resize(grid: Tensor, size: Size) -> Tensor:
+    """The tensor at another size: averages over areas where it shrinks, linear interpolation where it grows.
+
+    Each direction is treated by itself, so a map that becomes wider and lower is averaged along its height alone.
+
+    Args:
+        grid: (n, c, length), (n, c, h, w) or (n, c, d, h, w).
+        size: What comes after n and c in the result.
+    """
+    shrunk = [min(have, want) for have, want in zip(grid.shape[2:], size, strict=True)]
+    if shrunk != list(grid.shape[2:]):
+        grid = F.interpolate(grid, shrunk, mode="area")
+    if shrunk != list(size):
+        grid = F.interpolate(grid, list(size), mode=_LINEAR[len(size)])
+    return grid
+
+
+def _to_or_from_vector(student: Size, teacher: Size) -> Step:
+    if not student and len(teacher) > 1 and prod(teacher) == 1:
+        return Step("vector → map", lambda vector: vector.reshape(*vector.shape, *teacher))
+    if not teacher and len(student) > 1 and prod(student) == 1:
+        return Step("map → vector", lambda grid: grid.flatten(1))
+    advice = "tap a pooled output or give an adapter" if not (student and teacher) else "give an adapter"
+    raise ShapeError(f"nothing turns {_KINDS[len(student)]} into {_KINDS[len(teacher)]}; {advice}")
+
+
+def _grid(cells: int, like: Size) -> Size:
+    if grid := _grid_or_none(cells, like):
+        return grid
+    raise ShapeError(
+        f"{cells} tokens form no grid with the aspect of {_times(like)} "
+        f"(at most {_MOST_EXTRA} extra ones are left out); give an adapter"
+    )
+
+
+def _grid_or_none(cells: int, like: Size) -> Size | None:
+    """Height and width of a grid of so many cells whose aspect is exactly that of the map `like`."""
+    height, width = (side // gcd(*like) for side in like)
+    scale = isqrt(max(cells, 0) // (height * width))
+    return (scale * height, scale * width) if scale and scale * scale * height * width == cells else None
+
+
+def _times(size: Size) -> str:
+    return "x".join(map(str, size))

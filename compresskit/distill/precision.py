@@ -1,0 +1,142 @@
+"""How the numbers of a run are computed: precision, layout and compilation. None of it is on by default."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from compresskit.errors import RecipeError, close_names
+
+AUTO = "auto"
+
+
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+
+
+MEMORY_FORMATS = ("contiguous", "channels_last")
+
+
+_HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class Numerics:
+    """How numbers are computed. Weights and losses are float32 or better in every case.
+
+    Raises:
+        RecipeError: A value is unknown; the message names the nearest.
+    """
+
+    precision: str = "fp32"
+    """"fp32"; "tf32", float32 whose products a GPU rounds; "bf16" or "fp16", autocast, the latter with loss scaling; or
+    "auto"."""
+    compile: bool | str = False
+    """Whether the models run through `torch.compile`; or "auto"."""
+    memory_format: str = "contiguous"
+    """"contiguous", "channels_last" for images, or "auto"."""
+
+    def __post_init__(self) -> None:
+        for name, choices in (("precision", PRECISIONS), ("memory_format", MEMORY_FORMATS)):
+            value = getattr(self, name)
+            if value not in (*choices, AUTO):
+                raise RecipeError(f"{name}: unknown {value!r}{close_names(str(value), (*choices, AUTO))}")
+        if self.compile is not True and self.compile is not False and self.compile != AUTO:
+            raise RecipeError(f"compile must be true, false or auto, got {self.compile!r}")
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is left to measure."""
+        return AUTO not in (self.precision, self.compile, self.memory_format)
+
+    @property
+    def half(self) -> torch.dtype | None:
+        """The autocast type of the forwards, or None."""
+        return _HALF.get(self.precision)
+
+    @property
+    def plain(self) -> bool:
+        """Whether everything is as without these options."""
+        return self == Numerics()
+
+    def check(self, device: torch.device) -> None:
+        """See that the device can do it.
+
+        Raises:
+            RecipeError: It cannot.
+        """
+        if self.precision == "tf32" and device.type != "cuda":
+            raise RecipeError(f"precision: tf32 is a GPU's, and this run is on {device.type}; use fp32 or bf16")
+        if self.precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+            raise RecipeError("precision: this GPU has no bf16; use fp16")
+
+    def of(self, inputs: Any) -> Any:
+        """A nested batch in the memory format: images, which have four dimensions."""
+        if self.memory_format != "channels_last":
+            return inputs
+        if isinstance(inputs, Tensor):
+            return inputs.contiguous(memory_format=torch.channels_last) if inputs.dim() == 4 else inputs
+        if isinstance(inputs, dict):
+            return {key: self.of(item) for key, item in inputs.items()}
+        if type(inputs) in (tuple, list):
+            return type(inputs)(self.of(item) for item in inputs)
+        return inputs
+
+    def autocast(self, device: str) -> AbstractContextManager[Any]:
+        """Where forwards run, on a device of this type."""
+        return nullcontext() if self.half is None else torch.autocast(device, dtype=self.half)
+
+    @contextmanager
+    def at_work(self, *models: nn.Module) -> Iterator[None]:
+        """Inside, the models have the memory format and float32 products the precision; then all is as it was."""
+        products = torch.get_float32_matmul_precision()
+        if self.precision == "tf32":
+            torch.set_float32_matmul_precision("high")
+        try:
+            with channels_last(*models) if self.memory_format == "channels_last" else nullcontext():
+                yield
+        finally:
+            torch.set_float32_matmul_precision(products)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for a checkpoint or a recipe."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return f"{self.precision}, {self.memory_format}, {'compiled' if self.compile else 'not compiled'}"
+
+
+@contextmanager
+def channels_last(*models: nn.Module) -> Iterator[None]:
+    """Inside, four-dimensional weights and buffers lie channels last; then each is again as it was."""
+    moved = [tensor for tensor in dict.fromkeys(chain(*map(_tensors, models))) if _moves(tensor)]
+    _lay_out(moved, torch.channels_last)
+    try:
+        yield
+    finally:
+        _lay_out(moved, torch.contiguous_format)
+
+
+def lay_out_like(copy: nn.Module, model: nn.Module) -> None:
+    """Give the weights and buffers of a copy, made inside `channels_last`, the order of the model's own."""
+    pairs = zip(_tensors(copy), _tensors(model), strict=True)
+    _lay_out([ours for ours, theirs in pairs if ours.stride() != theirs.stride() and theirs.is_contiguous()])
+
+
+def _moves(tensor: Tensor) -> bool:
+    if tensor.dim() != 4 or tensor.layout != torch.strided or not tensor.is_contiguous():
+        return False
+    return tensor.detach().to(memory_format=torch.channels_last).stride() != tensor.stride()  # 1x1: both at once
+
+
+def _lay_out(tensors: list[Tensor], memory_format: torch.memory_format = torch.contiguous_format) -> None:
+    for tensor in tensors:
+        tensor.data = tensor.data.to(memory_format=memory_format)
+
+
+def _tensors(model: nn.Module) -> Iterator[Tensor]:
+    yield from model.parameters()
+    yield from model.buffers()

@@ -1,0 +1,111 @@
+"""Checkpoints: all that a run needs to continue exactly, in files that are whole or not there, and that run no code."""
+
+import hashlib
+import io
+import pickle
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from compresskit.distill.cache.fingerprints import named_tensors, weights_digest
+from compresskit.distill.objective.models import Models
+from compresskit.distill.spec.describe import describe
+from compresskit.distill.spec.stage import Stage
+from compresskit.errors import CheckpointError
+from compresskit.files import write_atomically
+
+KEPT = 2
+
+
+def save_weights(path: Path, model: nn.Module) -> None:
+    """Write a model's state as safetensors; tensors that share memory are written each, so that any loader can read."""
+    state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in named_tensors(model).items()}
+    write_atomically(path, lambda part: part.write_bytes(save(state)))
+
+
+class Checkpoints:
+    """The checkpoints of one run: a folder of numbered files of which the newest two stay."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def files(self) -> list[Path]:
+        """The checkpoints, oldest first."""
+        return sorted(self.folder.glob("[0-9]*.pt"))
+
+    def save(self, state: Mapping[str, Any]) -> Path:
+        """Write `state` under its `global_step` and stage, and drop what is older than the newest two."""
+        path = self.folder / f"{state['global_step']:08d}-{state['stage']:03d}.pt"
+        content = io.BytesIO()  # torch.save hides what a full disk says; a plain write does not
+        torch.save(dict(state), content)
+        write_atomically(path, lambda part: part.write_bytes(content.getbuffer()))
+        for old in self.files()[:-KEPT]:
+            old.unlink()
+        return path
+
+    def newest(self, device: torch.device, note: Callable[[str], None]) -> dict[str, Any] | None:
+        """The newest readable state, or None where there is no checkpoint; a damaged one is passed over and noted.
+
+        Raises:
+            CheckpointError: There are checkpoints and none can be read.
+        """
+        files = self.files()
+        for path in reversed(files):
+            try:
+                return torch.load(path, map_location=device, weights_only=True)
+            except (RuntimeError, EOFError, BadZipFile, pickle.UnpicklingError, OSError, KeyError) as error:
+                why = str(error).partition("\n")[0][:80] or type(error).__name__
+                note(f"{path} cannot be read ({why}); trying the one before it")
+        if files:
+            raise CheckpointError(
+                f"{self.folder}: none of the {len(files)} checkpoints can be read; start again in another folder"
+            )
+        return None
+
+
+def fingerprint(
+    stages: tuple[Stage, ...], models: Models, learning: Collection[str], seed: int, precision: str
+) -> dict[str, str]:
+    """What must be the same for a run to be continued, each part as a short hash or value.
+
+    Of a model that learns only the names and shapes count: its weights are the run's own.
+    """
+    teachers = [
+        f"{name} {_structure(teacher) if name in learning else weights_digest(teacher)}"
+        for name, teacher in models.teachers.items()
+    ]
+    return {
+        "stages": _digest([describe(stage) for stage in stages]),
+        "student": _structure(models.student),
+        "teacher": _digest(teachers),
+        "views": _digest([f"{name} {describe(view)}" for name, view in sorted(models.views.items())]),
+        "seed": str(seed),
+        "precision": precision,
+    }
+
+
+def check_fingerprint(found: Mapping[str, str], expected: Mapping[str, str], folder: Path) -> None:
+    """Refuse the checkpoint of another run.
+
+    Raises:
+        CheckpointError: A part differs; the message names it.
+    """
+    for part, value in expected.items():
+        if found.get(part) != value:
+            raise CheckpointError(
+                f"{folder} holds another run: its {part} differs from this one's.\n"
+                "Continue it with what it was started with, or choose another folder."
+            )
+
+
+def _structure(model: nn.Module) -> str:
+    return _digest([f"{name} {tuple(t.shape)} {t.dtype}" for name, t in named_tensors(model).items()])
+
+
+def _digest(lines: list[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]

@@ -1,0 +1,173 @@
+"""Addresses: what the text `PATH[#CALL][@in|@out][SELECTOR…]` means in a model.
+
+layer3 · rnn@out[0] · .@out.logits · block#1 · attention@in.query
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from compresskit.errors import RecipeError, TapError, close_names
+
+_ADDRESS = re.compile(r"(?P<path>[^#@\[\s]+)(#(?P<call>-?\d+))?(@(?P<port>in|out)(?![A-Za-z0-9_]))?(?P<selectors>.*)")
+
+
+_SELECTOR = re.compile(r"\.(?P<name>[A-Za-z_]\w*)|\[(?P<index>-?\d+)\]|\[(?P<quote>['\"])(?P<key>.+?)(?P=quote)\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One parsed address. `str(address)` is what the user wrote."""
+
+    text: str
+    path: str
+    call: int | None = None
+    """Which call of a module that runs several times; negative counts from the end, None expects a single call."""
+    port: str = "out"
+    selectors: tuple[int | str, ...] = ()
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def key(self) -> str:
+        """The same text for all ways to write this address."""
+        return f"{self.path}#{self.call or 0}@{self.port}{''.join(f'[{part!r}]' for part in self.selectors)}"
+
+
+def parse_address(text: str) -> Address:
+    """Read an address.
+
+    Raises:
+        TapError: The text does not follow the grammar.
+    """
+    match = _ADDRESS.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise TapError(
+            f"{text!r} is no address; write PATH[#CALL][@in|@out][SELECTOR…], as in 'layer3' or 'rnn@out[0]'"
+        )
+    selectors, position = [], 0
+    while position < len(match["selectors"]):
+        part = _SELECTOR.match(match["selectors"], position)
+        if part is None:
+            wrong = match["selectors"][position:]
+            raise TapError(
+                f"address {text!r}: cannot read {wrong!r}; selectors are [0], .name or ['key'] after @in or @out"
+            )
+        selectors.append(int(part["index"]) if part["index"] else part["name"] or part["key"])
+        position = part.end()
+    call = None if match["call"] is None else int(match["call"])
+    return Address(text, match["path"], call, match["port"] or "out", tuple(selectors))
+
+
+def split_model(text: str) -> tuple[str, str]:
+    """The model that an address names before a colon, or "", and the rest: `"big:layer3"` is ("big", "layer3")."""
+    name, colon, rest = text.partition(":")
+    return (name, rest) if colon and name.isidentifier() else ("", text)
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The user's own module below `torch.compile` and `DistributedDataParallel`.
+
+    Raises:
+        RecipeError: The model is wrapped in a way that keeps its tensors from being read.
+    """
+    *_, model = _layers(model)
+    kind = type(model).__name__
+    if kind in ("DataParallel", "FullyShardedDataParallel"):
+        raise RecipeError(
+            f"the model is wrapped in {kind}, under which no whole module runs that could be tapped; give the bare "
+            "module, and start several processes with torchrun"
+        )
+    return model
+
+
+def wrapper_of(model: nn.Module) -> DistributedDataParallel | None:
+    """The `DistributedDataParallel` around the user's own module, if there is one."""
+    return next((layer for layer in _layers(model) if isinstance(layer, DistributedDataParallel)), None)
+
+
+def _layers(model: nn.Module) -> Iterator[nn.Module]:
+    """A model, and what is in it as far as it is a wrapper."""
+    yield model
+    inner = model.module if isinstance(model, DistributedDataParallel) else getattr(model, "_orig_mod", None)
+    if isinstance(inner, nn.Module):
+        yield from _layers(inner)
+
+
+def find_module(model: nn.Module, address: Address) -> nn.Module:
+    """The module that `address` names inside the unwrapped `model`.
+
+    Raises:
+        TapError: There is none; the message names the nearest paths.
+    """
+    modules = {**dict(model.named_modules(remove_duplicate=False)), ".": model}
+    if isinstance(modules.get(address.path), torch.jit.ScriptModule):
+        raise TapError(
+            f"{address.text!r} is a TorchScript module, which takes no hooks; tap a plain module that calls it"
+        )
+    if address.path not in modules:
+        paths = [path for path in modules if path not in ("", ".")]
+        raise TapError(f"{type(model).__name__} has no module {address.path!r}{close_names(address.path, paths)}")
+    return modules[address.path]
+
+
+def select(value: Any, selectors: tuple[int | str, ...], address: Address) -> Tensor:
+    """The tensor that the selectors lead to inside a module's input or output.
+
+    Raises:
+        TapError: There is no such part, or it is not a tensor.
+    """
+    for selector in selectors:
+        value = _step(value, selector, address)
+    if value is None:
+        raise TapError(f"{address.text!r} is None in this forward, so there is nothing to compare")
+    if not isinstance(value, Tensor):
+        inside = _describe(value)
+        raise TapError(
+            f"{address.text!r} is {inside}, not a tensor; select one, as in {address.text}[0] or …@{address.port}.name"
+        )
+    if value.is_nested:
+        raise TapError(
+            f"{address.text!r} is a nested tensor, whose rows differ in length; "
+            "nn.TransformerEncoder gives plain ones with enable_nested_tensor=False"
+        )
+    return value
+
+
+def _step(value: Any, selector: int | str, address: Address) -> Any:
+    if isinstance(selector, str) and not isinstance(value, Mapping) and hasattr(value, selector):
+        return getattr(value, selector)
+    try:
+        return value[selector]
+    except (KeyError, IndexError, TypeError):
+        shown = f"[{selector}]" if isinstance(selector, int) else f".{selector}"
+        raise TapError(f"{address.text!r}: there is no {shown} in {_describe(value)}") from None
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"a {type(value).__name__} with keys {', '.join(map(str, list(value)[:8]))}"
+    if isinstance(value, (tuple, list)):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"a {type(value).__name__}"
+
+
+STUDENT = "student"
+
+
+TEACHER = "teacher"
+"""What a teacher is called that was given without a name."""
+
+
+PREVIOUS = "previous"
+"""The student as it was when the stage began, frozen."""
+
+
+HYBRID = "hybrid"
+"""The model that a stage's splices make."""

@@ -1,0 +1,130 @@
+"""What is fastest here: a short measurement of the choices that were left to `auto`. It changes nothing."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from statistics import median
+from typing import Any
+
+import torch
+
+from compresskit.distill.objective.extra_modules import Learned
+from compresskit.distill.objective.models import Models
+from compresskit.distill.objective.objective import Objective
+from compresskit.distill.precision import AUTO, Numerics
+from compresskit.distill.spec.stage import Stage
+from compresskit.distill.taps.restore import preserved
+from compresskit.errors import CompressKitError
+from compresskit.randomness import own_randomness
+
+ROUNDS = 5
+"""Timed forwards and backwards of each of two candidates, which take turns: at least so many."""
+
+
+SECONDS = 0.5
+"""More of them for so long, where they are quick: a few alone would be noise."""
+
+
+_FAILURES = (CompressKitError, RuntimeError, TypeError, ValueError, OSError)
+"""What it may come to where a candidate cannot be: ours, a compiler's, or that of an operation without bf16."""
+
+
+GAIN = 0.95
+"""A candidate must be faster than this part of the other's time: what is off stays off unless it helps."""
+
+
+def settled(
+    numerics: Numerics,
+    stage: Stage,
+    models: Models,
+    batch: tuple[Any, Any],
+    note: Callable[[str], None],
+) -> Numerics:
+    """Replace each `auto` by what measured fastest, one after the other: precision, layout, compilation.
+
+    Args:
+        numerics: With `auto` in it.
+        stage: Whose forward and backward are timed; a run's last stage reads the most.
+        models: Where they run.
+        batch: Inputs and targets, on the device.
+        note: Tells what was measured.
+    """
+    best = replace(
+        numerics,
+        precision="fp32" if numerics.precision == AUTO else numerics.precision,
+        memory_format="contiguous" if numerics.memory_format == AUTO else numerics.memory_format,
+        compile=False if numerics.compile == AUTO else numerics.compile,
+    )
+    device = next(models.student.parameters()).device
+    for candidate in _candidates(numerics, device):
+        other = replace(best, **candidate)
+        words = ", ".join(f"{name} {value}" for name, value in candidate.items()).lower()
+        try:
+            other.check(device)
+            usual, changed = _compared([best, other], stage, models, batch, device)
+        except _FAILURES as error:
+            note(f"auto: {words}: not here ({str(error).partition(chr(10))[0]})")
+            continue
+        taken = changed < GAIN * usual
+        note(f"auto: {words}: {usual / changed:.2f} x as fast, {'taken' if taken else 'left off'}")
+        best = other if taken else best
+    return best
+
+
+def _candidates(numerics: Numerics, device: torch.device) -> Iterator[dict[str, Any]]:
+    if numerics.precision == AUTO:
+        yield from ({"precision": name} for name in (("tf32", "bf16") if device.type == "cuda" else ("bf16",)))
+    if numerics.memory_format == AUTO:
+        yield {"memory_format": "channels_last"}
+    if numerics.compile == AUTO:
+        yield {"compile": True}
+
+
+def _compared(
+    candidates: list[Numerics], stage: Stage, models: Models, batch: tuple[Any, Any], device: torch.device
+) -> list[float]:
+    """Median seconds of a forward and backward under each."""
+    learning = [models.student, *models.teachers.values()]
+    with preserved(*learning, buffers=True), own_randomness(0):
+        runs = [_prepared(candidate, stage, models, batch, device) for candidate in candidates]
+        times: list[list[float]] = [[] for _ in runs]
+        for run in (*runs, *runs):  # these warm up and compile
+            run()
+        began = time.perf_counter()
+        while len(times[0]) < ROUNDS or time.perf_counter() - began < SECONDS:
+            for run, taken in zip(runs, times, strict=True):
+                taken.append(run())
+    return [median(taken) for taken in times]
+
+
+def _prepared(
+    numerics: Numerics, stage: Stage, models: Models, batch: tuple[Any, Any], device: torch.device
+) -> Callable[[], float]:
+    inputs, targets = numerics.of(batch[0]), batch[1]
+    objective = Objective(stage, models, Learned(0, device), inputs, stage.steps or 1, compiled=bool(numerics.compile))
+
+    def run() -> float:
+        for name in objective.learners:
+            models.module(name).train()
+        try:
+            return timed()
+        finally:
+            for name in objective.learners:
+                models.module(name).zero_grad(set_to_none=True)
+
+    def timed() -> float:
+        with numerics.at_work(models.student, *models.teachers.values()), objective:
+            _wait(device)
+            began = time.perf_counter()
+            with numerics.autocast(device.type):
+                values = objective.values(inputs, targets)
+            objective.total(values).backward()
+            _wait(device)
+            return time.perf_counter() - began
+
+    return run
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

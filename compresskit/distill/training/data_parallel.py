@@ -1,0 +1,99 @@
+"""A stage's objective in several processes: gradients are averaged while a backward runs, as torch's DDP does it.
+
+DDP wants a module whose forward makes everything that is differentiated and whose parameters are those that train. A
+student that stops after its last tap is no such module; the whole objective is one. So it is the objective that is
+wrapped, for the length of a stage, and the user's models stay as they are.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from compresskit.data import SampleId
+from compresskit.distill.objective.objective import Objective
+from compresskit.errors import RecipeError, TrainingError
+
+_ADVICE = (
+    ", but the first batch was another case. Several processes then need\n"
+    "DistributedDataParallel(student, find_unused_parameters=True) as the student"
+)
+
+
+class Exchanged:
+    """`Objective.values` after whose backward every process has the mean over all processes of the gradients.
+
+    Args:
+        objective: Of the stage, the same in all processes.
+        trained: What of the models trains, by name.
+    """
+
+    def __init__(self, objective: Objective, trained: Mapping[str, nn.Parameter]) -> None:
+        self._like = like = objective.models.wrapper
+        beside, feeds = objective.beside().values(), objective.feeds()
+        self._certain = [*(p for name, p in trained.items() if name in feeds), *beside]
+        """What gets a gradient from every batch that runs as the traced one did."""
+        unsure = like is not None and like.find_unused_parameters
+        self._late = [] if unsure else [p for name, p in trained.items() if name not in feeds]
+        """What the traced batch did not reach: should another one, its gradients would not be exchanged."""
+        learners = [objective.models.module(name) for name in objective.learners]
+        if any(getattr(module, "sparse", False) for model in learners for module in model.modules()):
+            raise RecipeError(
+                "several processes do not exchange sparse gradients; build the embedding with sparse=False"
+            )
+        buffers = [buffer for model in (*learners, *objective.modules()) for buffer in model.buffers()]
+        self._wrapped = DistributedDataParallel(
+            _Whole(objective, [*trained.values(), *beside] if unsure else self._certain, buffers),
+            process_group=None if like is None else like.process_group,
+            find_unused_parameters=unsure,
+        )
+        if unsure:
+            self._certain = []
+
+    def values(self, inputs: Any, targets: Any = None, samples: Sequence[SampleId] = ()) -> dict[str, Tensor]:
+        """As `Objective.values`; what does not ask for gradients has nothing to exchange."""
+        if not torch.is_grad_enabled():
+            return self._wrapped.module(inputs, targets, samples)
+        if self._like is not None:
+            self._wrapped.require_backward_grad_sync = self._like.require_backward_grad_sync
+        try:
+            return self._wrapped(inputs, targets, samples)
+        except RuntimeError as error:
+            if "Expected to have finished reduction" not in str(error):
+                raise
+            raise TrainingError(f"a parameter got no gradient from the batch before{_ADVICE}") from None
+
+    def held_back(self) -> AbstractContextManager[Any]:
+        """Inside, gradients only add up here: a later backward exchanges them."""
+        return self._wrapped.no_sync()
+
+    def check(self, where: str) -> None:
+        """See that every gradient was exchanged, before a step is taken by them.
+
+        Raises:
+            TrainingError: A parameter got none, so others may not have come from all processes; or one got a gradient
+                that the traced batch did not give it.
+        """
+        if any(parameter.grad is None for parameter in self._certain):
+            raise TrainingError(f"{where}: a parameter got no gradient from this batch{_ADVICE}")
+        if any(parameter.grad is not None for parameter in self._late):
+            raise TrainingError(f"{where}: a parameter got a gradient from this batch{_ADVICE}")
+
+
+class _Whole(nn.Module):
+    """An objective as a module that has the parameters that train and the buffers that follow them."""
+
+    def __init__(self, objective: Objective, parameters: Iterable[nn.Parameter], buffers: Iterable[Tensor]) -> None:
+        super().__init__()
+        self._objective = objective
+        for number, parameter in enumerate(parameters):
+            self.register_parameter(f"parameter_{number}", parameter)
+        for number, buffer in enumerate(buffers):
+            self.register_buffer(f"buffer_{number}", buffer)
+
+    def forward(self, inputs: Any, targets: Any, samples: Sequence[SampleId]) -> dict[str, Tensor]:
+        """The objective's values."""
+        return self._objective.values(inputs, targets, samples)

@@ -1,0 +1,119 @@
+"""A model that a run has trained: built from its recipe, with its weights."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from compresskit.errors import CheckpointError, RecipeError, close_names
+from compresskit.files import read_json
+from compresskit.recipe.building.components import bare_model
+from compresskit.recipe.building.weights import load_weights, read_weights
+from compresskit.recipe.reading import yaml
+from compresskit.recipe.reading.load import load_recipe
+from compresskit.recipe.running.folder import RECIPE_FILE
+
+PARTS = {"student": ".", "teacher": "teacher", "alone": "alone"}
+"""Where in a run's folder the weights of each of its models are."""
+
+
+WEIGHTS_FILE = "student.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedModel:
+    """A model with its weights, in eval mode on the CPU, and what is known of it."""
+
+    model: nn.Module
+    recipe: Mapping[str, Any] | None
+    """The recipe that it was trained by, with all defaults written out; None for weights without one."""
+    part: str
+    """`student`, `teacher` or `alone`."""
+    weights: Path
+
+
+def load_model(
+    weights: str | Path,
+    *,
+    part: str | None = None,
+    recipe: str | Path | None = None,
+    preset: str | None = None,
+    otherwise: Callable[[Mapping[str, Tensor]], nn.Module] | None = None,
+) -> TrainedModel:
+    """Load what a run has trained. Nothing in the files can run code, and weights fit in every name and shape or not.
+
+    The recipe is looked for in the run's folder, or beside the weights: `recipe.yaml` in the folder of the file or the
+    one above it, or a card `NAME.json` beside `NAME.safetensors` whose key `recipe` holds it.
+
+    Args:
+        weights: A run's folder, or a file of weights.
+        part: Which of a run's models: `student`, `teacher` or `alone`; None is the one that a file belongs to, else
+            `student`.
+        recipe: The recipe, where it is not beside the weights: a file, or the name of a shipped one.
+        preset: The recipe's preset; only with `recipe`.
+        otherwise: Makes a model for weights without a recipe, by their names and shapes.
+
+    Raises:
+        CheckpointError: Weights or recipe are missing, damaged, or of something else.
+        RecipeError: The recipe cannot be understood, or has no such part.
+    """
+    if part is not None and part not in PARTS:
+        raise RecipeError(f"a run has no model {part!r}{close_names(part, PARTS)}")
+    path = Path(weights)
+    if path.is_dir():
+        part = part or "student"
+        path = _in_run(path, part)
+    tree = load_recipe(recipe, preset).resolved() if recipe is not None else _recipe_beside(path)
+    if tree is None:
+        if otherwise is None:
+            raise CheckpointError(
+                f"{path}: there is no {RECIPE_FILE} beside it; name the recipe that it was trained by"
+            )
+        model, part = otherwise(read_weights(path, "weights")), part or "student"
+    else:
+        part = part or _part_of(path)
+        model = _built(tree, part, path)
+    load_weights(model, path, where="weights")
+    return TrainedModel(model.eval(), tree, part, path)
+
+
+def _in_run(folder: Path, part: str) -> Path:
+    if not (folder / RECIPE_FILE).is_file():
+        raise CheckpointError(f"{folder} is no run's folder: it has no {RECIPE_FILE}")
+    path = folder / PARTS[part] / WEIGHTS_FILE
+    given = (yaml.read(folder / RECIPE_FILE).data.get(part) or {}).get("weights") if part == "teacher" else None
+    if given is not None and not path.is_file():
+        return Path(given)
+    if not path.is_file():
+        raise CheckpointError(f"{folder} has no weights of its {part} ({path.relative_to(folder)}): is it finished?")
+    return path
+
+
+def _recipe_beside(path: Path) -> Mapping[str, Any] | None:
+    card = path.with_suffix(".json")
+    tree = None
+    if card.is_file():
+        content = read_json(card)
+        tree = content.get("recipe") if isinstance(content, Mapping) else None
+    for folder in (path.parent, path.parent.parent):
+        if tree is None and path.suffix == ".safetensors" and (folder / RECIPE_FILE).is_file():
+            tree = yaml.read(folder / RECIPE_FILE).data
+    if tree is not None and not isinstance(tree, Mapping):
+        raise CheckpointError(f"{path}: the recipe beside it is damaged")
+    return tree
+
+
+def _part_of(path: Path) -> str:
+    """Which model a file in a run's folder belongs to."""
+    folder = path.parent.name
+    return folder if folder in PARTS and not (path.parent / RECIPE_FILE).exists() else "student"
+
+
+def _built(tree: Mapping[str, Any], part: str, path: Path) -> nn.Module:
+    key = "teacher" if part == "teacher" else "student"
+    node = tree.get(key)
+    if not isinstance(node, Mapping):
+        raise RecipeError(f"the recipe of {path} has no {key}")
+    return bare_model(node, key, 0)

@@ -1,0 +1,163 @@
+"""YAML read as plain data: nothing in a file can run code, and nothing in it is lost or reinterpreted silently.
+
+Scalars follow the core schema of YAML 1.2: only `true` and `false` are booleans (`on`, `yes` and `no` are text), `1e-3`
+is a number, `2026-11-22` and `1:30` are text. Duplicate keys are errors. Each value's line is kept for messages.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from compresskit.errors import RecipeError
+
+_LIMIT = 100_000
+"""Values in one file: aliases of aliases grow exponentially."""
+
+
+_FLOAT = r"[-+]?(?:(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|\.(?:inf|Inf|INF))|\.(?:nan|NaN|NAN)"
+
+
+class _CoreSchema(yaml.SafeLoader):
+    """The safe loader, with YAML 1.2's rules for plain scalars in place of YAML 1.1's."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  (a class attribute of PyYAML's, replaced not shared)
+
+
+for _tag, _pattern in {
+    "null": r"~|null|Null|NULL|",
+    "bool": r"true|True|TRUE|false|False|FALSE",
+    "int": r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+",
+    "float": _FLOAT,
+}.items():
+    _CoreSchema.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})$"), None)
+
+
+class Document:
+    """What a YAML text holds, and on which line each value stands.
+
+    Args:
+        text: The YAML text.
+        source: What messages call it: a file's name.
+
+    Raises:
+        RecipeError: The text is no single YAML document of plain data; the message tells the line.
+    """
+
+    def __init__(self, text: str, source: str) -> None:
+        self.source = source
+        self.lines: dict[str, int] = {}
+        """Line numbers, from 1, by place: `stages[0].matches[1].loss`."""
+        self._count = 0
+        try:
+            node = yaml.compose(text, Loader=_CoreSchema)
+        except yaml.MarkedYAMLError as error:
+            line = error.problem_mark.line + 1 if error.problem_mark else 1
+            raise RecipeError(f"{source}, line {line}: this is not YAML: {error.problem or error.context}") from None
+        except yaml.YAMLError as error:  # a character that YAML forbids
+            raise RecipeError(f"{source}: this is not YAML: {str(error).splitlines()[0]}") from None
+        except RecursionError:
+            raise RecipeError(f"{source}: this is nested too deeply") from None
+        self.data: Any = None if node is None else self._value(node, "", ())
+
+    def _value(self, node: yaml.Node, place: str, above: tuple[yaml.Node, ...]) -> Any:
+        self._count += 1
+        if node in above or self._count > _LIMIT:
+            raise self._error(node, "the aliases of this file never end")
+        self.lines.setdefault(place, node.start_mark.line + 1)
+        if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
+            return self._mapping(node, place, (*above, node))
+        if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
+            return [self._value(item, f"{place}[{n}]", (*above, node)) for n, item in enumerate(node.value)]
+        return self._scalar(node)
+
+    def _mapping(self, node: yaml.MappingNode, place: str, above: tuple[yaml.Node, ...]) -> dict[str, Any]:
+        mapping: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = self._scalar(key_node)
+            if not isinstance(key, str):
+                raise self._error(key_node, f"a key must be text, got {key!r}")
+            inside = f"{place}.{key}" if place else key
+            if key in mapping:
+                raise self._error(key_node, f"the key {key!r} is here twice, first in line {self.lines[inside]}")
+            self.lines[inside] = key_node.start_mark.line + 1
+            mapping[key] = self._value(value_node, inside, above)
+        return mapping
+
+    def _scalar(self, node: yaml.Node) -> Any:
+        kind = node.tag.removeprefix("tag:yaml.org,2002:")
+        if kind not in ("null", "bool", "int", "float", "str") or not isinstance(node, yaml.ScalarNode):
+            raise self._error(node, f"expected plain data, got the tag {node.tag!r}")
+        text = node.value
+        try:
+            match kind:
+                case "null":
+                    return None
+                case "bool":
+                    return {"true": True, "false": False}[text.lower()]
+                case "int":
+                    return int(text, 0 if text.startswith(("0o", "0x")) else 10)
+                case "float":
+                    return float(re.sub(r"\.(inf|nan)", r"\1", text.lower()))
+        except (ValueError, KeyError):  # an explicit tag on something else: `!!int ten`
+            raise self._error(node, f"{text!r} is not of the type {kind}") from None
+        return text
+
+    def _error(self, node: yaml.Node, message: str) -> RecipeError:
+        return RecipeError(f"{self.source}, line {node.start_mark.line + 1}: {message}")
+
+
+def read(path: Path) -> Document:
+    """The document in a file.
+
+    Raises:
+        RecipeError: The file cannot be read, or is no YAML document of plain data.
+    """
+    try:
+        return Document(path.read_text(encoding="utf-8-sig"), str(path))
+    except UnicodeDecodeError:
+        raise RecipeError(f"{path}: this is not a text file in UTF-8") from None
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def value(text: str, source: str) -> Any:
+    """The plain data in a short text, such as the value of `--set`."""
+    return Document(text, source).data
+
+
+def dump(data: Any) -> str:
+    """Plain data as YAML that `Document` reads back as it was, in the order given."""
+    return yaml.dump(data, Dumper=_CoreDumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def dump_line(data: Any) -> str:
+    """Plain data as YAML on one line, for messages and commands."""
+    flow = {"default_flow_style": True, "allow_unicode": True, "width": 10**9, "explicit_end": False}
+    return yaml.dump(data, Dumper=_CoreDumper, sort_keys=False, **flow).strip().removesuffix("\n...")
+
+
+class _CoreDumper(yaml.SafeDumper):
+    """Quotes what YAML 1.2 would read as something other than text, short lists on one line, and no aliases."""
+
+    yaml_implicit_resolvers = _CoreSchema.yaml_implicit_resolvers
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002  (PyYAML's signature)
+        return True
+
+
+def _represent_list(dumper: yaml.SafeDumper, items: list[Any]) -> yaml.Node:
+    flat = not any(isinstance(item, list | dict) for item in items)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=flat)
+
+
+def _represent_float(dumper: yaml.SafeDumper, number: float) -> yaml.Node:
+    text = {"inf": ".inf", "-inf": "-.inf", "nan": ".nan"}.get(repr(number), repr(number))
+    return dumper.represent_scalar("tag:yaml.org,2002:float", text)
+
+
+_CoreDumper.add_representer(list, _represent_list)
+
+
+_CoreDumper.add_representer(float, _represent_float)

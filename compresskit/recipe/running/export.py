@@ -1,0 +1,121 @@
+"""A run's model to a file for other runtimes, compared on the recipe's own data."""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import default_collate
+
+from compresskit import export as exporting
+from compresskit import nodes
+from compresskit.distill.batches import unpack_batch
+from compresskit.errors import RecipeError
+from compresskit.export import Exported, Inputs
+from compresskit.recipe.building.trained_model import TrainedModel, load_model
+from compresskit.recipe.reading import overrides as changes_by_path
+from compresskit.recipe.reading import yaml
+from compresskit.recipe.reading.shipped import find_recipe
+
+SAMPLES = 3
+"""How many the file is compared on."""
+
+
+def export_model(
+    source: str | Path,
+    out: str | Path,
+    *,
+    format: exporting.Format,
+    weights: str | Path | None = None,
+    part: str | None = None,
+    preset: str | None = None,
+    overrides: Iterable[str] = (),
+    size: str | None = None,
+    dynamic: bool = False,
+    wrap: str | None = None,
+    **options: Any,
+) -> Exported:
+    """Export what a run has trained; see `compresskit.export.export`.
+
+    Args:
+        source: A run's folder, a file of weights with its recipe beside it, or a recipe; then `weights` are needed.
+        out: The file to write.
+        format: `onnx` or `pt2`.
+        weights: A file of weights for the recipe.
+        part: `student`, `teacher` or `alone`; None is the student, or the one that a file belongs to.
+        preset: The recipe's preset, where `source` is a recipe.
+        overrides: Changes of the recipe's data, such as `data.test.photographs=bundled:test`.
+        size: Height and width of the input, `64x64`: samples are cut, or repeated, to it. None is a training sample's.
+        dynamic: Whether height and width may differ from that.
+        wrap: A dotted name of a module that the model is put into, such as `zoo.raw.FromMosaic`. If it has a method
+            `inputs_from`, that makes its inputs of the model's.
+        options: `half`, `sliced_reflection` and `tolerance`.
+
+    Raises:
+        CompressKitError: Recipe, weights or data cannot be used, or the file's answers differ from PyTorch's.
+    """
+    loaded = _loaded(Path(source), weights, part, preset)
+    tree = dict(loaded.recipe or {})
+    changes = [(f"--set {text}", *changes_by_path.parse(text)) for text in overrides]
+    tree = changes_by_path.apply(tree, changes, tree)
+    model, samples = loaded.model, _samples(tree, size, dynamic=dynamic)
+    if wrap is not None:
+        model = nodes.build({"_target_": wrap}, model, kind="module", where="--wrap")
+        if hasattr(model, "inputs_from"):
+            samples = [(model.inputs_from(*sample),) for sample in samples]
+    metadata = {"compresskit.recipe": yaml.dump(tree), "compresskit.part": loaded.part}
+    return exporting.export(model, samples, out, format=format, dynamic=dynamic, metadata=metadata, **options)
+
+
+def _loaded(source: Path, weights: str | Path | None, part: str | None, preset: str | None) -> TrainedModel:
+    if source.is_dir() or source.suffix in (".safetensors", ".pt", ".pth"):
+        if weights is not None:
+            raise RecipeError(f"{source} has its own weights; give it, or a recipe with --weights")
+        return load_model(source, part=part)
+    if weights is None:
+        recipe = find_recipe(source)
+        raise RecipeError(f"{recipe}: a recipe has no trained weights: add --weights, or give a run's folder")
+    return load_model(weights, part=part, recipe=source, preset=preset)
+
+
+def _samples(tree: Mapping[str, Any], size: str | None, *, dynamic: bool) -> list[Inputs]:
+    """Inputs of the test data, or of the training data where there is none, all of one size, or of two."""
+    data = tree.get("data") or {}
+    split = "train" if data.get("test") is None else "test"
+    dataset = nodes.build(data.get(split), kind="dataset", where=f"data.{split}")
+    found = [_inputs(dataset[index]) for index in range(min(SAMPLES, len(dataset)))]
+    wanted = _size(size)
+    if wanted is None:
+        example = found if split == "train" else [_inputs(nodes.build(data["train"], kind="dataset", where="data")[0])]
+        wanted = [*example[0][0].shape[2:]]
+    sized = [tuple(_cut(tensor, wanted) for tensor in inputs) for inputs in found]
+    if dynamic:
+        other = [2 * side for side in wanted]
+        sized.append(tuple(_cut(tensor, other) for tensor in found[0]))
+    return sized
+
+
+def _inputs(sample: Any) -> Inputs:
+    inputs, _ = unpack_batch(default_collate([sample]))
+    inputs = inputs if isinstance(inputs, tuple | list) else (inputs,)
+    if not all(isinstance(tensor, Tensor) for tensor in inputs):
+        raise RecipeError("export takes models whose inputs are tensors by position")
+    return tuple(inputs)
+
+
+def _size(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    if not re.fullmatch(r"[1-9]\d*x[1-9]\d*", text):
+        raise RecipeError(f"--size is height x width of the model's input, such as 64x64, got {text!r}")
+    return [int(side) for side in text.split("x")]
+
+
+def _cut(tensor: Tensor, sides: list[int]) -> Tensor:
+    """The last axes cut to these sides, repeated first where they are shorter."""
+    axes = tensor.ndim - 2
+    sides = sides[:axes]
+    times = [-(-side // own) for side, own in zip(sides, tensor.shape[2:], strict=True)]
+    repeated = tensor.repeat(1, 1, *times)
+    return repeated[(..., *(slice(side) for side in sides))].contiguous()

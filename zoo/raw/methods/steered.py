@@ -1,0 +1,143 @@
+"""Demosaicing by kernels that follow the edges. Nothing is learned."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from zoo.raw.methods.baselines import NormalisedConvolution
+from zoo.raw.sensor.cfa import CFA
+
+FLOOR = 0.005
+"""Gradient of a surface without any, on the scale of pictures in [0, 1]."""
+
+
+POWER, MOST = 0.6, 8.0
+"""A kernel's squared axes are as the eigenvalues of the structure tensor to this power, and at most so unequal."""
+
+
+COLOUR_SPREAD = 1.5
+"""How much wider the kernels of the second step are: what they average varies less."""
+
+
+LEAST = 1e-8
+"""Weight in the farthest corner of a kernel, so that some sample always counts."""
+
+
+class SteeredKernelRegression(nn.Module):
+    """Each colour from its own samples under a Gaussian that is short across an edge and long along it.
+
+    Normalised convolution gives a first picture, whose structure tensor says at each pixel where an edge runs. In a
+    first step, green and then the differences of red and blue to it are found as normalised convolution finds them, but
+    with kernels that follow the edges. A second step turns the roles round: the differences of all colours to the
+    luma are smoothed, and what they leave of each sensed value is the new luma, which so has the detail of every pixel
+    and not of the green ones alone. Sensed values are kept. The kernels' sizes grow with the side of a block.
+
+    The shape of the kernels is that of the paper (order zero). The sizes and the two steps are our own, chosen on
+    photographs of CID22 and with a look at Kodak's.
+
+    Args:
+        cfa: The colour filter array, or its name.
+
+    Reference:
+        Takeda, Farsiu & Milanfar, *Kernel Regression for Image Processing and Reconstruction*, IEEE Transactions on
+        Image Processing, 2007, section III.
+    """
+
+    def __init__(self, cfa: CFA | str = "qxq") -> None:
+        super().__init__()
+        self.cfa = CFA.of(cfa)
+        block = self.cfa.block
+        self.first = NormalisedConvolution(self.cfa)
+        self.sigma = 0.36 + 0.26 * block
+        self.reach = math.ceil(2.2 * block) + 1
+        self.gradient_sigma, self.tensor_sigma = 0.3 + 0.2 * block, 0.6 + 0.6 * block
+
+    def forward(self, packed: Float[Tensor, "n 4 h2 w2"]) -> Float[Tensor, "n 3 h w"]:
+        """The picture of a packed mosaic, on the mosaic's scale and not clipped."""
+        mosaic = self.cfa.unpack(packed)
+        seen = self.cfa.separate(torch.ones_like(mosaic))
+        picture = self._from_green(mosaic, seen, self._kernels(self.first(packed), self.sigma))
+        return self._from_luma(mosaic, seen, picture)
+
+    def _kernels(self, picture: Tensor, sigma: float) -> "_Kernels":
+        across, down = _gradient(_blurred(_luma(picture), self.gradient_sigma))
+        products = torch.cat([across**2, down**2, across * down], dim=1)
+        return _Kernels.along(_blurred(products, self.tensor_sigma), sigma, self.reach)
+
+    def _from_green(self, mosaic: Tensor, seen: Tensor, kernels: "_Kernels") -> Tensor:
+        sums = kernels.sums(torch.cat([seen[:, 1:2] * mosaic, seen], dim=1))
+        nearby = sums[:, 1:]
+        green = torch.where(seen[:, 1:2] > 0, mosaic, sums[:, :1] / nearby[:, 1:2])
+        red_and_blue = green + kernels.sums((seen * (mosaic - green))[:, ::2]) / nearby[:, ::2]
+        return torch.cat([red_and_blue[:, :1], green, red_and_blue[:, 1:]], dim=1).where(seen == 0, mosaic)
+
+    def _from_luma(self, mosaic: Tensor, seen: Tensor, picture: Tensor) -> Tensor:
+        kernels = self._kernels(picture, COLOUR_SPREAD * self.sigma)
+        sums, nearby = kernels.sums(torch.cat([seen * (mosaic - _luma(picture)), seen], dim=1)).chunk(2, dim=1)
+        differences = sums / nearby
+        luma = mosaic - (seen * differences).sum(dim=1, keepdim=True)
+        return (luma + differences).where(seen == 0, mosaic)
+
+    def extra_repr(self) -> str:
+        """The array and the kernels."""
+        return f"{self.cfa}, sigma={self.sigma:.2f}, reach={self.reach}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Kernels:
+    """For each pixel a Gaussian exp(-(xx dx² + 2 xy dx dy + yy dy²) / 2), at most `reach` pixels away."""
+
+    xx: Float[Tensor, "n 1 h w"]
+    yy: Float[Tensor, "n 1 h w"]
+    xy: Float[Tensor, "n 1 h w"]
+    reach: int
+
+    @classmethod
+    def along(cls, tensor: Float[Tensor, "n 3 h w"], sigma: float, reach: int) -> "_Kernels":
+        """Kernels that follow the edges of a structure tensor (xx, yy, xy), of area as a round one with this sigma."""
+        horizontal, vertical, both = tensor.chunk(3, dim=1)
+        half, cosine = (horizontal + vertical) / 2, (horizontal - vertical) / 2
+        spread = torch.sqrt(cosine**2 + both**2)
+        strong, weak = half + spread + FLOOR**2, (half - spread).clamp(min=0) + FLOOR**2
+        stretch = ((strong / weak) ** POWER).clamp(max=MOST)
+        mean, change = ((stretch + 1 / stretch) / 2, (stretch - 1 / stretch) / 2 / spread.clamp(min=1e-12))
+        return cls(
+            (mean + change * cosine) / sigma**2, (mean - change * cosine) / sigma**2, change * both / sigma**2, reach
+        )
+
+    def sums(self, planes: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Around each pixel, the sum of each plane under the pixel's kernel."""
+        height, width = planes.shape[2:]
+        padded, total = F.pad(planes, (self.reach,) * 4), torch.zeros_like(planes)
+        for down in range(self.reach + 1):
+            for across in range(-self.reach, self.reach + 1):
+                if (down, across) < (0, 0):  # kernels are symmetric: the opposite place counts as much
+                    continue
+                power = self.xx * across**2 + self.yy * down**2 + self.xy * (2 * across * down)
+                both = {(down, across), (-down, -across)}
+                moved = [padded[..., self.reach + y :, self.reach + x :][..., :height, :width] for y, x in both]
+                total += torch.exp(-0.5 * power).clamp(min=LEAST) * sum(moved)
+        return total
+
+
+def _luma(picture: Tensor) -> Tensor:
+    return (picture[:, :1] + 2 * picture[:, 1:2] + picture[:, 2:]) / 4
+
+
+def _gradient(plane: Tensor) -> tuple[Tensor, Tensor]:
+    """Central differences from left to right and from top to bottom."""
+    padded = F.pad(plane, (1, 1, 1, 1), mode="replicate")
+    across = (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]) / 2
+    return across, (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]) / 2
+
+
+def _blurred(planes: Tensor, sigma: float) -> Tensor:
+    reach, count = math.ceil(3 * sigma), planes.shape[1]
+    gaussian = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=planes.device) / sigma) ** 2).to(planes)
+    kernel = (gaussian / gaussian.sum()).repeat(count, 1, 1, 1)
+    rows = F.conv2d(F.pad(planes, (reach, reach, 0, 0), mode="replicate"), kernel, groups=count)
+    return F.conv2d(F.pad(rows, (0, 0, reach, reach), mode="replicate"), kernel.transpose(2, 3), groups=count)

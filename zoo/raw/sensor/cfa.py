@@ -1,0 +1,254 @@
+"""Colour filter arrays: which colour each pixel of a sensor sees, and how a mosaic is laid out for a network.
+
+A CFA repeats one square tile over the sensor. In Bayer-like arrays the tile is two by two blocks of one colour each:
+
+    bayer  1x1 blocks, period 2        nona  3x3 blocks, period 6
+    quad   2x2 blocks, period 4        qxq   4x4 blocks, period 8
+
+The phase names the blocks in reading order. GRBG, the default, has red top-right and blue bottom-left:
+
+    quad-grbg   G G R R
+                G G R R
+                B B G G
+                B B G G
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Shaped
+from torch import Tensor
+
+from compresskit.errors import RecipeError, ShapeError, close_names
+
+BLOCKS = {"bayer": 1, "quad": 2, "nona": 3, "qxq": 4}
+"""Side of a block of one colour, in pixels, by name of the array."""
+
+
+PHASES = ("grbg", "rggb", "bggr", "gbrg")
+"""The colours of the four blocks of a tile, in reading order."""
+
+
+class CFA:
+    """A colour filter array, made from its tile.
+
+    Arrays with the same tile are equal and hash alike. `mosaic`, `separate`, `pack` and `unpack` are made of views and
+    selections: they work on any device and dtype, pass gradients, and after `torch.jit.trace` or `torch.export` are
+    still right for other inputs and sizes.
+
+    Args:
+        tile: The repeating square, row by row, in the letters R, G and B: `CFA(["GR", "BG"])`.
+
+    Raises:
+        RecipeError: The tile is not square, or has other letters.
+    """
+
+    def __init__(self, tile: Sequence[str]) -> None:
+        self.tile = tuple(row.upper() for row in tile)
+        found = " / ".join(self.tile)
+        if not self.tile or any(len(row) != len(self.tile) for row in self.tile):
+            raise RecipeError(f"a CFA tile must be square, got {found or 'nothing'}")
+        if extra := sorted(set(found) - set("RGB /")):
+            raise RecipeError(f"a CFA tile is written in R, G and B, got {', '.join(map(repr, extra))} in {found}")
+        seen = [[[colour == letter for letter in row] for row in self.tile] for colour in "RGB"]
+        self._colours = torch.tensor(seen, device="cpu")
+
+    @classmethod
+    def named(cls, name: str = "qxq", phase: str = "grbg") -> "CFA":
+        """The array of this name (bayer, quad, nona, qxq) and phase (grbg, rggb, bggr, gbrg).
+
+        Raises:
+            RecipeError: There is no such name or phase.
+        """
+        if name not in BLOCKS:
+            raise RecipeError(f"there is no CFA {name!r}{close_names(name, BLOCKS)}")
+        if phase not in PHASES:
+            raise RecipeError(f"there is no CFA phase {phase!r}{close_names(phase, PHASES)}")
+        return cls(_blocks(phase, BLOCKS[name]))
+
+    @classmethod
+    def of(cls, cfa: "CFA | str") -> "CFA":
+        """The array itself, or the one with this written name: `qxq`, or with its phase, `quad-rggb`."""
+        if isinstance(cfa, CFA):
+            return cfa
+        name, _, phase = str(cfa).lower().partition("-")
+        return cls.named(name, phase or "grbg")
+
+    @property
+    def period(self) -> int:
+        """Side of the tile in pixels. A mosaic is a whole number of tiles high and wide."""
+        return len(self.tile)
+
+    @property
+    def phase(self) -> str | None:
+        """`grbg`, `rggb`, `bggr` or `gbrg`; None for a tile that is not two by two blocks with green on a diagonal."""
+        corners = "".join(row[column] for row in (self.tile[0], self.tile[-1]) for column in (0, -1)).lower()
+        regular = corners in PHASES and self.tile == _blocks(corners, self.period // 2)
+        return corners if regular else None
+
+    @property
+    def block(self) -> int:
+        """Side in pixels of a block of one colour.
+
+        Raises:
+            ShapeError: The tile is not two by two blocks with green on a diagonal.
+        """
+        if self.phase is None:
+            raise ShapeError(
+                f"{self} has no planes to pack: its tile is not two by two blocks with green on a diagonal; "
+                "its mosaic and masks can be used"
+            )
+        return self.period // 2
+
+    @property
+    def name(self) -> str:
+        """As `of` reads it, `qxq-grbg`; the tile itself for an array without a name."""
+        names = [name for name, block in BLOCKS.items() if 2 * block == self.period]
+        return f"{names[0]}-{self.phase}" if names and self.phase else " / ".join(self.tile)
+
+    def rolled(self, rows: int, columns: int) -> "CFA":
+        """The same array, begun so many pixels earlier: what was its first pixel is now at (rows, columns)."""
+        moved = self.tile[-rows % self.period :] + self.tile[: -rows % self.period]
+        start = -columns % self.period
+        return CFA([row[start:] + row[:start] for row in moved])
+
+    def mosaic(self, rgb: Shaped[Tensor, "n c h w"]) -> Shaped[Tensor, "n 1 h w"]:
+        """What the sensor sees of a picture: of every pixel the one colour that its filter lets through.
+
+        Args:
+            rgb: Pictures, red, green, blue (n, 3, h, w); height and width are multiples of the period.
+
+        Raises:
+            ShapeError: There are not three channels, or the period does not divide the size.
+        """
+        self._check(rgb, channels=3, period=self.period, what="a picture")
+        seen = self._colours.to(rgb.device)[:, :, None, :]
+        tiles = rgb.unflatten(-2, (-1, self.period)).unflatten(-1, (-1, self.period))
+        red, green, blue = tiles.unbind(1)
+        one = torch.where(seen[0], red, torch.where(seen[1], green, blue))
+        return one.flatten(-2).flatten(-3, -2).unsqueeze(1)
+
+    def separate(self, mosaic: Shaped[Tensor, "n c h w"]) -> Shaped[Tensor, "n 3 h w"]:
+        """The mosaic's values in the channel of their colour, red, green, blue, and zeros where nothing was sensed.
+
+        Args:
+            mosaic: (n, 1, h, w); height and width are multiples of the period.
+
+        Raises:
+            ShapeError: There is more than one channel, or the period does not divide the size.
+        """
+        self._check(mosaic, channels=1, period=self.period, what="a mosaic")
+        tiles = mosaic.unflatten(-2, (-1, self.period)).unflatten(-1, (-1, self.period))
+        seen = self._colours.to(mosaic.device)[:, None, :, None, :]
+        return torch.where(seen, tiles, 0).flatten(-2).flatten(-3, -2)
+
+    def pack(self, mosaic: Shaped[Tensor, "n c h w"]) -> Shaped[Tensor, "n 4 h2 w2"]:
+        """The mosaic as four planes of half its size: blue, green of red's rows, red, green of blue's rows.
+
+        Each plane lays the blocks of its colour side by side, so within a plane neighbours are one pixel apart inside a
+        block and `block + 1` pixels between blocks. This is the order and layout of PyNET-QxQ's release.
+
+        Args:
+            mosaic: (n, 1, h, w); height and width are multiples of the period.
+
+        Raises:
+            ShapeError: There is more than one channel, the period does not divide the size, or the tile has no planes.
+        """
+        block = self.block
+        self._check(mosaic, channels=1, period=self.period, what="a mosaic")
+        blocks = mosaic.squeeze(1).unflatten(-2, (-1, 2, block)).unflatten(-1, (-1, 2, block))
+        planes = [blocks[:, :, i, :, :, j].flatten(3, 4).flatten(1, 2) for i, j in self._places()]
+        return torch.stack(planes, dim=1)
+
+    def unpack(self, packed: Shaped[Tensor, "n c h2 w2"]) -> Shaped[Tensor, "n 1 h w"]:
+        """The mosaic of four packed planes: the exact inverse of `pack`.
+
+        Args:
+            packed: Planes in the order of `pack` (n, 4, h/2, w/2); height and width are multiples of the block.
+
+        Raises:
+            ShapeError: There are not four planes, the block does not divide their size, or the tile has no planes.
+        """
+        block = self.block
+        self._check(packed, channels=4, period=block, what="a packed mosaic")
+        planes = packed.unflatten(-2, (-1, block)).unflatten(-1, (-1, block)).unbind(1)
+        plane = dict(zip(self._places(), planes, strict=True))
+        rows = [torch.stack([plane[i, 0], plane[i, 1]], dim=-2) for i in (0, 1)]
+        return torch.stack(rows, dim=2).flatten(4, 6).flatten(1, 3).unsqueeze(1)
+
+    def extend(
+        self, mosaic: Shaped[Tensor, "n 1 h w"], pixels: tuple[int, int, int, int]
+    ) -> Shaped[Tensor, "n 1 h2 w2"]:
+        """The mosaic continued past its borders with copies of its outermost tiles, which keeps the colours' phase.
+
+        Args:
+            mosaic: At least one tile.
+            pixels: To add at the left, the right, the top and the bottom: the order of `torch.nn.functional.pad`.
+        """
+        left, right, top, bottom = pixels
+        for axis, before, after in ((-1, left, right), (-2, top, bottom)):
+            tiles = -(-max(before, after) // self.period)
+            if tiles == 0:
+                continue
+            first = torch.cat([mosaic.narrow(axis, 0, self.period)] * tiles, axis)
+            last = torch.cat([mosaic.narrow(axis, -self.period, self.period)] * tiles, axis)
+            start, end = first.narrow(axis, tiles * self.period - before, before), last.narrow(axis, 0, after)
+            mosaic = torch.cat([start, mosaic, end], axis)
+        return mosaic
+
+    def masks(self, height: int, width: int) -> Bool[Tensor, "3 h w"]:
+        """Where the sensor sees red, green and blue.
+
+        Raises:
+            ShapeError: The period does not divide the size.
+        """
+        self.check_size(height, width, what="masks")
+        return self._colours.repeat(1, height // self.period, width // self.period)
+
+    def check_size(self, height: int, width: int, *, what: str) -> None:
+        """Refuse a size in pixels that is no whole number of tiles; the message names the nearest sizes that are.
+
+        Raises:
+            ShapeError: The period does not divide the size.
+        """
+        _check_multiple(height, width, self.period, f"{what} of {self}")
+
+    def _places(self) -> list[tuple[int, int]]:
+        """Row and column, within the two by two blocks, of blue, green of red's row, red, green of blue's row."""
+        phase = self.phase or ""
+        (red, i), (blue, j) = divmod(phase.index("r"), 2), divmod(phase.index("b"), 2)
+        return [(blue, j), (red, j), (red, i), (blue, i)]
+
+    def _check(self, tensor: Tensor, *, channels: int, period: int, what: str) -> None:
+        # a trace would warn that it keeps the answer, an export would ask for it as a constraint on the size
+        tracing = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+        if tracing or torch.compiler.is_compiling():
+            return
+        if tensor.ndim != 4 or tensor.shape[1] != channels:
+            raise ShapeError(f"{what} must be (n, {channels}, height, width), got {tuple(tensor.shape)}")
+        _check_multiple(tensor.shape[2], tensor.shape[3], period, f"{what} of {self}")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CFA) and self.tile == other.tile
+
+    def __hash__(self) -> int:
+        return hash(self.tile)
+
+    def __repr__(self) -> str:
+        return f"CFA({self.name})"
+
+
+def _blocks(phase: str, block: int) -> tuple[str, ...]:
+    letters = phase.upper()
+    return tuple(letters[i] * block + letters[i + 1] * block for i in (0, 2) for _ in range(block))
+
+
+def _check_multiple(height: int, width: int, multiple: int, what: str) -> None:
+    if height >= multiple and width >= multiple and height % multiple == 0 and width % multiple == 0:
+        return
+    below, above = [
+        tuple(max(multiple, (side + step) // multiple * multiple) for side in (height, width))
+        for step in (0, multiple - 1)
+    ]
+    near = f"{above[0]}x{above[1]}" if below == above else f"{below[0]}x{below[1]} or {above[0]}x{above[1]}"
+    raise ShapeError(f"{what}: height and width must be multiples of {multiple}, got {height}x{width}; nearest: {near}")

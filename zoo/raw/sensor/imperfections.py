@@ -1,0 +1,50 @@
+"""How a real sensor's pixels differ from each other: what crosstalk, uneven filters, rows and defects do to a mosaic.
+
+Each is a function of the mosaic (…, height, width), of whole tiles, and of what it is told; nothing is drawn here.
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from compresskit.errors import ShapeError
+from zoo.raw.sensor.cfa import CFA
+
+
+def crosstalk(mosaic: Float[Tensor, "n 1 h w"], cfa: CFA, share: float) -> Float[Tensor, "n 1 h w"]:
+    """Each pixel gives this share of its light to the four direct neighbours, a quarter to each.
+
+    At the edge of a block they see another colour, so a block's outer pixels are tinted and its inner ones are not.
+    Past the border the mosaic goes on with copies of its outermost tiles.
+    """
+    wide = cfa.extend(mosaic, (1, 1, 1, 1))
+    around = wide[..., 1:-1, :-2] + wide[..., 1:-1, 2:] + wide[..., :-2, 1:-1] + wide[..., 2:, 1:-1]
+    return (1 - share) * mosaic + share / 4 * around
+
+
+def unequal_greens(mosaic: Float[Tensor, "n 1 h w"], cfa: CFA, difference: float) -> Float[Tensor, "n 1 h w"]:
+    """The greens of red's rows are brighter than those of blue's rows, by this part of their mean."""
+    gains = torch.tensor([1.0, 1 + difference / 2, 1.0, 1 - difference / 2]).to(mosaic)
+    return cfa.unpack(cfa.pack(mosaic) * gains[:, None, None])
+
+
+def gained(mosaic: Float[Tensor, "n 1 h w"], gains: Float[Tensor, "p p2"], cfa: CFA) -> Float[Tensor, "n 1 h w"]:
+    """Each pixel times the gain of its place in the tile.
+
+    Raises:
+        ShapeError: There is not one gain for each place.
+    """
+    if tuple(gains.shape) != (cfa.period, cfa.period):
+        size = "x".join(map(str, gains.shape))
+        raise ShapeError(
+            f"gains of {cfa} must be {cfa.period}x{cfa.period}, one for each place in the tile, got {size}"
+        )
+    height, width = mosaic.shape[-2:]
+    return mosaic * gains.to(mosaic).repeat(height // cfa.period, width // cfa.period)
+
+
+def stuck(
+    mosaic: Float[Tensor, "n 1 h w"], dead: Bool[Tensor, "n 1 h w"], hot: Bool[Tensor, "n 1 h w"]
+) -> Float[Tensor, "n 1 h w"]:
+    """Dead pixels are black and hot ones are white, whatever the light."""
+    return mosaic.masked_fill(dead, 0.0).masked_fill(hot, 1.0)
