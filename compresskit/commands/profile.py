@@ -39,36 +39,39 @@ def profile(
         typer.Option(
             "--input",
             metavar="SHAPE",
-            help="1x4x64x64, ids=1x128:int64 or @batch.pt; a recipe's models have their own.",
+            help="1x4x64x64, ids=1x128:int64 or @batch.pt; not needed for a recipe's models.",
         ),
     ] = None,
     megapixels: Annotated[
-        float | None, typer.Option(metavar="N", help="A picture of this size instead, rounded up to one that fits.")
+        float | None, typer.Option(metavar="N", help="A picture of this size instead, rounded up to a size that fits.")
     ] = None,
-    latency: Annotated[bool, typer.Option("--latency", help="Time real runs, of several models in turn.")] = False,
+    latency: Annotated[bool, typer.Option("--latency", help="Time real runs; several models in turn.")] = False,
     memory: Annotated[bool, typer.Option("--memory", help="Measure the memory of a real run.")] = False,
     receptive_field: Annotated[
         bool, typer.Option("--receptive-field", help="Probe how far one pixel of the input reaches.")
     ] = False,
     crosscheck: Annotated[
-        bool, typer.Option("--check/--no-check", help="Ask torch's counter, thop and fvcore too.")
+        bool, typer.Option("--check/--no-check", help="Compare the count with torch's counter, thop and fvcore.")
     ] = True,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 1 if something is uncounted or a counter differs unexplained.")
+        bool,
+        typer.Option(
+            "--strict", help="Exit with 1 if an operation is uncounted or a counter differs without a reason."
+        ),
     ] = False,
     device: Annotated[
-        str, typer.Option(metavar="DEVICE", help="Where real runs happen: auto, cpu, cuda, …; meta allows none.")
+        str, typer.Option(metavar="DEVICE", help="Device of real runs: auto, cpu, cuda, …; meta forbids them.")
     ] = "auto",
     max_seconds: Annotated[float, typer.Option(metavar="S", help="Limit of the timed calls.")] = 30.0,
     materialize: Annotated[
-        bool, typer.Option("--materialize", help="Run lazy modules once, for their weights.")
+        bool, typer.Option("--materialize", help="Give lazy modules their weights by one real forward.")
     ] = False,
     depth: Annotated[int, typer.Option(metavar="N", min=0, help="Levels of modules in the table.")] = 1,
     sort: Annotated[
         str, typer.Option(metavar="ORDER", help="model, macs, parameters, output_bytes or bytes.")
     ] = "model",
-    top: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only so many modules.")] = None,
-    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything, exact.")] = None,
+    top: Annotated[int | None, typer.Option(metavar="N", min=1, help="Number of modules in the table.")] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all figures, exact.")] = None,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a row for each module.")] = None,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table.")] = None,
     preset: Annotated[str | None, typer.Option(metavar="NAME", help="One of the recipe's presets.")] = None,
