@@ -82,7 +82,7 @@ def profile(
         list[str] | None, typer.Option(metavar="PACKAGE", help="Trust a package that a MODEL names.")
     ] = None,
 ) -> None:
-    """Count what models cost: parameters, MACs, FLOPs, bytes, memory, and what cannot be counted. Compare several."""
+    """Count the cost of a model: parameters, MACs, FLOPs, bytes and memory, and compare several models."""
     from compresskit import nodes
     from compresskit.profiling import ModelProfile
     from compresskit.profiling.files import write_files

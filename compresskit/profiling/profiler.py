@@ -68,12 +68,12 @@ def profile(
         model = initialize_lazy_modules(model, call)
     record = record_forward(model, call, device)
     counted = _counted_profile(model, call, record)
-    place = real_device(model, device) if latency or memory or receptive_field else None
+    run_device = real_device(model, device) if latency or memory or receptive_field else None
     return replace(
         counted,
         crosscheck=run_crosscheck(model, call, record) if crosscheck else (),
-        memory=measure_memory(model, call, place, needed=counted.run_bytes) if memory and place else None,
-        latency=_latency(model, call, place, counted.run_bytes, max_seconds) if latency and place else None,
+        memory=measure_memory(model, call, run_device, needed=counted.run_bytes) if memory and run_device else None,
+        latency=_latency(model, call, run_device, counted.run_bytes, max_seconds) if latency and run_device else None,
         receptive_field=measure_receptive_field(model, call, max_seconds=max_seconds) if receptive_field else None,
     )
 
@@ -121,15 +121,15 @@ def compare(
         raise DataError(
             f"latencies are compared on one device, but the models are on {', '.join(sorted(map(str, devices)))}"
         )
-    (place,) = devices
+    (run_device,) = devices
     needed = {name: one.run_bytes for name, one in profiles.items()}
     call = ModelCall.of(inputs, kwargs)
-    latencies, faster = measure_latency(models, call, place, needed=needed, max_seconds=max_seconds)
+    latencies, faster = measure_latency(models, call, run_device, needed=needed, max_seconds=max_seconds)
     return Comparison({name: replace(one, latency=latencies[name]) for name, one in profiles.items()}, faster)
 
 
-def _latency(model: nn.Module, call: ModelCall, place: torch.device, needed: int, max_seconds: float) -> Latency:
-    latencies, _ = measure_latency({"": model}, call, place, needed={"": needed}, max_seconds=max_seconds)
+def _latency(model: nn.Module, call: ModelCall, run_device: torch.device, needed: int, max_seconds: float) -> Latency:
+    latencies, _ = measure_latency({"": model}, call, run_device, needed={"": needed}, max_seconds=max_seconds)
     return latencies[""]
 
 

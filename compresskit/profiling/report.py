@@ -210,6 +210,7 @@ class ModelProfile:
         intensity = "" if self.intensity is None else f", {self.intensity:.1f} FLOPs a byte"
         flops = f"{count_text(self.flops)}, of them {count_text(self.elementwise)} element-wise{moved}{intensity}"
         remarks = self.remarks()
+        remarks["uncounted"] = remarks["uncounted"] or "nothing"
         return [
             *titled_lines(
                 ("parameters", parameters_text(self.parameters)),
@@ -219,7 +220,6 @@ class ModelProfile:
                 ("receptive field", "" if self.receptive_field is None else str(self.receptive_field)),
                 ("latency", "" if self.latency is None else latency_text(self.latency)),
                 ("machine", "" if self.latency is None else str(self.latency.machine)),
-                ("uncounted", remarks.pop("uncounted") or "nothing"),
                 *remarks.items(),
             ),
             _TRACING_MODES.get(self.route, f"counted in a real run on {self.route}: the model's Python reads values"),

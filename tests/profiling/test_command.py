@@ -70,7 +70,7 @@ def test_modules_are_shown_to_a_depth_or_the_largest_first(capsys):
     assert [line.split()[0] for line in table.splitlines()[4:7]] == ["ResNet", "layer4", "layer4.1"]
 
 
-def test_strict_exits_with_1_where_something_is_uncounted(capsys):
+def test_strict_exits_with_1_if_an_operation_is_uncounted(capsys):
     assert _profile("torch.nn.Bilinear(2, 3, 4)", "--input", "5x2", "--input", "5x3", "--no-check", "--strict") == 1
     out, err = capsys.readouterr()
     assert "uncounted: _trilinear (1 call)" in out
@@ -84,7 +84,7 @@ def test_megapixels_and_a_batch_in_a_file(capsys):
     assert "MACs: 36,000,000, 3 a pixel" in capsys.readouterr().out
 
 
-def test_a_recipe_brings_its_own_inputs(capsys):
+def test_a_recipe_provides_the_inputs_of_its_models(capsys):
     assert _profile("digits#student", "--no-check") == 0
     out = capsys.readouterr().out
     assert "counted on the meta device" in out
@@ -120,8 +120,16 @@ def test_a_recipe_brings_its_own_inputs(capsys):
         ),
     ],
 )
-def test_a_users_mistake_is_one_to_three_lines_and_exit_code_2(capsys, arguments, message):
+def test_a_mistake_of_the_user_prints_one_to_three_lines_and_exits_with_2(capsys, arguments, message):
     assert _profile(*arguments) == 2
     _, err = capsys.readouterr()
     assert err.startswith(f"compresskit: {message}")
     assert len(err.splitlines()) <= 3
+
+
+def test_a_link_is_written_through_and_not_replaced(capsys):
+    Path("link.json").symlink_to("target.json")
+    assert _profile(CONV, "--input", "1x3x8x8", "--no-check", "--json", "link.json") == 0
+    assert Path("link.json").is_symlink()  # /dev/stdout is one, and must stay
+    assert json.loads(Path("target.json").read_text())["totals"]["macs"] == MACS
+    capsys.readouterr()

@@ -18,7 +18,7 @@ def test_a_batch_costs_the_sum_of_its_samples_and_activations_are_free():
     assert count_macs(model, [torch.zeros(3, 4)]) == 3 * (4 * 7 + 7 * 2)
 
 
-def test_the_model_stays_as_it_is():
+def test_counting_does_not_change_the_model():
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     count_macs(model, [torch.rand(2, 1, 5, 5)])
@@ -48,7 +48,7 @@ class _Named(nn.Module):
         return left @ right
 
 
-def test_inputs_may_have_names():
+def test_inputs_may_be_keywords():
     assert count_macs(_Named(), kwargs={"left": torch.zeros(2, 3), "right": torch.zeros(3, 5)}) == 30
 
 

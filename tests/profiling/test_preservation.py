@@ -89,7 +89,7 @@ def _warm_up():
 
 
 @pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["counted", "everything"])
-def test_a_profile_leaves_no_mark(options):
+def test_a_profile_changes_nothing(options):
     _warm_up()
     model = Restless()
     before = _state(model)
@@ -99,7 +99,7 @@ def test_a_profile_leaves_no_mark(options):
     assert all(verdict.verdict != "cannot run" for verdict in report.crosscheck)
 
 
-def test_a_failed_profile_leaves_no_mark():
+def test_a_failed_profile_changes_nothing():
     _warm_up()
     model = Restless(fails=True)
     before = _state(model)
@@ -109,7 +109,7 @@ def test_a_failed_profile_leaves_no_mark():
 
 
 @pytest.mark.parametrize("backend", ["torch", "thop", "fvcore"])
-def test_a_backend_that_fails_leaves_no_mark_and_says_why(backend, monkeypatch):
+def test_a_backend_that_fails_changes_nothing_and_reports_its_error(backend, monkeypatch):
     _warm_up()
     model = Restless()
     right = getattr(backends, f"{backend}_macs")
@@ -128,7 +128,7 @@ def test_a_backend_that_fails_leaves_no_mark_and_says_why(backend, monkeypatch):
     assert {verdict.verdict for verdict in verdicts.values()} <= {"agrees", "differs"}
 
 
-def test_a_comparison_leaves_no_mark():
+def test_a_comparison_changes_nothing():
     _warm_up()
     one, other = Restless(), Restless()
     before = [_state(one), _state(other)]

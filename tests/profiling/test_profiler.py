@@ -20,7 +20,7 @@ def test_a_model_with_weights_and_no_mac_is_warned_about():
     assert profile(Odd(), torch.rand(3)).warnings == ("no MAC was counted, and the model has weights",)
 
 
-def test_a_comparison_says_whose_mistake_it_is():
+def test_a_comparison_names_the_model_that_fails():
     with pytest.raises(ShapeError, match=r"^wide: Linear takes 3 features, got 2"):
         compare({"narrow": nn.Linear(2, 2), "wide": nn.Linear(3, 2)}, torch.rand(2))
     with pytest.raises(DataError, match="no models"):

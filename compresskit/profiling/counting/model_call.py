@@ -51,14 +51,14 @@ class ModelCall:
         """
         generator = torch.Generator().manual_seed(0)
 
-        def placed(tensor: Tensor) -> Tensor:
+        def to_device(tensor: Tensor) -> Tensor:
             if not tensor.is_meta:
                 return tensor.detach().to(device)
             if tensor.is_floating_point():
                 return torch.rand(tensor.shape, generator=generator).to(device, tensor.dtype)
             return torch.zeros(tensor.shape, dtype=tensor.dtype, device=device)
 
-        return self.map(placed)
+        return self.map(to_device)
 
     def resize(self, height: int, width: int) -> "ModelCall":
         """Return the call with pictures of another size, without values.
@@ -68,14 +68,14 @@ class ModelCall:
         if (size := self.picture_size()) is None or size == (height, width):
             return self
 
-        def scaled(tensor: Tensor) -> Tensor:
+        def resized(tensor: Tensor) -> Tensor:
             if tensor.ndim < 4:
                 return tensor
             sides = zip(tensor.shape[-2:], (height, width), size, strict=True)
             shape = (*tensor.shape[:-2], *(max(1, side * new // old) for side, new, old in sides))
             return torch.empty(shape, dtype=tensor.dtype, device="meta")
 
-        return self.map(scaled)
+        return self.map(resized)
 
     def picture_size(self) -> tuple[int, int] | None:
         """Return height and width of the first picture, a tensor (..., height, width) of four axes or more."""

@@ -38,7 +38,7 @@ def test_views_and_in_place_operations_take_no_memory():
     assert sum(operation.bytes for operation in record.operations) == 2 * 30 * FLOAT  # the ReLU reads and writes
 
 
-def test_freeing_at_the_last_use_needs_less_than_python_does():
+def test_freeing_at_the_last_use_needs_less_than_eager_mode():
     class Hoarding(nn.Module):
         def forward(self, x):
             results = [x]

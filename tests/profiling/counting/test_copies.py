@@ -9,7 +9,7 @@ from compresskit.errors import DataError
 from compresskit.profiling.counting.copies import copy_to, copy_without_values
 
 
-def test_a_copy_without_values_copy_keeps_ties_and_holds_nothing():
+def test_a_copy_without_values_keeps_ties():
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     model[1].weight = model[0].weight
     model.constants = [torch.ones(3)]

@@ -43,7 +43,7 @@ def test_a_run_that_does_not_fit_into_memory_is_refused_before_it_starts(monkeyp
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_on_cuda_memory_and_latency_come_from_the_device():
+def test_memory_and_latency_on_cuda_are_those_of_the_device():
     report = profile(nn.Conv2d(3, 8, 3), torch.rand(1, 3, 64, 64), device="cuda", memory=True, latency=True)
     assert report.memory.method == "allocator statistics"
     assert report.memory.peak >= 8 * 62 * 62 * 4
