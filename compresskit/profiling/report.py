@@ -40,7 +40,7 @@ _TRACING_MODES = {
 
 @dataclass(frozen=True, slots=True)
 class OperationCount:
-    """All calls of one operation."""
+    """Sums over the calls of one operation."""
 
     calls: int
     macs: int
