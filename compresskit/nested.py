@@ -11,6 +11,12 @@ from torch import Tensor, nn
 
 from compresskit.errors import DataError
 
+_OBJECT_LEVELS = 3
+"""Levels of objects whose attributes `held_tensors` searches."""
+
+_LEAVES = (str, bytes, int, float, complex, bool, type(None))
+_OPAQUE = (nn.Module, type, ModuleType, FunctionType, MethodType)
+
 
 def moved(value: Any, device: torch.device) -> Any:
     """A nested batch on `device`, fit for autograd also where it was made in inference mode."""
@@ -69,11 +75,6 @@ def _parts(value: Any) -> Iterator[Any]:
         yield from value
     elif is_dataclass(value) and not isinstance(value, type):
         yield from (getattr(value, field.name, None) for field in fields(value))
-
-
-_OBJECT_LEVELS = 3
-_LEAVES = (str, bytes, int, float, complex, bool, type(None))
-_OPAQUE = (nn.Module, type, ModuleType, FunctionType, MethodType)
 
 
 def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:

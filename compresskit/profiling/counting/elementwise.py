@@ -18,10 +18,8 @@ from compresskit.profiling.counting.formulas import operation_name
 _OWN_STATISTICS = 6
 """FLOPs per element of a norm that computes its statistics: sum; difference, square, sum; scale, shift."""
 
-
 _STORED_STATISTICS = 2
 """FLOPs per element of a norm with stored statistics: scale, shift."""
-
 
 _PER_INPUT = {
     **dict.fromkeys(("sum", "nansum", "mean", "prod", "cumsum", "cumprod", "logcumsumexp", "any", "all"), 1),
@@ -36,7 +34,7 @@ _PER_INPUT = {
     **dict.fromkeys(("_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_max_pool2d", "adaptive_max_pool3d"), 1),
     "col2im": 1,
 }
-
+"""FLOPs per element of the input."""
 
 _PER_OUTPUT = {
     **dict.fromkeys(("hardswish", "hardsigmoid", "glu", "prelu", "_prelu_kernel", "celu", "rrelu", "log_sigmoid"), 1),
@@ -48,16 +46,15 @@ _PER_OUTPUT = {
     **dict.fromkeys(("upsample_trilinear3d", "grid_sampler_3d"), 15),
     "upsample_bicubic2d": 31,
 }
-
+"""FLOPs per element of the output."""
 
 _POOLS = (
     *("avg_pool2d", "avg_pool3d", "max_pool2d_with_indices", "max_pool3d_with_indices"),
     *("mkldnn_max_pool2d", "mkldnn_max_pool3d", "quantized_max_pool2d"),
 )
-
+"""Pools: for each element of the output as many FLOPs as the kernel has elements."""
 
 _BATCH_NORMS = ("native_batch_norm", "_native_batch_norm_legit", "cudnn_batch_norm", "miopen_batch_norm")
-
 
 _FREE = frozenset(
     (

@@ -37,8 +37,8 @@ def macs(operation: Any, args: Sequence[Any], kwargs: Mapping[str, Any], output:
             return own(*args, **kwargs)
         if registered is not None:
             return int(registered(*args, **kwargs, out_val=output)) // 2
-    except (TypeError, ValueError, AssertionError, AttributeError):  # nested tensors, arguments of a newer torch
-        return None
+    except (TypeError, ValueError, AssertionError, AttributeError):  # nested tensors, or arguments of a newer torch
+        return None  # uncounted, and not an error
     return None
 
 
