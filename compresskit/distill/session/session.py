@@ -185,7 +185,7 @@ class Session:
         recalls: dict[str, CachedTeacher] = {}
         if self._cache is not None:
             left = self._batches(index, all_steps)
-            recalls = self._cache.recalls(stage.name, objective.forwards, batch_size(inputs), left)
+            recalls = self._cache.cached_teachers(stage.name, objective.forwards, batch_size(inputs), left)
         objective.forwards.recalls = recalls
         self.display.start(f"stage {index + 1}/{len(self.stages)} {stage.name}", self.position.step, steps)
         began = time.monotonic()

@@ -9,8 +9,6 @@ from torch import nn
 
 from compresskit import Match, ProgressiveDistiller, RecipeError, Stage, Task
 from compresskit.data import SampleLoader, rng
-from compresskit.distill.cache.fingerprints import checksums, model_fingerprint
-from compresskit.distill.cache.options import CacheOptions
 
 SGD = {"_target_": "torch.optim.SGD", "lr": 0.05}
 
@@ -244,25 +242,6 @@ def test_auto_goes_without_where_nothing_comes_a_second_time(capsys):
 
 
 @pytest.mark.parametrize(
-    ("cache", "message"),
-    [
-        ("always", "cache must be auto or a mapping"),
-        ({"dtype": "fp16"}, "cache must be auto or a mapping such as"),
-        ({"budget": "8GB", "dtyp": "fp16"}, "cache: unknown key 'dtyp'; did you mean 'dtype'?"),
-        ({"budgt": "8GB"}, "cache: unknown key 'budgt'; did you mean 'budget'?"),
-        ({"budget": "8GB", "dtype": "fp61"}, "cache: dtype: unknown 'fp61'; did you mean 'fp16'"),
-        ({"budget": "8 Gigs"}, "cache: budget must be a size such as 8GB"),
-        ({"budget": 0}, "cache: budget must be a size"),
-        ({"budget": 1, "folder": 3}, "cache: folder must be a path"),
-    ],
-)
-def test_bad_options_are_answered(cache, message):
-    with pytest.raises(RecipeError) as error:
-        CacheOptions.of(cache)
-    assert message in str(error.value)
-
-
-@pytest.mark.parametrize(
     ("share", "words"), [(0.8, "saves up to 80% of a step"), (0.05, "the teacher is the cheap part")]
 )
 def test_the_plan_says_what_a_cache_would_save_and_hold(monkeypatch, share, words):
@@ -278,11 +257,6 @@ def test_the_plan_says_what_a_cache_would_save_and_hold(monkeypatch, share, word
 
 def planned(cache, batch):
     return ProgressiveDistiller(net(6, 1), net(4, 2), stages(2), device="cpu", cache=cache).plan(batch)
-
-
-def test_sizes_are_read():
-    assert CacheOptions.of({"budget": "8GB"}) == CacheOptions(8 * 10**9)
-    assert CacheOptions.of({"budget": "1.5 MiB", "dtype": "fp16"}) == CacheOptions(1572864, "fp16")
 
 
 def test_fp16_that_overflows_is_an_error_and_not_infinity():
@@ -348,47 +322,6 @@ def test_whole_numbers_are_kept_as_they_are_and_counted_as_they_are():
     assert losses(fitted(24 * 8)) == losses(fitted(None))
     with pytest.raises(RecipeError, match="needs 192 B: 8 B for each of 24 samples"):
         fitted(24 * 8 - 1)
-
-
-class Scaled(nn.Module):
-    """Its state does not hold all that it reads."""
-
-    def __init__(self, buffer=1.0, tensor=1.0, number=1.0):
-        super().__init__()
-        self.register_buffer("buffer", torch.tensor(buffer), persistent=False)
-        self.tensor = torch.tensor(tensor)
-        self.number = number
-        self.calls = 0
-
-    def forward(self, x):
-        self.calls += 1
-        return x * self.buffer * self.tensor * self.number
-
-
-def test_teachers_differ_by_what_they_read_beside_their_state_and_not_by_what_they_count():
-    same = Scaled()
-    same(torch.ones(1))
-    assert model_fingerprint(same, {".calls"}) == model_fingerprint(Scaled(), {".calls"})
-    others = [Scaled(buffer=2.0), Scaled(tensor=2.0), Scaled(number=2.0)]
-    assert len({model_fingerprint(teacher, {".calls"}) for teacher in (same, *others)}) == 4
-
-
-@pytest.mark.parametrize("options", [{"nhead": 4}, {"activation": "gelu"}, {"norm_first": True}])
-def test_teachers_differ_by_their_whole_numbers_and_functions(options):
-    usual = {"d_model": 16, "nhead": 2, "dim_feedforward": 8}
-    one, other = (nn.TransformerEncoderLayer(**usual | changes) for changes in ({}, options))
-    other.load_state_dict(one.state_dict())
-    assert model_fingerprint(one) != model_fingerprint(other)
-
-
-def test_checksums_tell_samples_apart_and_nothing_else():
-    batch = {"image": torch.randn(3, 2, 4), "level": torch.tensor(0.5), "mode": "a"}
-    first = checksums(batch, 3)
-    assert len(set(first)) == 3
-    moved = {"mode": "a", "level": torch.tensor(0.5), "image": batch["image"][[2, 0, 1]]}
-    assert checksums(moved, 3) == [first[2], first[0], first[1]]
-    for change in ({"mode": "b"}, {"level": torch.tensor(0.25)}):
-        assert not set(checksums({**batch, **change}, 3)) & set(first)
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
