@@ -173,7 +173,7 @@ class Forwards(Mapping[Point, Tensor]):
 
     def _trace(self, learned: ExtraModules, inputs: Any, where: str) -> dict[str, Trace]:
         """Run each model once and to its end; where there are splices, build their glue on the way."""
-        places = self._splicing.places if self._splicing else []
+        places = self._splicing.targets if self._splicing else []
         reads = self._by_model([*self._points, *places])
         traces: dict[str, Trace] = {}
         others = [name for name in reads if name not in (PREVIOUS, HYBRID)]

@@ -221,7 +221,7 @@ def _warnings(stage: Stage, objective: Objective) -> Iterator[str]:
 
 def _planned_term(name: str, objective: Objective, value: float) -> PlannedTerm:
     term, (student, teacher) = objective.terms[name], objective.shapes(name)
-    spec, adapter = term.spec, "" if term.glue is None else str(term.glue)
+    spec, adapter = term.spec, str(term.adapter)
     weight = f"{spec.weight:g}" if isinstance(spec.weight, (int, float)) else _node_text(spec.weight)
     return PlannedTerm(name, weight, _sizes(student), _sizes(teacher), adapter, value)
 

@@ -49,7 +49,9 @@ class StageLoop:
         device = _device(self.parameters).type
         fused = device == "cuda" and not precision.is_default
         self.optimizer = _optimizer(
-            self.stage, parameter_groups(self.stage, parameters, beside, objective.models.names()), fused=fused
+            self.stage,
+            parameter_groups(self.stage, parameters, beside, objective.models.parameter_names()),
+            fused=fused,
         )
         self.scheduler = _scheduler(self.stage, self.optimizer, objective.steps)
         student = objective.models.student

@@ -32,7 +32,9 @@ def trainable_names(stage: Stage, models: Models, reached: Collection[str], befo
     for model in models.learners(stage.terms.values()):
         for name, parameter in models.module(model).named_parameters(remove_duplicate=False):
             aliases.setdefault(parameter, []).append(qualified(model, name))
-    names = models.names()  # a curriculum's stages share their globs, and not in all of them the same models learn
+    names = (
+        models.parameter_names()
+    )  # a curriculum's stages share their globs, and not in all of them the same models learn
     for globs, field in ((stage.train, "train"), (stage.freeze, "freeze")):
         for glob in () if isinstance(globs, str) else globs:
             if glob != "*" and not any(fnmatchcase(name, glob) for name in names):
@@ -66,7 +68,7 @@ def reached_by_previous_stage(stages: Sequence[Stage], index: int, models: Model
         return set()
     stage = stages[index - 1]
     points = {point for term in stage.matches or stage.tasks for point in models.student_points(term)}
-    points |= {end for splice in stage.splices for end in models.spliced(splice) if end.model == STUDENT}
+    points |= {end for splice in stage.splices for end in models.splice_points(splice) if end.model == STUDENT}
     addresses: dict[str, list[str]] = {}
     for name, address in points:
         if name != HYBRID:
