@@ -77,7 +77,7 @@ class Store:
         if not all(key in self._rows for key in keys):
             self._map_new_files()
         try:
-            return torch.stack([values[row] for values, row in map(self._rows.__getitem__, keys)])
+            return _stack([values[row] for values, row in map(self._rows.__getitem__, keys)])
         except KeyError:
             return None
 
@@ -113,7 +113,7 @@ class Store:
 
     def _write(self, path: Path) -> None:
         keys = torch.tensor(list(self._unwritten), dtype=torch.int64)
-        shard = {"keys": keys, "values": torch.stack(list(self._unwritten.values()))}
+        shard = {"keys": keys, "values": _stack([*self._unwritten.values()])}
         metadata = {"crc32": str(tensor_checksum(shard["keys"], shard["values"]))}
         write_atomically(path, lambda part: save_file(shard, part, metadata))
         self._map(path)
@@ -235,6 +235,12 @@ class CacheFolder:
             path.unlink(missing_ok=True)  # a process that has mapped it keeps its pages
             room += sizes.pop(path, 0)
         return room >= 0
+
+
+def _stack(tensors: list[Tensor]) -> Tensor:
+    """Stack tensors outside autocast, which on a CPU refuses fp16."""
+    with torch.autocast("cpu", enabled=False):
+        return torch.stack(tensors)
 
 
 def _held_locks(store: Path) -> list[Path]:

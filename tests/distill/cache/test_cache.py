@@ -14,7 +14,7 @@ SGD = {"_target_": "torch.optim.SGD", "lr": 0.05}
 
 
 class Shifted:
-    """Random images, shifted and flipped anew in each of two variants."""
+    """Random images, shifted and flipped in another way in each of two variants."""
 
     variants: int | None = 2
 
@@ -32,7 +32,7 @@ class Shifted:
 
 
 class Counted(nn.Sequential):
-    """Counts its runs."""
+    """A model that counts its runs."""
 
     runs = 0
 
@@ -80,8 +80,8 @@ def test_a_cached_run_has_the_same_losses_bit_for_bit_and_runs_the_teacher_in_th
     cached = run({"budget": "1MB"}, teacher=teacher, workers=workers)
     assert losses(cached) == losses(plain)
     assert all(torch.equal(a, b) for a, b in zip(cached.student.parameters(), plain.student.parameters(), strict=True))
-    # traced for the plan and for the stage, looked at whole and by halves to see that samples are independent; then a
-    # pass of two variants with three batches each
+    # traced for the plan and for the stage, run whole and in halves to check that samples are independent; then a pass
+    # of two variants with three batches each
     assert teacher.runs == 2 + 1 + 3 + 6
     assert cached.stages[0].recalled == pytest.approx((14 - 6) / 14)
     assert plain.stages[0].recalled is None
@@ -130,6 +130,13 @@ def test_entries_in_half_precision_round_first_runs_as_well_so_that_hits_change_
         assert ours == pytest.approx(exact, rel=0.02)
 
 
+def test_entries_in_fp16_can_be_recalled_in_a_run_in_bf16(tmp_path):
+    cache = {"budget": "1MB", "dtype": "fp16", "folder": tmp_path}
+    first, second = (run(cache, steps=(6,), precision="bf16") for _ in range(2))
+    assert (first.stages[0].recalled, second.stages[0].recalled) == (0.0, 1.0)
+    assert losses(first) == losses(second)
+
+
 def test_a_run_that_is_stopped_and_resumed_ends_with_the_same_weights(tmp_path):
     cache = {"budget": "1MB", "dtype": "fp16"}
     whole = run(cache, steps=(7, 7))
@@ -155,7 +162,7 @@ class StopsAtTheSecond:
         return {}
 
 
-class Constant(Shifted):
+class NewEveryEpoch(Shifted):
     variants = None
 
 
@@ -182,7 +189,7 @@ class AcrossSamples(nn.Module):
 
 
 class ByPlace(nn.Module):
-    """The same for the first half of a batch, whatever the other holds."""
+    """A model whose tensors depend on the place in the batch: equal for the first half, whatever the second holds."""
 
     def forward(self, x):
         return x + torch.arange(len(x))[:, None]
@@ -191,7 +198,12 @@ class ByPlace(nn.Module):
 @pytest.mark.parametrize(
     ("cache", "data", "last", "message"),
     [
-        ({"budget": "1MB"}, Constant(), None, "Constant does not say after how many epochs .*every epoch is new"),
+        (
+            {"budget": "1MB"},
+            NewEveryEpoch(),
+            None,
+            "NewEveryEpoch does not say after how many epochs .*every epoch is new",
+        ),
         ({"budget": "10KB"}, None, None, "stage 's0' needs 46.6 KB: 1.94 KB for each of 24 samples .* budget is 10 KB"),
         ({"budget": "1MB"}, None, Noise(), "cache: teacher draws random numbers even in eval mode"),
         ({"budget": "1MB"}, None, PythonNoise(), "cache: teacher draws random numbers even in eval mode"),
@@ -200,7 +212,7 @@ class ByPlace(nn.Module):
         ({"budget": "1MB"}, None, nn.Flatten(0), "only tensors whose first dimension is the batch's"),
     ],
 )
-def test_a_cache_that_cannot_be_right_is_refused_with_the_reason(cache, data, last, message):
+def test_a_cache_that_could_be_wrong_is_refused_with_the_reason(cache, data, last, message):
     teacher = net(6, 1) if last is None else nn.Sequential(*net(6, 1), last)
     stage = Stage(
         "s0", matches=[Match("1"), Match("4"), Match(".", ".", loss=summed, adapter=None)], steps=14, optimizer=SGD
@@ -214,7 +226,7 @@ def summed(student, teacher):
     return (student.sum() - teacher.sum()) ** 2 * 1e-6
 
 
-def test_a_foreign_loader_is_refused_and_with_auto_goes_without(capsys):
+def test_a_foreign_loader_is_refused_and_under_auto_goes_uncached(capsys):
     batches = [(torch.randn(4, 3, 8, 8), torch.randint(5, (4,)))]
     for cache in ({"budget": "1MB"}, "auto"):
         distiller = ProgressiveDistiller(net(6, 1), net(4, 2), stages(2), device="cpu", cache=cache)
@@ -236,7 +248,7 @@ def test_auto_keeps_the_cache_only_where_recalling_takes_less_than_half_the_time
     assert ("no cache for teacher: recalling takes more than half" in capsys.readouterr().err) == (share == 0)
 
 
-def test_auto_goes_without_where_nothing_comes_a_second_time(capsys):
+def test_auto_uses_no_cache_where_no_sample_comes_again(capsys):
     assert run("auto", steps=(6,)).stages[0].recalled is None
     assert "no longer than one pass" in capsys.readouterr().err
 
@@ -244,7 +256,7 @@ def test_auto_goes_without_where_nothing_comes_a_second_time(capsys):
 @pytest.mark.parametrize(
     ("share", "words"), [(0.8, "saves up to 80% of a step"), (0.05, "the teacher is the cheap part")]
 )
-def test_the_plan_says_what_a_cache_would_save_and_hold(monkeypatch, share, words):
+def test_the_plan_says_how_much_time_and_space_a_cache_takes(monkeypatch, share, words):
     batch = torch.randn(4, 3, 8, 8), torch.randint(5, (4,))
     assert 0 < planned({"budget": "1MB"}, batch).stages[0].teacher_share < 1
     monkeypatch.setattr("compresskit.distill.session.plan._teacher_share", lambda *_: share)
@@ -273,7 +285,7 @@ class Infinite(nn.Module):
         return torch.cat([x, torch.full_like(x[:, :1], -torch.inf)], 1)
 
 
-def test_infinity_that_the_teacher_says_itself_is_kept_in_fp16():
+def test_infinity_in_the_teacher_s_own_output_is_kept_in_fp16():
     teacher = nn.Sequential(*net(6, 1), Infinite())
     stage = Stage("s", matches=[Match(".", loss=finite, adapter=None)], steps=6, optimizer=SGD)
     cache = {"budget": "1MB", "dtype": "fp16"}
@@ -286,7 +298,7 @@ def finite(student, teacher):
 
 
 class Overwriting(nn.Sequential):
-    """Doubles the tensor that it is given, in place."""
+    """A model that doubles its input in place."""
 
     def forward(self, x):
         return super().forward(x.mul_(2))
@@ -294,11 +306,11 @@ class Overwriting(nn.Sequential):
 
 @pytest.mark.parametrize("cache", [{"budget": "1MB"}, "auto"])
 def test_a_teacher_that_writes_into_its_input_can_be_recalled(cache):
-    plain, cached = (run(found, teacher=net(6, 1, Overwriting)) for found in (None, cache))
+    plain, cached = (run(option, teacher=net(6, 1, Overwriting)) for option in (None, cache))
     assert losses(cached) == losses(plain)
 
 
-def test_auto_goes_without_what_cannot_be_kept(capsys):
+def test_auto_goes_on_without_tensors_that_cannot_be_kept(capsys):
     teacher = nn.Sequential(*net(6, 1), AcrossSamples())
     plain, cached = run(teacher=teacher), run("auto", teacher=teacher)
     assert losses(cached) == losses(plain)
@@ -310,7 +322,7 @@ class Choice(nn.Module):
         return x.argmax(1)
 
 
-def test_whole_numbers_are_kept_as_they_are_and_counted_as_they_are():
+def test_whole_numbers_keep_their_type_and_are_counted_in_it():
     teacher = nn.Sequential(*net(6, 1), Choice())
     stage = Stage("s", matches=[Match(".", loss=nn.functional.cross_entropy, adapter=None)], steps=12, optimizer=SGD)
 

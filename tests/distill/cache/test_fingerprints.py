@@ -8,7 +8,7 @@ from compresskit.distill.cache.fingerprints import model_fingerprint, sample_che
 
 
 class Scaled(nn.Module):
-    """Its state does not hold all that it reads."""
+    """A model that reads attributes which are not in its state."""
 
     def __init__(self, buffer=1.0, tensor=1.0, number=1.0):
         super().__init__()
@@ -22,7 +22,7 @@ class Scaled(nn.Module):
         return x * self.buffer * self.tensor * self.number
 
 
-def test_teachers_differ_by_what_they_read_beside_their_state_and_not_by_what_they_count():
+def test_models_differ_by_attributes_outside_their_state_but_not_by_counters():
     same = Scaled()
     same(torch.ones(1))
     assert model_fingerprint(same, {".calls"}) == model_fingerprint(Scaled(), {".calls"})
@@ -31,7 +31,7 @@ def test_teachers_differ_by_what_they_read_beside_their_state_and_not_by_what_th
 
 
 @pytest.mark.parametrize("options", [{"nhead": 4}, {"activation": "gelu"}, {"norm_first": True}])
-def test_teachers_differ_by_their_whole_numbers_and_functions(options):
+def test_models_differ_by_their_whole_numbers_and_functions(options):
     usual = {"d_model": 16, "nhead": 2, "dim_feedforward": 8}
     one, other = (nn.TransformerEncoderLayer(**usual | changes) for changes in ({}, options))
     other.load_state_dict(one.state_dict())

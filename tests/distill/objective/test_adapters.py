@@ -1,4 +1,4 @@
-"""Adapters: what is learned, every pair of kinds, sizes that change from batch to batch, and what is refused."""
+"""Adapters: the linear map, every pair of kinds, sizes that change from batch to batch, and pairs that are refused."""
 
 from functools import partial
 
@@ -63,7 +63,7 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(("student", "teacher", "text"), PAIRS)
-def test_each_pair_fits_says_what_is_done_and_trains(student, teacher, text):
+def test_each_pair_fits_trains_and_says_what_it_does(student, teacher, text):
     own, other = torch.randn(student, requires_grad=True), torch.randn(teacher)
     adapter = build_adapter(own.shape, other.shape, ALL)
     assert str(adapter) == text
@@ -131,7 +131,7 @@ def test_shapes_that_were_equal_when_traced_may_differ_later():
         (((2, 3, 4), (2, 3, 4)), ((2, 3, 4), (4, 3, 4)), "the batch sizes differ"),
     ],
 )
-def test_a_batch_that_the_traced_one_did_not_announce_is_refused(traced, later, message):
+def test_a_batch_unlike_the_traced_one_is_refused(traced, later, message):
     adapter = build_adapter(Size(traced[0]), Size(traced[1]), ALL)
     with pytest.raises(ShapeError, match=message) as caught:
         adapter(*(torch.zeros(shape) for shape in later))
@@ -160,7 +160,7 @@ def test_a_batch_that_the_traced_one_did_not_announce_is_refused(traced, later, 
         ((2, 1, 1, 1, 1, 1), (2, 1), "6-d tensors are no"),
     ],
 )
-def test_what_only_the_user_can_settle_is_refused(student, teacher, message, agree):
+def test_a_pair_that_only_the_user_can_adapt_is_refused(student, teacher, message, agree):
     with pytest.raises(ShapeError) as caught:
         build_adapter(Size(student), Size(teacher), agree, keep=lambda _: pytest.fail("built before the check"))
     assert str(caught.value).startswith(f"student {student} and teacher {teacher}: {message}")
