@@ -169,7 +169,7 @@ def open_cache(
         loader: As for `TeacherCache`.
         settings: As for `TeacherCache`.
         note: As for `TeacherCache`.
-        shared: Whether several processes work on the run.
+        shared: True if several processes work on the run.
 
     Raises:
         CacheError: The data does not allow the cache.

@@ -31,7 +31,7 @@ class CachedTeacher:
         stores: Stores by address.
         dtypes: Types of the returned tensors, by address.
         variants: Epochs after which the data's samples come again.
-        auto: Whether to disable the cache where recalling is not possible or hardly faster than the teacher.
+        auto: True to disable the cache where recalling is not possible or hardly faster than the teacher.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The options of `cache`: how much is kept, how exactly and where; and the error where that cannot be done."""
+"""The options of `cache`: budget, type and folder; and the error where no cache can be used."""
 
 import os
 import re
@@ -32,7 +32,7 @@ class CacheError(RecipeError):
 
 @dataclass(frozen=True, slots=True)
 class CacheOptions:
-    """How much is kept, how exactly and where."""
+    """The budget, type and folder of a cache."""
 
     budget: int
     """Most bytes."""
@@ -41,7 +41,7 @@ class CacheOptions:
     folder: Path | None = None
     """Folder of entries that other runs and processes share; None keeps them in the memory of this process."""
     auto: bool = False
-    """Whether to use the cache only where that is possible and saves time."""
+    """True to use the cache only where that is possible and saves time."""
 
     @classmethod
     def of(cls, value: Any) -> "CacheOptions | None":

@@ -29,6 +29,7 @@ _KEY_BYTES, _HEADER_BYTES = 24, 1024
 """Size of the parts of a file that are not tensors."""
 
 _TICK_NANOSECONDS = 10**8
+"""Longest tick of a file system's clock, generously."""
 
 
 class Store:
@@ -49,7 +50,7 @@ class Store:
     def __init__(self, shape: torch.Size, dtype: torch.dtype, limit: int, folder: "StoreFolder | None" = None) -> None:
         self.shape, self.dtype, self.limit, self.folder = shape, dtype, limit, folder
         self.full = False
-        """Whether the folder has no room for more files."""
+        """True once the folder has no room for more files."""
         self._rows: dict[Key, tuple[Tensor, int]] = {}
         """The tensor that holds each entry, and its row in there."""
         self._unwritten: dict[Key, Tensor] = {}
@@ -57,7 +58,9 @@ class Store:
         self._mapped: dict[Path, Tensor] = {}
         """The mapped values of each file; empty for a damaged file."""
         self._put_count = 0
+        """Number of entries that `put` has kept."""
         self._folder_version = -1
+        """Version of the folder whose files are all mapped."""
 
     @property
     def entry_bytes(self) -> int:
@@ -245,17 +248,17 @@ def _stack(tensors: list[Tensor]) -> Tensor:
 
 def _held_locks(store: Path) -> list[Path]:
     """Return the lock files of the processes that have a store open, and remove those that killed processes left."""
-    held = []
+    in_use = []
     for path in store.parent.glob(f"{store.name}.*.lock"):
         lock = FileLock(path)
         try:
             lock.acquire(blocking=False)
         except Timeout:
-            held.append(path)
+            in_use.append(path)
         else:
             lock.release()
             path.unlink(missing_ok=True)
-    return held
+    return in_use
 
 
 def _store_files(store: Path) -> Iterator[Path]:

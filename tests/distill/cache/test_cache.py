@@ -166,7 +166,7 @@ class NewEveryEpoch(Shifted):
     variants = None
 
 
-class Untold(Shifted):
+class WithoutVariants(Shifted):
     def __getattribute__(self, name):
         if name == "variants":
             raise AttributeError(name)
@@ -204,6 +204,7 @@ class ByPlace(nn.Module):
             None,
             "NewEveryEpoch does not say after how many epochs .*every epoch is new",
         ),
+        ({"budget": "1MB"}, WithoutVariants(), None, "WithoutVariants does not say .*it has no attribute `variants`"),
         ({"budget": "10KB"}, None, None, "stage 's0' needs 46.6 KB: 1.94 KB for each of 24 samples .* budget is 10 KB"),
         ({"budget": "1MB"}, None, Noise(), "cache: teacher draws random numbers even in eval mode"),
         ({"budget": "1MB"}, None, PythonNoise(), "cache: teacher draws random numbers even in eval mode"),
