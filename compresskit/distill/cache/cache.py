@@ -78,7 +78,7 @@ class TeacherCache:
             batches: Number of batches of the run from this stage on.
 
         Raises:
-            CacheError: As from `check`.
+            CacheError: The stage's entries do not fit, see `check`.
         """
         constants = forwards.constants()
         if not constants:
@@ -166,9 +166,9 @@ def open_cache(
 
     Args:
         options: Options of the cache; None for no cache.
-        loader: As for `TeacherCache`.
-        settings: As for `TeacherCache`.
-        note: As for `TeacherCache`.
+        loader: The training data.
+        settings: Text of everything else that the tensors depend on.
+        note: Function that shows the user a message.
         shared: True if several processes work on the run.
 
     Raises:

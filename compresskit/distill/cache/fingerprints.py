@@ -47,9 +47,9 @@ def tensor_checksum(*tensors: Tensor) -> int:
     return checksum
 
 
-def text_digest(*lines: str) -> str:
-    """Return the first 32 hexadecimal digits of the SHA-256 of some lines."""
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
+def text_digest(*lines: str, digits: int = 32) -> str:
+    """Return the first hexadecimal digits of the SHA-256 of some lines."""
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:digits]
 
 
 def weights_digest(model: nn.Module) -> str:
