@@ -21,7 +21,7 @@ _MOST_EXTRA = 5
 
 _KINDS = ("a vector", "tokens", "a map", "a volume")
 
-_LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
+_INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 class Step(NamedTuple):
@@ -75,7 +75,7 @@ def steps_between(student: Size, teacher: Size, extra: int = 0) -> Iterator[Step
         return
     if kinds == (1, 2):
         grid = _grid(student[0] - extra, teacher)
-        yield Step(f"{cells} → map {_times(grid)}", lambda tokens: tokens[:, extra:].mT.unflatten(2, grid))
+        yield Step(f"{cells} → map {_size_text(grid)}", lambda tokens: tokens[:, extra:].mT.unflatten(2, grid))
         yield from steps_between(grid, teacher)
     elif kinds == (2, 1):
         yield from steps_between(student, _grid(teacher[0] - extra, student))
@@ -83,7 +83,7 @@ def steps_between(student: Size, teacher: Size, extra: int = 0) -> Iterator[Step
     elif kinds == (1, 1):
         yield Step(f"length {student[0]} → {teacher[0]}", lambda tokens: resize(tokens.mT, teacher).mT)
     elif kinds[0] == kinds[1]:
-        yield Step(f"resize to {_times(teacher)}", lambda grid: resize(grid, teacher))
+        yield Step(f"resize to {_size_text(teacher)}", lambda grid: resize(grid, teacher))
     else:
         yield _to_or_from_vector(student, teacher)
 
@@ -101,7 +101,7 @@ def resize(grid: Tensor, size: Size) -> Tensor:
     if shrunk != list(grid.shape[2:]):
         grid = F.interpolate(grid, shrunk, mode="area")
     if shrunk != list(size):
-        grid = F.interpolate(grid, list(size), mode=_LINEAR[len(size)])
+        grid = F.interpolate(grid, list(size), mode=_INTERPOLATION[len(size)])
     return grid
 
 
@@ -118,7 +118,7 @@ def _grid(cells: int, like: Size) -> Size:
     if grid := _grid_or_none(cells, like):
         return grid
     raise ShapeError(
-        f"{cells} tokens form no grid with the aspect of {_times(like)} "
+        f"{cells} tokens form no grid with the aspect of {_size_text(like)} "
         f"(at most {_MOST_EXTRA} extra ones are left out); give an adapter"
     )
 
@@ -130,5 +130,5 @@ def _grid_or_none(cells: int, like: Size) -> Size | None:
     return (scale * height, scale * width) if scale and scale * scale * height * width == cells else None
 
 
-def _times(size: Size) -> str:
+def _size_text(size: Size) -> str:
     return "x".join(map(str, size))

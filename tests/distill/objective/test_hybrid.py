@@ -44,11 +44,11 @@ def test_a_splice_from_the_teacher_feeds_its_features_to_the_student(batches, ne
     )
     inputs, _ = batches[0]
     with torch.no_grad():
-        own = F.mse_loss(student[0](inputs), teacher[0](inputs)).item()  # the tensor before it is replaced
-        fed = F.mse_loss(student[1](teacher[0](inputs)), teacher[:2](inputs)).item()
+        before = F.mse_loss(student[0](inputs), teacher[0](inputs)).item()  # the tensor before it is replaced
+        after = F.mse_loss(student[1](teacher[0](inputs)), teacher[:2](inputs)).item()
     terms = ProgressiveDistiller(teacher, student, [stage]).fit(batches).history[0]["terms"]
-    assert terms["mse(hybrid:0, 0)"]["value"] == pytest.approx(own, rel=1e-5)
-    assert terms["mse(hybrid:1, 1)"]["value"] == pytest.approx(fed, rel=1e-5)
+    assert terms["mse(hybrid:0, 0)"]["value"] == pytest.approx(before, rel=1e-5)
+    assert terms["mse(hybrid:1, 1)"]["value"] == pytest.approx(after, rel=1e-5)
 
 
 def test_a_match_and_a_splice_of_one_pair_share_their_adapter(batches, net):
