@@ -87,7 +87,7 @@ def test_batches_are_pinned_for_a_run_on_a_gpu_and_for_no_other(monkeypatch, dev
         "compresskit.data.DataLoader",
         lambda _, batch_sampler, **options: made.append(options) or ([torch.zeros(4, 1)] for _ in batch_sampler),
     )
-    monkeypatch.setattr("compresskit.distill.batches.moved", lambda value, _: value)  # there may be no GPU
+    monkeypatch.setattr("compresskit.distill.batches.to_device", lambda value, _: value)  # there may be no GPU
     BatchStream(SampleLoader(Noisy(), 4), 0, 0, None, torch.device(device), Precision(), Processes()).peek()
     assert [options["pin_memory"] for options in made] == [pinned]
 

@@ -26,7 +26,7 @@ from compresskit.distill.spec.stage import Stage
 from compresskit.distill.training.autotune import settled
 from compresskit.distill.training.validation import Evaluate
 from compresskit.errors import RecipeError
-from compresskit.nested import moved
+from compresskit.nested import device_of, to_device
 from compresskit.randomness import own_randomness
 
 
@@ -101,8 +101,8 @@ class ProgressiveDistiller:
         """
         check_closed(self._opened)
         inputs, targets = (unpack or unpack_batch)(batch)
-        device = _home(self.models.student)
-        inputs, targets = moved(inputs, device), moved(targets, device)
+        device = device_of(self.models.student)
+        inputs, targets = to_device(inputs, device), to_device(targets, device)
         with torch.inference_mode(mode=False):
             plan = plan_stages(self.stages, self.models, self.seed, inputs, targets, timed=self.cache is not None)
         self._traced_plan = TracedPlan(batch_signature(inputs, targets), plan)
@@ -222,7 +222,7 @@ class ProgressiveDistiller:
         if not self.precision.is_resolved:
             for model in (self.models.student, *self.models.teachers.values()):
                 model.to(self.device)
-            inputs, targets = (moved(part, self.device) for part in (unpack or unpack_batch)(batch))
+            inputs, targets = (to_device(part, self.device) for part in (unpack or unpack_batch)(batch))
             found = settled(self.precision, self.stages[-1], self.models, (inputs, targets), note)
             self.precision = Processes.now(self.device, self.models.group).broadcast(found) if shared else found
         return self.precision
@@ -261,11 +261,6 @@ class ProgressiveDistiller:
 def _tensors(model: nn.Module) -> Iterator[Tensor]:
     yield from model.parameters()
     yield from model.buffers()
-
-
-def _home(model: nn.Module) -> torch.device:
-    """Where a model is."""
-    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
 def chosen_device(device: str | torch.device) -> torch.device:

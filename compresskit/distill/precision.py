@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from compresskit.errors import RecipeError, close_names
+from compresskit.nested import map_tensors
 
 AUTO = "auto"
 
@@ -77,13 +78,7 @@ class Precision:
         """A nested batch in the memory format: images, which have four dimensions."""
         if self.memory_format != "channels_last":
             return inputs
-        if isinstance(inputs, Tensor):
-            return inputs.contiguous(memory_format=torch.channels_last) if inputs.dim() == 4 else inputs
-        if isinstance(inputs, dict):
-            return {key: self.to_memory_format(item) for key, item in inputs.items()}
-        if type(inputs) in (tuple, list):
-            return type(inputs)(self.to_memory_format(item) for item in inputs)
-        return inputs
+        return map_tensors(lambda t: t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t, inputs)
 
     def autocast(self, device: str) -> AbstractContextManager[Any]:
         """Where forwards run, on a device of this type."""

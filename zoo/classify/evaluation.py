@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from compresskit.errors import RecipeError, ShapeError
+from compresskit.nested import device_of
 from zoo.evaluating import evaluating
 
 
@@ -60,7 +61,7 @@ class ClassificationEvaluation:
 
     def scores(self, model: nn.Module) -> tuple[Float[Tensor, "n classes"], Int[Tensor, " n"]]:
         """What the model says of every image, on the CPU in float32, and the labels."""
-        place = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+        place = device_of(model)
         found, labels = [], []
         with evaluating(model), torch.no_grad():
             for images, target in DataLoader(self.dataset, self.batch_size):

@@ -10,8 +10,8 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from compresskit.errors import DataError
+from compresskit.nested import device_of
 from zoo.frames.frame import Levels
-from zoo.frames.reach import place_of
 from zoo.raw.sensor.cfa import CFA
 from zoo.raw.sensor.encoding import Domain, converted
 
@@ -51,7 +51,7 @@ class Development:
         values = self.levels.apply(numbers)
         values = values if self.highest is None else values.clamp(max=self.highest)
         packed = self.levels.cfa.pack(converted(values, self.source, self.working)[None, None])
-        return packed.to(place_of(self.module)).contiguous(memory_format=torch.channels_last)
+        return packed.to(device_of(self.module)).contiguous(memory_format=torch.channels_last)
 
 
 def picture_of(working: Domain, target: Domain, bits: int | None) -> Finish:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from compresskit.nested import device_of
 from zoo.raw.sensor.cfa import CFA
 
 MULTIPLE = 32
@@ -49,11 +50,6 @@ def reach(module: nn.Module, cfa: CFA, *, farthest: int = FARTHEST) -> int | Non
     return -(-max(pixels for pixels in found if pixels is not None) // cfa.period) * cfa.period
 
 
-def place_of(module: nn.Module) -> torch.device:
-    """Where a module's tensors are; the CPU for one that has none."""
-    return next((tensor.device for tensor in (*module.parameters(), *module.buffers())), torch.device("cpu"))
-
-
 def _reach_along(module: nn.Module, cfa: CFA, axis: int, unit: int, farthest: int) -> int | None:
     length = 4 * unit
     while True:
@@ -73,7 +69,7 @@ def _touched(module: nn.Module, cfa: CFA, shape: list[int], axis: int, start: in
     """Which rows, or columns, of the picture have seen the tile that begins at `start`."""
     generator = torch.Generator().manual_seed(0)
     mosaic = torch.rand(shape, generator=generator)
-    place = place_of(module)
+    place = device_of(module)
     picture = module(cfa.pack(mosaic).to(place))
     tile = mosaic.narrow(axis, start, cfa.period)
     touched = torch.zeros_like(picture, dtype=torch.bool)

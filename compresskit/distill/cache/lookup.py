@@ -12,7 +12,7 @@ from compresskit.distill.cache.determinism import Run, check_deterministic
 from compresskit.distill.cache.fingerprints import checksums
 from compresskit.distill.cache.store import Key, Store
 from compresskit.errors import DataError, RecipeError
-from compresskit.nested import tensors_in
+from compresskit.nested import device_of, wait_for_device
 
 _MEASURED = 3
 """Runs of the teacher that are timed before `auto` decides."""
@@ -67,7 +67,7 @@ class CachedTeacher:
         if self.given_up is not None:
             return run(inputs)
         self.batches += 1
-        device = _device(inputs)
+        device = device_of(inputs)
         try:
             keys = self._keys(inputs, samples)
             known = self._known(keys, device)
@@ -138,7 +138,7 @@ class CachedTeacher:
 
     def _weigh(self, ran: float, inputs: Any, keys: list[Key]) -> None:
         """Time the recall of the batch that was just put, and after a few give up where it saves too little."""
-        device = _device(inputs)
+        device = device_of(inputs)
         began = _now(device)
         checksums(inputs, len(keys))  # not what they were, where the teacher writes into them
         self._known(keys, device)
@@ -156,12 +156,7 @@ def recalled_share(recalls: Iterable[CachedTeacher]) -> float | None:
     return sum(recall.hits for recall in recalls) / asked if asked else None
 
 
-def _device(inputs: Any) -> torch.device:
-    return next((tensor.device for tensor in tensors_in(inputs)), torch.device("cpu"))
-
-
 def _now(device: torch.device) -> float:
     """Seconds, once the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    wait_for_device(device)
     return time.perf_counter()

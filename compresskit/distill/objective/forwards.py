@@ -18,7 +18,7 @@ from compresskit.distill.spec.stage import Stage
 from compresskit.distill.taps.restore import copying, preserved
 from compresskit.distill.taps.taps import Taps
 from compresskit.distill.timing import Clock
-from compresskit.nested import copied
+from compresskit.nested import clone_tensors
 
 if TYPE_CHECKING:
     from compresskit.distill.taps.compiled import CompiledTaps
@@ -195,7 +195,7 @@ class Forwards(Mapping[Point, Tensor]):
     def _seen(self, name: str, base: str, inputs: Any) -> Any:
         """What a model is given: tensors of its own, if it writes into them; others and later epochs read them, too."""
         seen = self.models.view(base, inputs)
-        return copied(seen) if self.traces[name].writes else seen
+        return clone_tensors(seen) if self.traces[name].writes else seen
 
     def _made_taps(self, name: str, addresses: list[str], *, compiled: bool) -> "Taps | CompiledTaps":
         taps = Taps(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from compresskit.distill.objective.models import Models, qualified
 from compresskit.distill.taps.restore import preserved
 from compresskit.distill.taps.taps import Taps, check_call, writes_into
-from compresskit.nested import copied, tensors_in
+from compresskit.nested import clone_tensors, tensors_in
 from compresskit.randomness import own_randomness
 
 
@@ -67,7 +67,7 @@ def observe(taps: Taps, inputs: Any, names: Mapping[Tensor, str]) -> Trace:
         TapError: An address names nothing or several tensors.
     """
     check_call(taps.model, inputs)
-    inputs = copied(inputs)
+    inputs = clone_tensors(inputs)
     versions = [writes_into(tensor) for tensor in tensors_in(inputs)]
     numbers = _whole_numbers(taps.model)
     with torch.set_grad_enabled(bool(names)):

@@ -15,6 +15,7 @@ from compresskit.distill.precision import AUTO, Precision
 from compresskit.distill.spec.stage import Stage
 from compresskit.distill.taps.restore import preserved
 from compresskit.errors import CompressKitError
+from compresskit.nested import device_of, wait_for_device
 from compresskit.randomness import own_randomness
 
 ROUNDS = 5
@@ -55,7 +56,7 @@ def settled(
         memory_format="contiguous" if precision.memory_format == AUTO else precision.memory_format,
         compile=False if precision.compile == AUTO else precision.compile,
     )
-    device = next(models.student.parameters()).device
+    device = device_of(models.student)
     for candidate in _candidates(precision, device):
         other = replace(best, **candidate)
         words = ", ".join(f"{name} {value}" for name, value in candidate.items()).lower()
@@ -116,17 +117,12 @@ def _prepared(
 
     def timed() -> float:
         with precision.applied_to(models.student, *models.teachers.values()), objective:
-            _wait(device)
+            wait_for_device(device)
             began = time.perf_counter()
             with precision.autocast(device.type):
                 values = objective.values(inputs, targets)
             objective.total(values).backward()
-            _wait(device)
+            wait_for_device(device)
             return time.perf_counter() - began
 
     return run
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -25,7 +25,7 @@ from compresskit.distill.training.early_stopping import EarlyStopping
 from compresskit.distill.training.ema import moving_average
 from compresskit.distill.training.param_groups import check_groups, parameter_groups
 from compresskit.errors import DataError, RecipeError, TrainingError
-from compresskit.nested import inputs_device
+from compresskit.nested import device_of
 
 
 class StageLoop:
@@ -46,7 +46,7 @@ class StageLoop:
         self._precision = precision
         beside = objective.extra_parameters()
         self.parameters = [*parameters.values(), *beside.values()]
-        device = _device(self.parameters).type
+        device = device_of(self.parameters).type
         fused = device == "cuda" and not precision.is_default
         self.optimizer = _optimizer(
             self.stage, parameter_groups(self.stage, parameters, beside, objective.models.names()), fused=fused
@@ -75,7 +75,7 @@ class StageLoop:
         for number, (batch, counted) in enumerate(zip(portion.batches, portion.counted, strict=True), start=1):
             share = counted / portion.total
             with self._exchanging(last=number == len(portion.batches)):
-                with self._precision.autocast(inputs_device(batch.inputs)):
+                with self._precision.autocast(device_of(batch.inputs).type):
                     terms = self._values(*batch)
                 loss, vector = self.objective.weighted_sum(terms)
                 norms = norms or self._gradient_norms(terms, share)
@@ -238,10 +238,6 @@ class StageLoop:
         raise TrainingError(
             f"{where}: the gradient is {norm} though every term is finite ({', '.join(terms)}).\n{advice}"
         )
-
-
-def _device(parameters: Sequence[nn.Parameter]) -> torch.device:
-    return next((parameter.device for parameter in parameters), torch.device("cpu"))
 
 
 def _swap(pairs: Iterable[tuple[Tensor, Tensor]]) -> None:

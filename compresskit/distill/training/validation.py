@@ -14,7 +14,7 @@ from compresskit.distill.spec.stage import Stage
 from compresskit.distill.taps.restore import preserved
 from compresskit.distill.training.early_stopping import EarlyStopping
 from compresskit.errors import DataError, RecipeError, close_names
-from compresskit.nested import batch_size, moved
+from compresskit.nested import batch_size, to_device
 from compresskit.randomness import own_randomness
 
 Evaluate = Callable[[nn.Module], Mapping[str, float]]
@@ -85,7 +85,7 @@ class Validator:
             for model in (*learning, *objective.modules()):
                 model.eval()
             for batch in self._loader:
-                inputs, targets = (moved(part, self._device) for part in self._unpack(batch))
+                inputs, targets = (to_device(part, self._device) for part in self._unpack(batch))
                 size = batch_size(inputs)
                 same = same_on_all(inputs, self._processes) if same is None else same
                 with torch.autocast(self._device.type, dtype=self._half, enabled=self._half is not None):
