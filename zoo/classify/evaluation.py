@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from compresskit.errors import RecipeError, ShapeError
 from compresskit.nested import device_of
-from zoo.evaluating import evaluating
+from compresskit.restore import preserve_state
 
 
 class ClassificationEvaluation:
@@ -63,7 +63,8 @@ class ClassificationEvaluation:
         """What the model says of every image, on the CPU in float32, and the labels."""
         place = device_of(model)
         found, labels = [], []
-        with evaluating(model), torch.no_grad():
+        with preserve_state(model), torch.no_grad():
+            model.eval()
             for images, target in DataLoader(self.dataset, self.batch_size):
                 found.append(_checked(model(images.to(place)), target).float().cpu())
                 labels.append(target)

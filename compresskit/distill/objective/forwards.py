@@ -15,10 +15,10 @@ from compresskit.distill.objective.models import Models, Point
 from compresskit.distill.objective.trace import Trace, observe, tracing
 from compresskit.distill.spec.address import HYBRID, PREVIOUS, STUDENT
 from compresskit.distill.spec.stage import Stage
-from compresskit.distill.taps.restore import copying, preserved
 from compresskit.distill.taps.taps import Taps
 from compresskit.distill.timing import Clock
 from compresskit.nested import clone_tensors
+from compresskit.restore import explain_copy_failure, preserve_state
 
 if TYPE_CHECKING:
     from compresskit.distill.taps.compiled import CompiledTaps
@@ -67,7 +67,7 @@ class Forwards(Mapping[Point, Tensor]):
         self.previous = None
         """The student as it was when this was made, if it is read."""
         if any(point.model == PREVIOUS for point in self._points):
-            with copying(models.student, "previous"):
+            with explain_copy_failure(models.student, "previous"):
                 self.previous = copy.deepcopy(models.student)
             self.previous.eval().requires_grad_(requires_grad=False)
         self.traces = self._trace(learned, inputs, f"stage {stage.name!r}")
@@ -108,7 +108,7 @@ class Forwards(Mapping[Point, Tensor]):
     def __enter__(self) -> Self:
         self._frozen = [self._module(name) for name in self._taps if self._base(name) not in self.learners]
         with ExitStack() as stack:
-            stack.enter_context(preserved(*self._frozen, buffers=True))
+            stack.enter_context(preserve_state(*self._frozen, buffers=True))
             for model in self._frozen:
                 model.requires_grad_(requires_grad=False)
             self.keep_frozen_in_eval()

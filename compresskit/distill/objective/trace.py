@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from compresskit.distill.objective.models import Models, qualified
-from compresskit.distill.taps.restore import preserved
 from compresskit.distill.taps.taps import Taps, check_call, writes_into
 from compresskit.nested import clone_tensors, tensors_in
 from compresskit.randomness import own_randomness
+from compresskit.restore import preserve_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def tracing(models: Models, learners: Collection[str], others: Collection[str] =
         The names of the learners' parameters.
     """
     chosen = {name: models.module(name) for name in dict.fromkeys((*learners, *others))}
-    with preserved(*chosen.values(), buffers=True), own_randomness(0):
+    with preserve_state(*chosen.values(), buffers=True), own_randomness(0):
         names: dict[Tensor, str] = {}
         for name, model in chosen.items():
             model.train(name in learners)

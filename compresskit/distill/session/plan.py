@@ -15,13 +15,13 @@ from compresskit.distill.objective.objective import Objective
 from compresskit.distill.precision import Precision
 from compresskit.distill.processes import Processes, launched
 from compresskit.distill.spec.stage import Stage, steps_of
-from compresskit.distill.taps.restore import preserved
 from compresskit.distill.timing import Clock
 from compresskit.distill.training.loop import StageLoop
 from compresskit.distill.training.trainable import reached_by_previous_stage, train_only, trainable_names
 from compresskit.errors import TapError
 from compresskit.nested import tensors_in
 from compresskit.randomness import own_randomness
+from compresskit.restore import preserve_state
 
 SMALL_SHARE = 0.1
 """A teacher that takes less of a step than this is not worth a cache."""
@@ -135,7 +135,7 @@ def plan_stages(
         StageLoop(objective, trained, Precision(), Processes())  # can it be built?
         beside = [*learners.values(), *objective.modules()]
         same_modes = train_only(learners, stage, names)  # as in the first step; parts may run in training mode only
-        with preserved(*beside, buffers=True), own_randomness(seed), same_modes, objective, torch.no_grad():
+        with preserve_state(*beside, buffers=True), own_randomness(seed), same_modes, objective, torch.no_grad():
             _, values = objective(inputs, targets)
             share = _teacher_share(objective, inputs, targets) if timed and objective.forwards.constants() else None
             if validated:

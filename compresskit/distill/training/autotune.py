@@ -13,10 +13,10 @@ from compresskit.distill.objective.models import Models
 from compresskit.distill.objective.objective import Objective
 from compresskit.distill.precision import AUTO, Precision
 from compresskit.distill.spec.stage import Stage
-from compresskit.distill.taps.restore import preserved
 from compresskit.errors import CompressKitError
 from compresskit.nested import device_of, wait_for_device
 from compresskit.randomness import own_randomness
+from compresskit.restore import preserve_state
 
 ROUNDS = 5
 """Timed forwards and backwards of each of two candidates, which take turns: at least so many."""
@@ -86,7 +86,7 @@ def _compared(
 ) -> list[float]:
     """Median seconds of a forward and backward under each."""
     learning = [models.student, *models.teachers.values()]
-    with preserved(*learning, buffers=True), own_randomness(0):
+    with preserve_state(*learning, buffers=True), own_randomness(0):
         runs = [_prepared(candidate, stage, models, batch, device) for candidate in candidates]
         times: list[list[float]] = [[] for _ in runs]
         for run in (*runs, *runs):  # these warm up and compile

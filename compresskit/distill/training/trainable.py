@@ -11,8 +11,8 @@ from compresskit.distill.objective.models import Models, qualified
 from compresskit.distill.objective.trace import feeding
 from compresskit.distill.spec.address import HYBRID, STUDENT
 from compresskit.distill.spec.stage import Stage
-from compresskit.distill.taps.restore import held_buffers, preserved, put_back
 from compresskit.errors import RecipeError, close_names
+from compresskit.restore import preserve_state, restore_buffers, save_buffers
 
 
 def trainable_names(stage: Stage, models: Models, reached: Collection[str], before: Collection[str]) -> set[str]:
@@ -91,7 +91,7 @@ def train_only(learners: Mapping[str, nn.Module], stage: Stage, names: Collectio
         for path, module in learners[model].named_modules()
         if _has_buffers(module) and not _buffers_learn(path, module, _Learner(model, learners[model]), stage, names)
     ]
-    held = held_buffers(still)
+    held = save_buffers(still)
 
     def set_modes() -> None:
         for learner in learners.values():
@@ -99,7 +99,7 @@ def train_only(learners: Mapping[str, nn.Module], stage: Stage, names: Collectio
         for module in still:
             module.training = False
 
-    with preserved(*learners.values()):
+    with preserve_state(*learners.values()):
         for model, learner in learners.items():
             for name, parameter in learner.named_parameters():
                 parameter.requires_grad_(qualified(model, name) in names)
@@ -107,7 +107,7 @@ def train_only(learners: Mapping[str, nn.Module], stage: Stage, names: Collectio
         try:
             yield set_modes
         finally:
-            put_back(held)  # some modules count on in eval mode, too
+            restore_buffers(held)  # some modules count on in eval mode, too
 
 
 class _Learner(NamedTuple):

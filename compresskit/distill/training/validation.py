@@ -11,11 +11,11 @@ from compresskit.distill.objective.models import Models
 from compresskit.distill.objective.objective import Objective
 from compresskit.distill.processes import Processes
 from compresskit.distill.spec.stage import Stage
-from compresskit.distill.taps.restore import preserved
 from compresskit.distill.training.early_stopping import EarlyStopping
 from compresskit.errors import DataError, RecipeError, close_names
 from compresskit.nested import batch_size, to_device
 from compresskit.randomness import own_randomness
+from compresskit.restore import preserve_state
 
 Evaluate = Callable[[nn.Module], Mapping[str, float]]
 
@@ -81,7 +81,7 @@ class Validator:
         totals: dict[str, float] = {}
         count, same = 0, None
         learning = [self._models.module(name) for name in objective.learners]
-        with preserved(*learning, *objective.modules()), own_randomness(self._seed), torch.no_grad():
+        with preserve_state(*learning, *objective.modules()), own_randomness(self._seed), torch.no_grad():
             for model in (*learning, *objective.modules()):
                 model.eval()
             for batch in self._loader:
@@ -104,7 +104,7 @@ class Validator:
         if self._evaluate is None:
             return {}
         student = self._models.student
-        with preserved(student), own_randomness(self._seed), torch.no_grad():
+        with preserve_state(student), own_randomness(self._seed), torch.no_grad():
             student.eval()
             return self._processes.broadcast({name: float(value) for name, value in self._evaluate(student).items()})
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from compresskit.errors import DataError
 from compresskit.profiling.counting.tensors import tensors_in
 from compresskit.randomness import own_randomness
+from compresskit.restore import preserve_state
 
 _TENSORS = ("_parameters", "_buffers")
 
@@ -82,13 +83,9 @@ def untouched(*models: nn.Module) -> Iterator[None]:
     modules = {id(module): module for model in models for module in model.modules()}.values()
     attributes = [(module, dict(vars(module))) for module in modules]
     tables = [(table, dict(table)) for module in modules for table in _tables(module)]
-    values = [(buffer, buffer.detach().clone()) for module in modules for buffer in module.buffers(recurse=False)]
-    flags = [
-        (parameter, parameter.requires_grad) for module in modules for parameter in module.parameters(recurse=False)
-    ]
     fast_path = torch.backends.mha.get_fastpath_enabled()
     try:
-        with own_randomness(0):
+        with preserve_state(*models, buffers=True), own_randomness(0):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
@@ -98,12 +95,6 @@ def untouched(*models: nn.Module) -> Iterator[None]:
         for table, before in tables:
             table.clear()
             table.update(before)
-        for parameter, flag in flags:
-            parameter.requires_grad = flag
-        with torch.no_grad():
-            for buffer, value in values:
-                if not buffer.is_meta and not _surely_equal(buffer, value):
-                    buffer.copy_(value)
 
 
 def _copied(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
@@ -127,13 +118,6 @@ def _held(model: nn.Module) -> Iterator[Tensor]:
 def _on_meta(tensor: Tensor) -> Tensor:
     empty = torch.empty_like(tensor, device="meta", requires_grad=False)
     return nn.Parameter(empty, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
-
-
-def _surely_equal(one: Tensor, other: Tensor) -> bool:
-    try:
-        return torch.equal(one, other)
-    except RuntimeError:  # sparse and opaque tensors cannot be compared
-        return False
 
 
 def _tables(module: nn.Module) -> list[dict[Any, Any]]:
