@@ -187,7 +187,7 @@ class Forwards(Mapping[Point, Tensor]):
                     self._splicing.take(sources)
                     replaced = self._splicing.replaced
                 learns = name == HYBRID or name in self.learners
-                taps = stack.enter_context(Taps(self._module(name), addresses, stop=False, replaced=replaced))
+                taps = stack.enter_context(Taps(self._module(name), addresses, stop=False, replace=replaced))
                 traces[name] = observe(taps, self.models.view(self._base(name), inputs), names if learns else {})
                 sources |= {Point(name, text): taps.raw(text) for text in addresses}
         return traces
@@ -202,7 +202,7 @@ class Forwards(Mapping[Point, Tensor]):
             self._module(name),
             addresses,
             clone=self.traces[name].overwritten & set(addresses),
-            replaced=self._splicing.replaced if self._splicing and name == HYBRID else {},
+            replace=self._splicing.replaced if self._splicing and name == HYBRID else {},
         )
         if not compiled:
             return taps

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from compresskit.distill.objective.models import Models, qualified
-from compresskit.distill.taps.taps import Taps, check_call, writes_into
+from compresskit.distill.taps.taps import Taps, check_call, version_of
 from compresskit.nested import clone_tensors, tensors_in
 from compresskit.randomness import own_randomness
 from compresskit.restore import preserve_state
@@ -68,7 +68,7 @@ def observe(taps: Taps, inputs: Any, names: Mapping[Tensor, str]) -> Trace:
     """
     check_call(taps.model, inputs)
     inputs = clone_tensors(inputs)
-    versions = [writes_into(tensor) for tensor in tensors_in(inputs)]
+    versions = [version_of(tensor) for tensor in tensors_in(inputs)]
     numbers = _whole_numbers(taps.model)
     with torch.set_grad_enabled(bool(names)):
         taps.forward(inputs)
@@ -77,7 +77,7 @@ def observe(taps: Taps, inputs: Any, names: Mapping[Tensor, str]) -> Trace:
         {text: taps.raw(text).dtype for text in taps},
         {text: frozenset(_feeding(taps.raw(text), names)) for text in taps},
         taps.overwritten(),
-        versions != [writes_into(tensor) for tensor in tensors_in(inputs)],
+        versions != [version_of(tensor) for tensor in tensors_in(inputs)],
         frozenset(name for name, _ in _whole_numbers(taps.model) - numbers),
     )
 
