@@ -1,4 +1,4 @@
-"""A value of a stage as text that is the same in every process, to tell one run from another."""
+"""Values of a stage as text that is the same in every process, to tell one run from another."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -8,7 +8,7 @@ from torch import nn
 
 
 def describe(value: Any) -> str:
-    """A text for a value of a stage that is the same in every process: callables by name, modules by structure."""
+    """Return a text for a value of a stage: callables by their name, modules by their structure."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {describe(value[key])}" for key in sorted(value, key=str)) + "}"
     if isinstance(value, (tuple, list)):

@@ -219,7 +219,7 @@ _UNCOUNTED = -1
 
 
 def version_of(tensor: Tensor) -> int:
-    """Return how often the tensor was written into: 0 while compiling, -1 for an inference tensor, which counts none."""
+    """Return how often a tensor was written into; 0 in a compiled graph, -1 for an inference tensor."""
     try:
         return 0 if is_compiling() else tensor._version  # noqa: SLF001  (it has no public name)
     except RuntimeError:
