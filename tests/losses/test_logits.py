@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from compresskit.errors import RecipeError, ShapeError
 from compresskit.losses import cross_entropy, kl, standardized_kl
-from compresskit.losses.compared import wide
+from compresskit.losses.checks import at_least_float32
 
 
 def test_kl_is_forward_kl_times_the_squared_temperature_by_hand():
@@ -141,4 +141,4 @@ def test_a_teacher_that_is_not_a_number_shows():
 
 def test_complex_tensors_are_refused():
     with pytest.raises(ShapeError, match="complex"):
-        wide(torch.zeros(2, 3, dtype=torch.complex64))
+        at_least_float32(torch.zeros(2, 3, dtype=torch.complex64))
