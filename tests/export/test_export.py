@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from compresskit.errors import ExportError, RecipeError
-from compresskit.export import export, reflected
+from compresskit.export import export, reflect_pad
 
 
 class Small(nn.Module):
@@ -83,7 +83,7 @@ def test_sizes_may_change_and_reflection_be_sliced(model, tmp_path, kind):
 )
 def test_reflection_of_slices_is_reflection(shape, pad):
     tensor = torch.rand(shape)
-    assert torch.equal(reflected(tensor, pad), F.pad(tensor, pad, mode="reflect"))
+    assert torch.equal(reflect_pad(tensor, pad), F.pad(tensor, pad, mode="reflect"))
 
 
 class Forgetful(nn.Module):
