@@ -170,3 +170,18 @@ def test_own_randomness_restores_every_generator_and_notes_no_seed_for_a_gpu_tha
     with own_randomness(1, 2):
         assert inside == draw()
     assert not seeded
+
+
+class Damaged(Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        raise DataError("photo.png cannot be read")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_in_a_worker_is_one_line(workers):
+    with pytest.raises(DataError) as caught:
+        next(endless(SampleLoader(Damaged(), 2, workers=workers), 0, 0))
+    assert str(caught.value) == "photo.png cannot be read"
