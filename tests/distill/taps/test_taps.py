@@ -17,7 +17,7 @@ class Thrice(nn.Module):
 
 
 class Named(nn.Module):
-    """Two inputs by name, a nested output."""
+    """A model with two named inputs and a nested output."""
 
     def __init__(self):
         super().__init__()
