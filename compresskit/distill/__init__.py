@@ -2,22 +2,23 @@
 
 In reading order, each room before the rooms that use it:
 
-    spec/         what a user writes: addresses, matches, tasks, stages
-    curricula/    functions that turn a few match points into stages
-    taps/         a tensor inside any module, read or replaced
-    objective/    a batch to a loss: models, adapters, terms, their weighted sum
-    training/     a loss to a trained stage: trainable parameters, the training step, validation, early stopping
-    cache/        the outputs of frozen teachers, stored between epochs
-    session/      one call of `fit`: the plan, checkpoints, the run's folder, logs
-    distiller     `ProgressiveDistiller`, the user's entry: `plan`, `fit`, `stage`
-    own_loop      one stage inside the user's own loop
+- `spec/`: what a user writes: addresses, matches, tasks, stages
+- `curricula/`: functions that turn a few match points into stages
+- `taps/`: a tensor inside any module, read or replaced
+- `objective/`: a batch to a loss: models, adapters, terms, their weighted sum
+- `training/`: a loss to a trained stage: trainable parameters, the training step, validation, early stopping
+- `cache/`: the outputs of frozen teachers, stored between epochs
+- `session/`: one call of `fit`: the plan, checkpoints, the run's folder, logs
+- `distiller`: `ProgressiveDistiller`, the user's entry: `plan`, `fit`, `stage`
+- `own_loop`: one stage inside the user's own loop
 
 Shared by the rooms:
 
-    batches       the batches of one optimizer step, and the position in the data
-    views         functions from a batch's inputs to one model's inputs
-    precision     autocast, TF32, memory format, compilation
-    processes     the processes that share a run
-    timing        seconds by phase, and a profiler's trace of some steps
-    schedules     `WarmupCosine` under the name that older recipes use
+- `execution`: seed, device, precision and processes of a run, as one object
+- `batches`: the batches of one optimizer step, and the position in the data
+- `views`: functions from a batch's inputs to one model's inputs
+- `precision`: autocast, TF32, memory format, compilation
+- `processes`: the processes that share a run
+- `timing`: seconds by phase, and a profiler's trace of some steps
+- `schedules`: `WarmupCosine` under the name that older recipes use
 """
