@@ -5,7 +5,7 @@ compares. Two hold tensors between calls and are classes: `Variational` learned 
 weights.
 
 - `catalogue`: losses by name, and the check of their options
-- `entry`: what the engine needs to know about a loss
+- `entry`: properties of a loss that the engine needs
 - `features`: tensors, element by element or place by place: `mse`, `cosine`, `attention_transfer`, …
 - `flow`: Gram matrices of channels: `gram`, `fsp`
 - `variational`: features under a learned variance: `Variational`

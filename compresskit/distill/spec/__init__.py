@@ -1,4 +1,4 @@
-"""What a user writes: stages, matches, tasks and addresses. Plain data that checks itself; no model runs here.
+"""The stages, matches, tasks and addresses that a user writes. Plain data that checks itself; no model runs here.
 
 - `address`: `PATH[#CALL][@in|@out][SELECTOR…]`, the address of a tensor, and the names of models
 - `match`: Match, Task and Splice: the terms of a stage's loss
