@@ -8,7 +8,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 
 class Stopped(BaseException):
-    """Signal that the rest of the forward is not needed. Not an `Exception`, because models may catch those.
+    """A signal that the rest of the forward is not needed. Not an `Exception`, because models may catch those.
 
     Each stop raises a new object: a stored one would hold its traceback, which holds all activations of the forward.
     """
