@@ -5,13 +5,21 @@ that is no registered class, such as the `BatchEncoding` of a Hugging Face colla
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from itertools import chain
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from compresskit.errors import DataError
+
+_OBJECT_LEVELS = 3
+"""Levels of objects whose attributes `held_tensors` searches."""
+
+_LEAVES = (str, bytes, int, float, complex, bool, type(None))
+_OPAQUE = (nn.Module, type, ModuleType, FunctionType, MethodType)
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
@@ -24,6 +32,43 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, (tuple, list)):
         for item in value:
             yield from tensors_in(item)
+
+
+def held_tensors(value: Any, *, objects: bool = False) -> Iterator[Tensor]:
+    """Yield all tensors that a value holds, in order: those of `tensors_in`, and those in sets and data classes.
+
+    A container that stands in several places is searched once, so that circles end.
+
+    Args:
+        value: Anything.
+        objects: Search the attributes of other objects too, three levels deep. Modules, classes and functions are not
+            searched, because their attributes may lead to all of a program.
+    """
+    return _held(value, _OBJECT_LEVELS if objects else 0, set())
+
+
+def _held(value: Any, levels: int, seen: set[int]) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+        return
+    if isinstance(value, _LEAVES) or id(value) in seen:
+        return
+    seen.add(id(value))
+    parts = list(_parts(value))
+    for part in parts:
+        yield from _held(part, levels, seen)
+    if levels and not parts and not isinstance(value, _OPAQUE):
+        for attribute in list(getattr(value, "__dict__", {}).values()):
+            yield from _held(attribute, levels - 1, seen)
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    if isinstance(value, Mapping):
+        yield from value.values()
+    elif isinstance(value, list | tuple | set | frozenset):
+        yield from value
+    elif is_dataclass(value) and not isinstance(value, type):
+        yield from (getattr(value, field.name, None) for field in fields(value))
 
 
 def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:

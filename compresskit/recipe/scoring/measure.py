@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from compresskit.files import read_json, write_json
-from compresskit.profiling.count import count_macs
+from compresskit.profiling import count_macs
 from compresskit.randomness import own_randomness
 from compresskit.recipe.running.folder import say
 from compresskit.recipe.scoring.metric import Metric
