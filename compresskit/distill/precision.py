@@ -1,4 +1,4 @@
-"""How the numbers of a run are computed: precision, layout and compilation. None of it is on by default."""
+"""Precision, memory format and compilation of a run's forwards. None of it is on by default."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -12,20 +12,14 @@ from torch import Tensor, nn
 from compresskit.errors import RecipeError, close_names
 
 AUTO = "auto"
-
-
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
-
-
 MEMORY_FORMATS = ("contiguous", "channels_last")
-
-
-_HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True, slots=True)
-class Numerics:
-    """How numbers are computed. Weights and losses are float32 or better in every case.
+class Precision:
+    """The precision, memory format and compilation of forwards. Weights and losses are float32 or better in every case.
 
     Raises:
         RecipeError: A value is unknown; the message names the nearest.
@@ -48,50 +42,52 @@ class Numerics:
             raise RecipeError(f"compile must be true, false or auto, got {self.compile!r}")
 
     @property
-    def settled(self) -> bool:
-        """Whether nothing is left to measure."""
+    def is_resolved(self) -> bool:
+        """True if no option is "auto"."""
         return AUTO not in (self.precision, self.compile, self.memory_format)
 
     @property
-    def half(self) -> torch.dtype | None:
-        """The autocast type of the forwards, or None."""
-        return _HALF.get(self.precision)
+    def autocast_dtype(self) -> torch.dtype | None:
+        """The type to which forwards are cast, or None."""
+        return _AUTOCAST_DTYPES.get(self.precision)
 
     @property
-    def plain(self) -> bool:
-        """Whether everything is as without these options."""
-        return self == Numerics()
+    def is_default(self) -> bool:
+        """True if every option has its default."""
+        return self == Precision()
 
     def check(self, device: torch.device) -> None:
-        """See that the device can do it.
+        """Check that the device supports the options.
 
         Raises:
-            RecipeError: It cannot.
+            RecipeError: It does not.
         """
         if self.precision == "tf32" and device.type != "cuda":
             raise RecipeError(f"precision: tf32 is a GPU's, and this run is on {device.type}; use fp32 or bf16")
         if self.precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
             raise RecipeError("precision: this GPU has no bf16; use fp16")
 
-    def of(self, inputs: Any) -> Any:
-        """A nested batch in the memory format: images, which have four dimensions."""
+    def to_memory_format(self, inputs: Any) -> Any:
+        """Return a nested batch with its images, the tensors of four dimensions, in the memory format."""
         if self.memory_format != "channels_last":
             return inputs
         if isinstance(inputs, Tensor):
             return inputs.contiguous(memory_format=torch.channels_last) if inputs.dim() == 4 else inputs
         if isinstance(inputs, dict):
-            return {key: self.of(item) for key, item in inputs.items()}
+            return {key: self.to_memory_format(item) for key, item in inputs.items()}
         if type(inputs) in (tuple, list):
-            return type(inputs)(self.of(item) for item in inputs)
+            return type(inputs)(self.to_memory_format(item) for item in inputs)
         return inputs
 
-    def autocast(self, device: str) -> AbstractContextManager[Any]:
-        """Where forwards run, on a device of this type."""
-        return nullcontext() if self.half is None else torch.autocast(device, dtype=self.half)
+    def autocast(self, device_type: str) -> AbstractContextManager[Any]:
+        """Return the block in which forwards run on a type of device, such as "cuda"."""
+        if self.autocast_dtype is None:
+            return nullcontext()
+        return torch.autocast(device_type, dtype=self.autocast_dtype)
 
     @contextmanager
-    def at_work(self, *models: nn.Module) -> Iterator[None]:
-        """Inside, the models have the memory format and float32 products the precision; then all is as it was."""
+    def applied_to(self, *models: nn.Module) -> Iterator[None]:
+        """Give models the memory format, and float32 products the precision, inside the block; restore both on exit."""
         products = torch.get_float32_matmul_precision()
         if self.precision == "tf32":
             torch.set_float32_matmul_precision("high")
@@ -102,7 +98,7 @@ class Numerics:
             torch.set_float32_matmul_precision(products)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, for a checkpoint or a recipe."""
+        """Return plain data, for a checkpoint or a recipe."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -111,28 +107,29 @@ class Numerics:
 
 @contextmanager
 def channels_last(*models: nn.Module) -> Iterator[None]:
-    """Inside, four-dimensional weights and buffers lie channels last; then each is again as it was."""
-    moved = [tensor for tensor in dict.fromkeys(chain(*map(_tensors, models))) if _moves(tensor)]
-    _lay_out(moved, torch.channels_last)
+    """Store four-dimensional weights and buffers channels last inside the block; restore their order on exit."""
+    changed = [tensor for tensor in dict.fromkeys(chain(*map(_tensors, models))) if _changes(tensor)]
+    _store_as(torch.channels_last, changed)
     try:
         yield
     finally:
-        _lay_out(moved, torch.contiguous_format)
+        _store_as(torch.contiguous_format, changed)
 
 
-def lay_out_like(copy: nn.Module, model: nn.Module) -> None:
-    """Give the weights and buffers of a copy, made inside `channels_last`, the order of the model's own."""
+def match_memory_format(copy: nn.Module, model: nn.Module) -> None:
+    """Store the weights and buffers of a copy, made inside `channels_last`, in the order of the model's own."""
     pairs = zip(_tensors(copy), _tensors(model), strict=True)
-    _lay_out([ours for ours, theirs in pairs if ours.stride() != theirs.stride() and theirs.is_contiguous()])
+    different = [ours for ours, theirs in pairs if ours.stride() != theirs.stride() and theirs.is_contiguous()]
+    _store_as(torch.contiguous_format, different)
 
 
-def _moves(tensor: Tensor) -> bool:
+def _changes(tensor: Tensor) -> bool:
     if tensor.dim() != 4 or tensor.layout != torch.strided or not tensor.is_contiguous():
         return False
-    return tensor.detach().to(memory_format=torch.channels_last).stride() != tensor.stride()  # 1x1: both at once
+    return tensor.detach().to(memory_format=torch.channels_last).stride() != tensor.stride()  # 1x1 is both at once
 
 
-def _lay_out(tensors: list[Tensor], memory_format: torch.memory_format = torch.contiguous_format) -> None:
+def _store_as(memory_format: torch.memory_format, tensors: list[Tensor]) -> None:
     for tensor in tensors:
         tensor.data = tensor.data.to(memory_format=memory_format)
 

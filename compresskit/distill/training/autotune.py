@@ -1,4 +1,4 @@
-"""What is fastest here: a short measurement of the choices that were left to `auto`. It changes nothing."""
+"""Resolution of `auto`: a short measurement of precision, memory format and compilation. It changes no model."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -8,55 +8,50 @@ from typing import Any
 
 import torch
 
-from compresskit.distill.objective.extra_modules import Learned
+from compresskit.distill.objective.extra_modules import ExtraModules
 from compresskit.distill.objective.models import Models
 from compresskit.distill.objective.objective import Objective
-from compresskit.distill.precision import AUTO, Numerics
+from compresskit.distill.objective.trace import trace_stages
+from compresskit.distill.precision import AUTO, Precision
 from compresskit.distill.spec.stage import Stage
 from compresskit.distill.taps.restore import preserved
 from compresskit.errors import CompressKitError
 from compresskit.randomness import own_randomness
 
 ROUNDS = 5
-"""Timed forwards and backwards of each of two candidates, which take turns: at least so many."""
-
-
+"""Least number of timed forwards and backwards of each of two candidates, which take turns."""
 SECONDS = 0.5
-"""More of them for so long, where they are quick: a few alone would be noise."""
-
-
+"""Time for more rounds where they are quick: a few alone would be noise."""
 _FAILURES = (CompressKitError, RuntimeError, TypeError, ValueError, OSError)
-"""What it may come to where a candidate cannot be: ours, a compiler's, or that of an operation without bf16."""
-
-
+"""Errors of a candidate that cannot run here: ours, a compiler's, or that of an operation without bf16."""
 GAIN = 0.95
-"""A candidate must be faster than this part of the other's time: what is off stays off unless it helps."""
+"""Part of the other's time within which a candidate must stay: what is off stays off unless it helps."""
 
 
-def settled(
-    numerics: Numerics,
+def choose(
+    precision: Precision,
     stage: Stage,
     models: Models,
     batch: tuple[Any, Any],
     note: Callable[[str], None],
-) -> Numerics:
-    """Replace each `auto` by what measured fastest, one after the other: precision, layout, compilation.
+) -> Precision:
+    """Replace each `auto` by what measures fastest, one after the other: precision, memory format, compilation.
 
     Args:
-        numerics: With `auto` in it.
-        stage: Whose forward and backward are timed; a run's last stage reads the most.
-        models: Where they run.
+        precision: Options with `auto` among them.
+        stage: Stage whose forward and backward are timed; a run's last stage reads the most.
+        models: The student and its teachers, on their device.
         batch: Inputs and targets, on the device.
-        note: Tells what was measured.
+        note: Function that receives a line of text for each measurement.
     """
     best = replace(
-        numerics,
-        precision="fp32" if numerics.precision == AUTO else numerics.precision,
-        memory_format="contiguous" if numerics.memory_format == AUTO else numerics.memory_format,
-        compile=False if numerics.compile == AUTO else numerics.compile,
+        precision,
+        precision="fp32" if precision.precision == AUTO else precision.precision,
+        memory_format="contiguous" if precision.memory_format == AUTO else precision.memory_format,
+        compile=False if precision.compile == AUTO else precision.compile,
     )
     device = next(models.student.parameters()).device
-    for candidate in _candidates(numerics, device):
+    for candidate in _candidates(precision, device):
         other = replace(best, **candidate)
         words = ", ".join(f"{name} {value}" for name, value in candidate.items()).lower()
         try:
@@ -65,43 +60,46 @@ def settled(
         except _FAILURES as error:
             note(f"auto: {words}: not here ({str(error).partition(chr(10))[0]})")
             continue
-        taken = changed < GAIN * usual
-        note(f"auto: {words}: {usual / changed:.2f} x as fast, {'taken' if taken else 'left off'}")
-        best = other if taken else best
+        faster = changed < GAIN * usual
+        note(f"auto: {words}: {usual / changed:.2f} x as fast, {'taken' if faster else 'left off'}")
+        best = other if faster else best
     return best
 
 
-def _candidates(numerics: Numerics, device: torch.device) -> Iterator[dict[str, Any]]:
-    if numerics.precision == AUTO:
+def _candidates(precision: Precision, device: torch.device) -> Iterator[dict[str, Any]]:
+    if precision.precision == AUTO:
         yield from ({"precision": name} for name in (("tf32", "bf16") if device.type == "cuda" else ("bf16",)))
-    if numerics.memory_format == AUTO:
+    if precision.memory_format == AUTO:
         yield {"memory_format": "channels_last"}
-    if numerics.compile == AUTO:
+    if precision.compile == AUTO:
         yield {"compile": True}
 
 
 def _compared(
-    candidates: list[Numerics], stage: Stage, models: Models, batch: tuple[Any, Any], device: torch.device
+    candidates: list[Precision], stage: Stage, models: Models, batch: tuple[Any, Any], device: torch.device
 ) -> list[float]:
-    """Median seconds of a forward and backward under each."""
+    """Return the median seconds of a forward and backward under each candidate."""
     learning = [models.student, *models.teachers.values()]
     with preserved(*learning, buffers=True), own_randomness(0):
-        runs = [_prepared(candidate, stage, models, batch, device) for candidate in candidates]
-        times: list[list[float]] = [[] for _ in runs]
+        runs = [_prepare(candidate, stage, models, batch, device) for candidate in candidates]
+        seconds: list[list[float]] = [[] for _ in runs]
         for run in (*runs, *runs):  # these warm up and compile
             run()
         began = time.perf_counter()
-        while len(times[0]) < ROUNDS or time.perf_counter() - began < SECONDS:
-            for run, taken in zip(runs, times, strict=True):
-                taken.append(run())
-    return [median(taken) for taken in times]
+        while len(seconds[0]) < ROUNDS or time.perf_counter() - began < SECONDS:
+            for run, times in zip(runs, seconds, strict=True):
+                times.append(run())
+    return [median(times) for times in seconds]
 
 
-def _prepared(
-    numerics: Numerics, stage: Stage, models: Models, batch: tuple[Any, Any], device: torch.device
+def _prepare(
+    precision: Precision, stage: Stage, models: Models, batch: tuple[Any, Any], device: torch.device
 ) -> Callable[[], float]:
-    inputs, targets = numerics.of(batch[0]), batch[1]
-    objective = Objective(stage, models, Learned(0, device), inputs, stage.steps or 1, compiled=bool(numerics.compile))
+    """Return a function that times one forward and backward."""
+    inputs, targets = precision.to_memory_format(batch[0]), batch[1]
+    traces = trace_stages([stage], models, inputs)
+    steps, compiled = stage.steps or 1, bool(precision.compile)
+    objective = Objective(stage, models, ExtraModules(0, device), inputs, traces, steps, compiled=compiled)
 
     def run() -> float:
         for name in objective.learners:
@@ -113,10 +111,10 @@ def _prepared(
                 models.module(name).zero_grad(set_to_none=True)
 
     def timed() -> float:
-        with numerics.at_work(models.student, *models.teachers.values()), objective:
+        with precision.applied_to(models.student, *models.teachers.values()), objective:
             _wait(device)
             began = time.perf_counter()
-            with numerics.autocast(device.type):
+            with precision.autocast(device.type):
                 values = objective.values(inputs, targets)
             objective.total(values).backward()
             _wait(device)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from compresskit.distill.precision import AUTO
-from compresskit.distill.processes import speaks
+from compresskit.distill.processes import is_main
 from compresskit.errors import CheckpointError, RecipeError
 from compresskit.files import write_text
 from compresskit.recipe.reading import yaml
@@ -69,7 +69,7 @@ def write_recipe(folder: Path, recipe: Recipe, heading: str, notes: str) -> None
 
 def say(text: str) -> None:
     """Tell the user something beside the results: on standard error, once for all processes of a run."""
-    if speaks():
+    if is_main():
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
 
