@@ -6,6 +6,9 @@ from typing import Any
 
 from torch import nn
 
+FORMER_NAMES = {"compresskit.schedules.WarmupCosine": "compresskit.distill.schedules.WarmupCosine"}
+"""Names that checkpoints of before a move hold, by today's names: their runs can still be continued."""
+
 
 def describe(value: Any) -> str:
     """Return a text for a value of a stage: callables by their name, modules by their structure."""
@@ -14,7 +17,7 @@ def describe(value: Any) -> str:
     if isinstance(value, (tuple, list)):
         return "[" + ", ".join(describe(item) for item in value) + "]"
     if isinstance(value, nn.Module):
-        return repr(value)
+        return repr(FORMER_NAMES.get(value, value) if isinstance(value, str) else value)
     if fields := getattr(value, "__dataclass_fields__", None):
         return (
             f"{type(value).__name__}(" + ", ".join(f"{name}={describe(getattr(value, name))}" for name in fields) + ")"
@@ -23,4 +26,4 @@ def describe(value: Any) -> str:
         return f"partial({describe(value.func)}, {describe(value.args)}, {describe(value.keywords)})"
     if callable(value):
         return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
-    return repr(value)
+    return repr(FORMER_NAMES.get(value, value) if isinstance(value, str) else value)
