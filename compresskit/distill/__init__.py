@@ -2,13 +2,13 @@
 
 In reading order, each room before the rooms that use it:
 
-- `spec/`: the addresses, matches, tasks and stages that a user writes
-- `curricula/`: functions that turn a few match points into stages
-- `taps/`: a tensor inside any module, read or replaced
-- `objective/`: from a batch to a loss: models, adapters, terms, their weighted sum
-- `training/`: from a loss to a trained stage: trainable parameters, the training step, validation, early stopping
-- `cache/`: the outputs of frozen teachers, stored between epochs
-- `session/`: one call of `fit`: the plan, checkpoints, the run's folder, logs
+- `spec`: the addresses, matches, tasks and stages that a user writes
+- `curricula`: functions that turn a few match points into stages
+- `taps`: a tensor inside any module, read or replaced
+- `objective`: from a batch to a loss: models, adapters, terms, their weighted sum
+- `training`: from a loss to a trained stage: trainable parameters, the training step, validation, early stopping
+- `cache`: the outputs of frozen teachers, stored between epochs
+- `session`: one call of `fit`: the plan, checkpoints, the run's folder, logs
 - `distiller`: `ProgressiveDistiller`, the user's entry: `plan`, `fit`, `stage`
 - `own_loop`: one stage inside the user's own loop
 
