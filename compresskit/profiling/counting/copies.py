@@ -66,7 +66,7 @@ def copy_with_zeros(model: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def preserve(*models: nn.Module) -> Iterator[None]:
+def guard(*models: nn.Module) -> Iterator[None]:
     """Restore models, random generators and the fast path of attention on exit, also after an error.
 
     Modes, attributes, hooks, buffers and their values, and `requires_grad` are restored. Values of parameters are not,

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from compresskit.nested import held_tensors, wait_for_device
-from compresskit.profiling.counting.copies import copy_to, preserve
+from compresskit.profiling.counting.copies import copy_to, guard
 from compresskit.profiling.counting.model_call import ModelCall
 from compresskit.profiling.measuring.machine import Machine, check_free_memory, describe_machine
 
@@ -111,7 +111,7 @@ def measure_latency(
         DataError: There is not enough free memory.
     """
     check_free_memory("--latency", sum(needed.values()), device)
-    with preserve(*models.values()), torch.inference_mode():
+    with guard(*models.values()), torch.inference_mode():
         timed = {name: _TimedModel(copy_to(model, device), call.to(device), device) for name, model in models.items()}
         first_calls = {name: one.time_call() for name, one in timed.items()}
         finite = {name: one.output_is_finite() for name, one in timed.items()}

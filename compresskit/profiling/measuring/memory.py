@@ -12,7 +12,7 @@ from torch.autograd.profiler import profile as autograd_profile
 
 from compresskit.errors import DataError
 from compresskit.nested import wait_for_device
-from compresskit.profiling.counting.copies import copy_to, preserve
+from compresskit.profiling.counting.copies import copy_to, guard
 from compresskit.profiling.counting.model_call import ModelCall
 from compresskit.profiling.measuring.machine import check_free_memory
 
@@ -46,7 +46,7 @@ def measure_memory(model: nn.Module, call: ModelCall, device: torch.device, *, n
     """
     check_free_memory("--memory", needed, device)
     copy, inputs = copy_to(model, device), call.to(device)
-    with preserve(model), torch.no_grad():
+    with guard(model), torch.no_grad():
         inputs.run(copy)  # a first call keeps what it sets up
         if device.type == "cuda":
             return _measure_on_cuda(copy, inputs, device)
