@@ -18,8 +18,8 @@ from zoo.raw import (
     Sensor,
 )
 from zoo.raw.scoring.metrics import psnr
-from zoo.raw.scoring.sheet import worst_places
-from zoo.raw.scoring.side_by_side import CELL, CROP, Panel, compare, where_models_differ
+from zoo.raw.scoring.sheet import worst_squares
+from zoo.raw.scoring.side_by_side import CELL, CROP, Panel, draw_side_by_side, where_models_differ
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_errors_are_shown_below_their_pictures_on_one_scale():
     truth = torch.full((3, 120, 120), 0.5)
     sensed = CFA.named().separate(CFA.named().mosaic(truth[None]))[0]
     panels = [Panel("exact", truth, 90.0), Panel("wrong", truth + 0.1, 20.0)]
-    image = compare("grey", truth, sensed, panels)
+    image = draw_side_by_side("grey", truth, sensed, panels)
     row = np.asarray(image)[-CELL // 2]
     assert row[-2 * CELL].sum() < 30
     assert row[-CELL // 2].sum() > 600
@@ -188,7 +188,7 @@ def test_the_sheet_shows_the_places_where_the_first_model_is_worst(frames, tmp_p
     error = torch.zeros(300, 400)
     error[40:120, 100:180] = 1.0
     error[250:260, 300:310] = 0.5
-    first, second = worst_places(7, error, border=16)
+    first, second = worst_squares(7, error, border=16)
     assert (first.photograph, first.side, first.error) == (7, CROP, pytest.approx(80 * 80 / CROP**2))
     assert first.top <= 40
     assert first.top + CROP >= 120

@@ -14,14 +14,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from compresskit.errors import RecipeError, ShapeError
-from zoo.evaluating import evaluating
+from compresskit.nested import device_of
+from compresskit.restore import preserve_state
 from zoo.raw.methods.baselines import BinBicubic, NormalisedConvolution
 from zoo.raw.methods.lmmse import LMMSEPhase
 from zoo.raw.methods.methods import UNFITTED
 from zoo.raw.photographs.dataset import PhotographFrames
 from zoo.raw.scoring.artefacts import false_colour, zipper
 from zoo.raw.scoring.metrics import MS_SSIM_SIDE, ms_ssim, psnr, ssim
-from zoo.raw.sensor.encoding import converted
+from zoo.raw.sensor.encoding import convert
 from zoo.raw.sensor.sensor import Sensor, usual_read
 
 
@@ -129,14 +130,14 @@ class DemosaicEvaluation:
         mosaic = cfa.unpack(packed[None])
         height, width = mosaic.shape[2:]
         extended = cfa.pack(cfa.extend(mosaic, (0, -width % self.multiple, 0, -height % self.multiple)))
-        place = next((tensor for tensor in (*model.parameters(), *model.buffers())), extended)
-        with evaluating(model), torch.no_grad():
-            picture = model(extended.to(place.device))
+        with preserve_state(model), torch.no_grad():
+            model.eval()
+            picture = model(extended.to(device_of(model)))
         return picture[0, :, :height, :width].float().cpu()
 
     def illustrate(self, models: Mapping[str, nn.Module], folder: Path) -> None:
         """One PNG a photograph, its models side by side where they differ most."""
-        from zoo.raw.scoring.side_by_side import Panel, compare
+        from zoo.raw.scoring.side_by_side import Panel, draw_side_by_side
 
         folder.mkdir(parents=True, exist_ok=True)
         for index in range(min(self.illustrations, len(self.dataset))):
@@ -145,19 +146,20 @@ class DemosaicEvaluation:
             for name, model in models.items():
                 picture = self._shown(self.demosaic(model, packed))
                 panels.append(Panel(name, picture, float(psnr(picture[None], truth[None], border=self.border))))
-            image = compare(self.dataset.names[index], truth, self._sensed(packed), panels, border=self.border)
-            image.save(folder / f"{self.dataset.names[index].replace('/', '_')}.png")
+            name, sensed = self.dataset.names[index], self._sensed(packed)
+            image = draw_side_by_side(name, truth, sensed, panels, border=self.border)
+            image.save(folder / f"{name.replace('/', '_')}.png")
 
     def draw_worst(self, models: Mapping[str, nn.Module], path: Path) -> None:
         """One PNG of the places where the first model is worst, all models beside each other."""
-        from zoo.raw.scoring.sheet import Entry, Place, draw_sheet, worst_places
+        from zoo.raw.scoring.sheet import SheetRow, Square, draw_sheet, worst_squares
 
         first = next(iter(models.values()))
-        found: list[Place] = []
+        found: list[Square] = []
         for index in range(len(self.dataset)):
             packed, truth = self.dataset[index]
             error = (self._shown(self.demosaic(first, packed)) - self._shown(truth)).square().mean(0)
-            found += worst_places(index, error, border=self.border)
+            found += worst_squares(index, error, border=self.border)
         places = sorted(found, key=lambda place: -place.error)[: self.illustrations]
         made: dict[int, Mapping[str, Tensor]] = {}
         entries = []
@@ -167,13 +169,13 @@ class DemosaicEvaluation:
             if number not in made:
                 made[number] = {name: self._shown(self.demosaic(model, packed)) for name, model in models.items()}
             name = self.dataset.names[number]
-            entries.append(Entry(name, place, self._shown(truth), self._sensed(packed), made[number]))
+            entries.append(SheetRow(name, place, self._shown(truth), self._sensed(packed), made[number]))
         if entries:
             draw_sheet(entries).save(path)
 
     def _shown(self, picture: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h w"]:
         """A picture as a display has it: encoded, and nothing beyond black and white."""
-        return converted(picture.clamp(0, 1), self.dataset.domain, "display")
+        return convert(picture.clamp(0, 1), self.dataset.domain, "display")
 
     def _sensed(self, packed: Float[Tensor, "4 h2 w2"]) -> Float[Tensor, "3 h w"]:
         """The mosaic in its colours, to be looked at."""
