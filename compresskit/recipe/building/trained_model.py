@@ -13,13 +13,10 @@ from compresskit.recipe.building.components import bare_model
 from compresskit.recipe.building.weights import load_weights, read_weights
 from compresskit.recipe.reading import yaml
 from compresskit.recipe.reading.load import load_recipe
-from compresskit.recipe.running.folder import RECIPE_FILE
+from compresskit.recipe.reading.run_files import RECIPE_FILE, WEIGHTS_FILE
 
 PARTS = {"student": ".", "teacher": "teacher", "alone": "alone"}
 """Where in a run's folder the weights of each of its models are."""
-
-
-WEIGHTS_FILE = "student.safetensors"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,22 +1,18 @@
 """A run's folder: which one, whose, and the files that say what made it."""
 
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from compresskit.distill.precision import AUTO
-from compresskit.distill.processes import speaks
 from compresskit.errors import CheckpointError, RecipeError
 from compresskit.files import write_text
 from compresskit.recipe.reading import yaml
 from compresskit.recipe.reading.load import Recipe
+from compresskit.recipe.reading.run_files import RECIPE_FILE
 
 RUNS = Path("runs")
-
-
-RECIPE_FILE = "recipe.yaml"
 
 
 MEASURED = ("precision", "compile", "memory_format")
@@ -65,13 +61,6 @@ def write_recipe(folder: Path, recipe: Recipe, heading: str, notes: str) -> None
     if (folder / RECIPE_FILE).exists():
         raise CheckpointError(f"{folder} was just taken by another run; give another --out")
     write_text(folder / RECIPE_FILE, f"{_comment(heading)}\n{yaml.dump(recipe.resolved())}\n{_comment(notes)}")
-
-
-def say(text: str) -> None:
-    """Tell the user something beside the results: on standard error, once for all processes of a run."""
-    if speaks():
-        sys.stderr.write(f"{text}\n")
-        sys.stderr.flush()
 
 
 def _folders(name: str) -> list[Path]:

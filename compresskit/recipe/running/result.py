@@ -1,6 +1,5 @@
 """What `run_recipe` gives back, as text for people."""
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING
 from compresskit.distill.session.plan import Plan
 from compresskit.recipe.scoring.measure import Row
 from compresskit.recipe.scoring.summary import Difference, table
+from compresskit.recipe.terminal import plain_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -41,16 +41,6 @@ class RunResult:
 
     def __str__(self) -> str:
         return plain_text(self)
-
-
-def plain_text(shown: "RenderableType") -> str:
-    """What a terminal would show, without colours."""
-    from rich.console import Console
-
-    console = Console(file=io.StringIO(), width=140)
-    with console.capture() as capture:
-        console.print(shown, soft_wrap=True)
-    return capture.get().rstrip()
 
 
 def plans_text(plans: Mapping[str, Plan]) -> str:

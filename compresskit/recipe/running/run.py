@@ -24,21 +24,14 @@ from compresskit.nested import batch_size
 from compresskit.recipe.building.closed_form import fit_to_data, restore_fitted, save_fitted
 from compresskit.recipe.building.components import build_parts, control_stages
 from compresskit.recipe.reading.load import Recipe, load_recipe
-from compresskit.recipe.running.folder import RECIPE_FILE, choose_folder, has_checkpoint, say, write_recipe
+from compresskit.recipe.reading.run_files import ENVIRONMENT_FILE, FITTED_FILE, RECIPE_FILE, SUMMARY_FILE
+from compresskit.recipe.running.folder import choose_folder, has_checkpoint, write_recipe
 from compresskit.recipe.running.result import RunResult, plans_text
 from compresskit.recipe.running.resume_command import call_options, says_how_to_go_on
 from compresskit.recipe.scoring.card import card
 from compresskit.recipe.scoring.measure import Contender, illustrate, kept_rows, measure, shapes
 from compresskit.recipe.scoring.summary import differences
-
-FITTED_FILE = "fitted.safetensors"
-
-
-ENVIRONMENT_FILE = "environment.json"
-
-
-SUMMARY_FILE = "summary.json"
-"""Written last: where it is, the run is finished."""
+from compresskit.recipe.terminal import say
 
 
 def run_recipe(

@@ -17,13 +17,15 @@ from compresskit.errors import RecipeError
 from compresskit.files import write_json
 from compresskit.recipe.reading.load import Recipe, load_recipe
 from compresskit.recipe.reading.overrides import parse
-from compresskit.recipe.running.folder import RECIPE_FILE, choose_folder, say, write_recipe
-from compresskit.recipe.running.result import RunResult, plain_text
+from compresskit.recipe.reading.run_files import RECIPE_FILE, SUMMARY_FILE
+from compresskit.recipe.running.folder import choose_folder, write_recipe
+from compresskit.recipe.running.result import RunResult
 from compresskit.recipe.running.resume_command import call_options, says_how_to_go_on
-from compresskit.recipe.running.run import SUMMARY_FILE, run_in
+from compresskit.recipe.running.run import run_in
 from compresskit.recipe.scoring.measure import Row
 from compresskit.recipe.scoring.metric import Metric
 from compresskit.recipe.scoring.summary import Difference, differences, table, value, words
+from compresskit.recipe.terminal import plain_text, say
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

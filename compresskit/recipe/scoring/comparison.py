@@ -6,9 +6,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from compresskit.recipe.running.result import plain_text
 from compresskit.recipe.scoring.bootstrap import LEVEL, interval
 from compresskit.recipe.scoring.metric import Metric
+from compresskit.recipe.terminal import plain_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

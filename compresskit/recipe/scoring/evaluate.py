@@ -21,15 +21,13 @@ from compresskit.recipe.building.closed_form import fit_to_data
 from compresskit.recipe.building.components import Parts, build_parts, teacher_place
 from compresskit.recipe.reading.load import Recipe, load_recipe
 from compresskit.recipe.reading.overrides import parse
-from compresskit.recipe.running.folder import RECIPE_FILE, say
+from compresskit.recipe.reading.run_files import RECIPE_FILE, WEIGHTS_FILE
 from compresskit.recipe.scoring.comparison import Comparison, Score
 from compresskit.recipe.scoring.metric import Metric
+from compresskit.recipe.terminal import say
 from compresskit.signature import option_names
 
 EVALUATIONS = Path("evaluations")
-
-
-WEIGHTS_FILE = "student.safetensors"
 
 
 def evaluate_recipe(

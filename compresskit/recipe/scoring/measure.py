@@ -13,10 +13,9 @@ from compresskit.distill.taps.restore import preserved
 from compresskit.files import read_json, write_json
 from compresskit.profiling.count import count_macs
 from compresskit.randomness import own_randomness
-from compresskit.recipe.running.folder import say
+from compresskit.recipe.reading.run_files import EVALUATION_FILE
 from compresskit.recipe.scoring.metric import Metric
-
-EVALUATION_FILE = "evaluation.json"
+from compresskit.recipe.terminal import say
 
 
 @dataclass(frozen=True, slots=True)
