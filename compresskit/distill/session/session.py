@@ -31,7 +31,7 @@ from compresskit.distill.timing import Clock, told, traced
 from compresskit.distill.training.loop import StageLoop
 from compresskit.distill.training.trainable import declared_parameters, fed_before, only_training
 from compresskit.distill.training.validation import Evaluate, Judge
-from compresskit.errors import RecipeError
+from compresskit.errors import RecipeError, within
 from compresskit.nested import batch_size
 from compresskit.randomness import restore_rng_state, rng_state, seed_all
 
@@ -244,10 +244,12 @@ class Session:
         for goal in loop.watch.goals:
             if goal.metric in metrics and STUDENT not in loop.objective.learners:
                 raise RecipeError(
-                    f"{where}: {goal.metric!r} is the student's, and it does not learn here; watch 'loss'"
+                    f"{where}: {goal.metric!r} is the student's, and it does not learn here; watch 'loss'",
+                    about=(loop.stage.name,),
                 )
         found |= metrics
-        loop.watch.see(found, loop.learning(), where)
+        with within(about=loop.stage.name):
+            loop.watch.see(found, loop.learning(), where)
         loop.restart_clock()
         shown = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
         self.display.note(f"stage {loop.stage.name}, step {self.position.step + 1}: {shown}")

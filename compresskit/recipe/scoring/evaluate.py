@@ -14,11 +14,11 @@ from compresskit.distill.distiller import chosen_device
 from compresskit.distill.spec.address import STUDENT, TEACHER
 from compresskit.distill.taps.restore import preserved
 from compresskit.environment import environment
-from compresskit.errors import RecipeError, close_names
+from compresskit.errors import RecipeError, close_names, written
 from compresskit.files import write_json, write_text
 from compresskit.randomness import own_randomness
 from compresskit.recipe.building.closed_form import fit_to_data
-from compresskit.recipe.building.components import Parts, build_parts, teacher_place
+from compresskit.recipe.building.components import Parts, build_parts, model_path
 from compresskit.recipe.reading.load import Recipe, load_recipe
 from compresskit.recipe.reading.overrides import parse
 from compresskit.recipe.reading.run_files import RECIPE_FILE, WEIGHTS_FILE
@@ -73,9 +73,9 @@ def evaluate_recipe(
     if weights is not None:
         changes["student.weights"] = str(weights)
     loaded = load_recipe(recipe, preset, changes)
-    with loaded.places.located():
+    with loaded.sources.with_locations():
         loaded = load_recipe(recipe, preset, changes | _data_changes(loaded, data, limit))
-    with loaded.places.located():
+    with loaded.sources.with_locations():
         folder = _free_folder(loaded.name, out)
         models, parts = _models(loaded, methods)
         place = chosen_device(device)
@@ -94,7 +94,7 @@ def _weights_of_run(folder: Path) -> dict[str, Any]:
     for name in load_recipe(folder / RECIPE_FILE).teachers:
         if name != TEACHER:
             learned, pretrained = folder / f"{name}.safetensors", folder / f"teacher-{name}" / WEIGHTS_FILE
-            kept[f"{teacher_place(name)}.weights"] = learned if learned.is_file() else pretrained
+            kept[f"{written(model_path(name))}.weights"] = learned if learned.is_file() else pretrained
     return {place: str(file) for place, file in kept.items() if file.is_file()}
 
 
@@ -105,7 +105,7 @@ def _data_changes(recipe: Recipe, data: str | Path | None, limit: int | None) ->
         return {}
     if node is None:
         raise RecipeError("data: this recipe has no 'test', so there is nothing that --data and --limit could change")
-    names = option_names(nodes.find(node["_target_"], where="data.test", kind="dataset")) or []
+    names = option_names(nodes.find(node["_target_"], kind="dataset")) or []
     if limit is not None and "limit" not in names:
         raise RecipeError(f"data.test: {node['_target_']} has no option 'limit', so --limit cannot be used")
     if data is not None and not names:
@@ -126,7 +126,7 @@ def _models(recipe: Recipe, methods: Sequence[str] | None) -> tuple[dict[str, nn
         if name not in known:
             raise RecipeError(f"--methods: there is no method {name!r}{close_names(name, known)}")
         if name in (STUDENT, *recipe.teachers) and name not in parts.loaded:
-            place = STUDENT if name == STUDENT else teacher_place(name)
+            place = written(model_path(name))
             how = "--weights FILE" if name == STUDENT else f"--set {place}.weights=FILE"
             raise RecipeError(
                 f"{place}: it has no weights to be evaluated with; add {how}, or leave it out by --methods"
