@@ -4,7 +4,7 @@ import io
 import sys
 from typing import TYPE_CHECKING
 
-from compresskit.distill.processes import speaks
+from compresskit.distill.processes import is_main
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def say(text: str) -> None:
     """Write a note to standard error, once for all processes of a run."""
-    if speaks():
+    if is_main():
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
 
