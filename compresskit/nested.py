@@ -49,7 +49,7 @@ def _rebuilt(value: Any, function: Callable[[Any], Any]) -> Any:
     return value
 
 
-def taken(value: Any, count: int, rows: slice) -> Any:
+def rows_of(value: Any, count: int, rows: slice) -> Any:
     """Some rows of a nested batch of `count` samples: of tensors and lists whose first dimension is the batch's."""
     if isinstance(value, Tensor):
         return value[rows] if value.dim() and value.shape[0] == count else value
@@ -59,7 +59,7 @@ def taken(value: Any, count: int, rows: slice) -> Any:
         and not any(len(t) == count for t in tensors_in(value) if t.dim())
     ):
         return value[rows]
-    return _rebuilt(value, lambda item: taken(item, count, rows))
+    return _rebuilt(value, lambda item: rows_of(item, count, rows))
 
 
 def batch_size(inputs: Any) -> int:

@@ -13,9 +13,9 @@ def show(result: "RenderableType") -> None:
     """Print a result, once for all processes of a run; a reader that has closed the pipe (`| head`) has seen enough."""
     from rich.console import Console
 
-    from compresskit.distill.processes import speaks
+    from compresskit.distill.processes import is_main
 
-    if not speaks():
+    if not is_main():
         return
 
     console = Console(highlight=False)

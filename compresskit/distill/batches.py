@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.utils.data import DistributedSampler
 
 from compresskit.data import Batch, SampleId, SampleLoader, endless
-from compresskit.distill.precision import Numerics
-from compresskit.distill.processes import Ranks
+from compresskit.distill.precision import Precision
+from compresskit.distill.processes import Processes
 from compresskit.errors import DataError
-from compresskit.nested import batch_size, moved, taken, tensors_in
+from compresskit.nested import batch_size, moved, rows_of, tensors_in
 
 Unpack = Callable[[Any], tuple[Any, Any]]
 
@@ -39,15 +39,15 @@ def unpack_batch(batch: Any) -> tuple[Any, Any]:
     )
 
 
-def alike(inputs: Any, ranks: Ranks) -> bool:
+def same_on_all(inputs: Any, processes: Processes) -> bool:
     """Whether all processes were given the same nested batch."""
-    if ranks.alone:
+    if processes.is_single:
         return True
     mine = [
         crc32(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         for tensor in tensors_in(inputs)
     ]
-    return all(theirs == mine for theirs in ranks.gathered(mine))
+    return all(theirs == mine for theirs in processes.gather(mine))
 
 
 _SHARED = "every process is given the same batches: each takes its rows of them"
@@ -56,7 +56,7 @@ _SHARED = "every process is given the same batches: each takes its rows of them"
 _OWN = "the processes are given different batches: each batch is taken for a part of one larger batch"
 
 
-class Fed(NamedTuple):
+class PreparedBatch(NamedTuple):
     """One batch, ready for the models."""
 
     inputs: Any
@@ -65,17 +65,17 @@ class Fed(NamedTuple):
     """Which samples these are, where the loader tells."""
 
 
-class Portion(NamedTuple):
+class StepBatches(NamedTuple):
     """What this process has of one optimizer step."""
 
-    batches: list[Fed]
+    batches: list[PreparedBatch]
     counted: list[int]
     """How many samples of each batch count."""
     total: int
     """How many count in all, in all processes."""
 
 
-class Feed:
+class BatchStream:
     """The training data from `position` on, without end.
 
     Several processes share each batch of a `SampleLoader`, and of a foreign loader that gives the same batches in all
@@ -87,8 +87,8 @@ class Feed:
         seed: For the replay of loaders that draw from global generators.
         unpack: Makes (inputs, targets) of a batch; None follows the convention.
         device: Where the tensors go.
-        numerics: In which memory format.
-        ranks: The processes that share the run.
+        precision: In which memory format.
+        processes: The processes that share the run.
         note: Is told how they share the data, where that had to be found out.
     """
 
@@ -99,29 +99,29 @@ class Feed:
         seed: int,
         unpack: Unpack | None,
         device: torch.device,
-        numerics: Numerics,
-        ranks: Ranks,
+        precision: Precision,
+        processes: Processes,
         note: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._note = note
         self.position = position
         self.begins = False
         """Whether the next batch is the first of an epoch."""
-        self._batches = endless(loader, position, seed, ranks.rank, ranks.count, pinned=device.type == "cuda")
+        self._batches = endless(loader, position, seed, processes.rank, processes.count, pinned=device.type == "cuda")
         self._unpack = unpack or unpack_batch
-        self._device, self._numerics, self._ranks = device, numerics, ranks
+        self._device, self._precision, self._processes = device, precision, processes
         self._ahead: Batch | None = None
         sharded = isinstance(getattr(loader, "sampler", None), DistributedSampler)
-        self._split: bool | None = False if ranks.alone or sharded or isinstance(loader, SampleLoader) else None
+        self._split: bool | None = False if processes.is_single or sharded or isinstance(loader, SampleLoader) else None
         """Whether each process takes its rows of what a foreign loader gives to all; None: the first batch tells."""
 
-    def peek(self) -> Fed:
+    def peek(self) -> PreparedBatch:
         """The next batch, which stays the next one."""
         if self._ahead is None:
             self._ahead = next(self._batches)
         return self._ready(self._ahead)[0]
 
-    def take(self, count: int) -> Portion:
+    def take(self, count: int) -> StepBatches:
         """The next `count` batches, or fewer where the epoch ends before."""
         batches, counted, totals = [], [], []
         while len(batches) < count:
@@ -134,28 +134,28 @@ class Feed:
             self.begins = batch.last
             if batch.last:
                 break
-        total = sum(totals) or int(self._ranks.total(torch.tensor(sum(counted), device=self._ranks.device)))
-        return Portion(batches, counted, total)
+        total = sum(totals) or int(self._processes.total(torch.tensor(sum(counted), device=self._processes.device)))
+        return StepBatches(batches, counted, total)
 
-    def _ready(self, batch: Batch) -> tuple[Fed, int, int]:
+    def _ready(self, batch: Batch) -> tuple[PreparedBatch, int, int]:
         """A batch, how many of its samples count, and of how many in all processes; 0 where these do not share it."""
         inputs, targets = self._unpack(batch.value)
         counted = total = batch_size(inputs)
-        if not self._ranks.alone:
+        if not self._processes.is_single:
             inputs, targets, counted, total = self._part(batch, inputs, targets, total)
-        inputs = self._numerics.of(moved(inputs, self._device))
-        return Fed(inputs, moved(targets, self._device), batch.samples), counted, total
+        inputs = self._precision.to_memory_format(moved(inputs, self._device))
+        return PreparedBatch(inputs, moved(targets, self._device), batch.samples), counted, total
 
     def _part(self, batch: Batch, inputs: Any, targets: Any, given: int) -> tuple[Any, Any, int, int]:
         """What of the `given` samples is this process's, how many of these count, and of how many; see `_ready`."""
         if batch.total is not None and batch.counted is not None:
             return inputs, targets, batch.counted, batch.total
         if self._split is None:
-            self._split = alike(inputs, self._ranks)
+            self._split = same_on_all(inputs, self._processes)
             self._note(_SHARED if self._split else _OWN)
         if not self._split:
             return inputs, targets, given, 0
-        rank, ranks = self._ranks.rank, self._ranks.count
-        counted = len(range(rank, given, ranks))
-        rows = slice(rank, None, ranks) if counted else slice(1)  # nothing of it: one that does not count
-        return taken(inputs, given, rows), taken(targets, given, rows), counted, given
+        rank, processes = self._processes.rank, self._processes.count
+        counted = len(range(rank, given, processes))
+        rows = slice(rank, None, processes) if counted else slice(1)  # nothing of it: one that does not count
+        return rows_of(inputs, given, rows), rows_of(targets, given, rows), counted, given

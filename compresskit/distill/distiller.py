@@ -8,16 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compresskit.distill.batches import Feed, Unpack, unpack_batch
+from compresskit.distill.batches import BatchStream, Unpack, unpack_batch
 from compresskit.distill.cache.options import CacheOptions
-from compresskit.distill.objective.extra_modules import Learned
+from compresskit.distill.objective.extra_modules import ExtraModules
 from compresskit.distill.objective.models import Models, View
-from compresskit.distill.own_loop import OwnLoop, check_closed
-from compresskit.distill.precision import Numerics, lay_out_like
-from compresskit.distill.processes import Ranks, joined, local
+from compresskit.distill.own_loop import StageObjective, check_closed
+from compresskit.distill.precision import Precision, lay_out_like
+from compresskit.distill.processes import Processes, init_processes, local
 from compresskit.distill.session.checkpoint import Checkpoints
 from compresskit.distill.session.interrupt import deferred_interrupt
-from compresskit.distill.session.plan import Foreseen, Plan, kind_of, plan_stages
+from compresskit.distill.session.plan import Plan, TracedPlan, batch_signature, plan_stages
 from compresskit.distill.session.progress import shown
 from compresskit.distill.session.results import Result
 from compresskit.distill.session.session import Session
@@ -78,14 +78,14 @@ class ProgressiveDistiller:
         self.stages = tuple(stages)
         self.seed = seed
         self.device = chosen_device(device)
-        self.numerics = Numerics(precision, compile, memory_format)
-        self.numerics.check(self.device)
+        self.precision = Precision(precision, compile, memory_format)
+        self.precision.check(self.device)
         self.cache = CacheOptions.of(cache)
         self.out = None if out is None else Path(out)
-        self._learned: Learned | None = None
+        self._learned: ExtraModules | None = None
         """Adapters of `stage`; a run of `fit` has its own."""
-        self._opened: list[OwnLoop] = []
-        self._foreseen: Foreseen | None = None
+        self._opened: list[StageObjective] = []
+        self._traced_plan: TracedPlan | None = None
         """The last plan: a run on such a batch need not look ahead again."""
         self._check()
 
@@ -105,12 +105,12 @@ class ProgressiveDistiller:
         inputs, targets = moved(inputs, device), moved(targets, device)
         with torch.inference_mode(mode=False):
             plan = plan_stages(self.stages, self.models, self.seed, inputs, targets, timed=self.cache is not None)
-        self._foreseen = Foreseen(kind_of(inputs, targets), plan)
+        self._traced_plan = TracedPlan(batch_signature(inputs, targets), plan)
         return plan
 
     def stage(
         self, index: int, batch: Any = None, *, steps: int | None = None, unpack: Unpack | None = None
-    ) -> OwnLoop:
+    ) -> StageObjective:
         """One stage for a loop of your own: `with distiller.stage(0) as objective: loss, terms = objective(x, y)`.
 
         Args:
@@ -125,9 +125,9 @@ class ProgressiveDistiller:
         if not -len(self.stages) <= index < len(self.stages):
             raise RecipeError(f"stage {index}: there are {len(self.stages)} stages, counted from 0")
         if self._learned is None:
-            self._learned = Learned.beside(self.models.student, self.seed)
-        loop = OwnLoop(
-            self.stages, index % len(self.stages), self.models, self._learned, steps, self._opened, self.numerics
+            self._learned = ExtraModules.for_student(self.models.student, self.seed)
+        loop = StageObjective(
+            self.stages, index % len(self.stages), self.models, self._learned, steps, self._opened, self.precision
         )
         if batch is not None:
             loop.bind((unpack or unpack_batch)(batch)[0])
@@ -174,34 +174,34 @@ class ProgressiveDistiller:
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(mode=False))
             stack.enter_context(torch.enable_grad())
-            ranks = stack.enter_context(joined(self.device, self.models.group))
+            processes = stack.enter_context(init_processes(self.device, self.models.group))
             for model in (self.models.student, *self.models.teachers.values()):
-                ranks.align([*model.parameters(), *model.buffers()])
-            display = stack.enter_context(shown(silent=not ranks.first))
-            stack.enter_context(own_randomness(self.seed, *(() if ranks.first else (ranks.rank,))))
+                processes.broadcast_tensors([*model.parameters(), *model.buffers()])
+            display = stack.enter_context(shown(silent=not processes.is_main))
+            stack.enter_context(own_randomness(self.seed, *(() if processes.is_main else (processes.rank,))))
             interrupt = stack.enter_context(deferred_interrupt())
-            self.numerics = numerics = self._numerics_of(train_loader, unpack, display.note)
-            stack.enter_context(numerics.at_work(self.models.student, *self.models.teachers.values()))
+            self.precision = precision = self._resolved_precision(train_loader, unpack, display.note)
+            stack.enter_context(precision.applied_to(self.models.student, *self.models.teachers.values()))
             session = Session(
                 self.models,
                 self.stages,
                 seed=self.seed,
                 device=self.device,
-                numerics=numerics,
+                precision=precision,
                 cache=self.cache,
                 out=self.out,
                 trace=trace,
                 display=display,
                 interrupt=interrupt,
-                ranks=ranks,
-                foreseen=self._foreseen,
+                processes=processes,
+                traced_plan=self._traced_plan,
             )
             stack.callback(session.close)
             session.restore(resume=resume)
             session.run(train_loader, val_loader, evaluate, unpack)
-        lay_out_like(session.given, self.models.student)
-        student = self.student if session.given is self.models.student else session.given
-        return Result(student, session.archive.log.records, session.results, session.shares())
+        lay_out_like(session.final_model, self.models.student)
+        student = self.student if session.final_model is self.models.student else session.final_model
+        return Result(student, session.run_folder.log.records, session.results, session.shares())
 
     def settle(
         self,
@@ -210,7 +210,7 @@ class ProgressiveDistiller:
         note: Callable[[str], None] = lambda _: None,
         *,
         shared: bool = True,
-    ) -> Numerics:
+    ) -> Precision:
         """Measure what `"auto"` should be, take it from now on and return it. Without any `"auto"` nothing is done.
 
         Args:
@@ -219,24 +219,26 @@ class ProgressiveDistiller:
             note: Is told what was measured.
             shared: Whether the processes of a group all take what the first one found; then all of them must call this.
         """
-        if not self.numerics.settled:
+        if not self.precision.is_resolved:
             for model in (self.models.student, *self.models.teachers.values()):
                 model.to(self.device)
             inputs, targets = (moved(part, self.device) for part in (unpack or unpack_batch)(batch))
-            found = settled(self.numerics, self.stages[-1], self.models, (inputs, targets), note)
-            self.numerics = Ranks.now(self.device, self.models.group).of_first(found) if shared else found
-        return self.numerics
+            found = settled(self.precision, self.stages[-1], self.models, (inputs, targets), note)
+            self.precision = Processes.now(self.device, self.models.group).broadcast(found) if shared else found
+        return self.precision
 
-    def _numerics_of(self, loader: Iterable[Any], unpack: Unpack | None, note: Callable[[str], None]) -> Numerics:
+    def _resolved_precision(
+        self, loader: Iterable[Any], unpack: Unpack | None, note: Callable[[str], None]
+    ) -> Precision:
         """What is set; where that is "auto", what the run in the folder was begun with, or else what is fastest."""
-        if self.numerics.settled:
-            return self.numerics
+        if self.precision.is_resolved:
+            return self.precision
         if self.out is not None:
             state = Checkpoints(self.out / "checkpoints").newest(self.device, note)
             if state is not None:
-                return Numerics(**state["numerics"])
-        batch = Feed(
-            loader, 0, self.seed, unpack, self.device, Numerics(), Ranks.now(self.device, self.models.group)
+                return Precision(**state["numerics"])
+        batch = BatchStream(
+            loader, 0, self.seed, unpack, self.device, Precision(), Processes.now(self.device, self.models.group)
         ).peek()
         return self.settle((batch.inputs, batch.targets), None, note)
 

@@ -8,18 +8,18 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from compresskit.distill.objective.extra_modules import Learned
+from compresskit.distill.objective.extra_modules import ExtraModules
 from compresskit.distill.objective.models import Models
 from compresskit.distill.objective.objective import Objective
-from compresskit.distill.precision import Numerics
+from compresskit.distill.precision import Precision
 from compresskit.distill.spec.stage import Stage
-from compresskit.distill.training.data_parallel import Exchanged
-from compresskit.distill.training.trainable import declared_parameters, fed_before, only_training
+from compresskit.distill.training.data_parallel import SynchronizedObjective
+from compresskit.distill.training.trainable import reached_by_previous_stage, train_only, trainable_names
 from compresskit.errors import RecipeError
 from compresskit.nested import inputs_device
 
 
-class OwnLoop:
+class StageObjective:
     """`with distiller.stage(0) as objective: loss, terms = objective(inputs, targets)`.
 
     Inside the block the stage's rules hold: what it does not train is frozen, teachers are in eval mode, taps are in
@@ -36,15 +36,15 @@ class OwnLoop:
         stages: Sequence[Stage],
         index: int,
         models: Models,
-        learned: Learned,
+        learned: ExtraModules,
         steps: int | None,
-        opened: "list[OwnLoop]",
-        numerics: Numerics,
+        opened: "list[StageObjective]",
+        precision: Precision,
     ) -> None:
-        if not numerics.settled:
+        if not precision.is_resolved:
             raise RecipeError("auto is measured on a batch before a loop of your own: distiller.settle(batch)")
-        self._numerics = numerics
-        self._exchange: Exchanged | None = None
+        self._precision = precision
+        self._synchronized: SynchronizedObjective | None = None
         self._opened = opened
         """The distiller's blocks that are open, at most one: each puts back what it found."""
         self._stages, self._index, self._models, self._learned = stages, index, models, learned
@@ -73,10 +73,10 @@ class OwnLoop:
     def bind(self, inputs: Any) -> None:
         """Trace a batch's inputs: find shapes, build adapters, find what trains. Changes nothing in the models."""
         check_closed(self._opened, self)
-        compiled = bool(self._numerics.compile)
+        compiled = bool(self._precision.compile)
         objective = Objective(self.stage, self._models, self._learned, inputs, self._steps, compiled=compiled)
-        before = fed_before(self._stages, self._index, self._models, inputs)
-        self._names = declared_parameters(self.stage, self._models, objective.feeds(), before)
+        before = reached_by_previous_stage(self._stages, self._index, self._models, inputs)
+        self._names = trainable_names(self.stage, self._models, objective.reached_parameters(), before)
         self._objective = objective
         if self._inside:
             self._enter(objective)
@@ -89,7 +89,7 @@ class OwnLoop:
         """
         objective = self._bound()
         self._asked = True
-        return [*self._trained(objective).values(), *objective.beside().values()]
+        return [*self._trained(objective).values(), *objective.extra_parameters().values()]
 
     def state_dict(self) -> dict[str, Any]:
         """Adapters and losses with parameters, of all stages of the distiller so far: no model's own state has them."""
@@ -109,7 +109,7 @@ class OwnLoop:
 
     def __exit__(self, *error: Any) -> None:
         self._inside = False
-        self._exchange = None
+        self._synchronized = None
         self._opened.clear()
         self._stack.close()
 
@@ -124,7 +124,7 @@ class OwnLoop:
         if self._objective is None:
             self.bind(inputs)
         objective = self._bound()
-        if not self._asked and objective.beside():
+        if not self._asked and objective.extra_parameters():
             self._asked = True
             warnings.warn(
                 f"stage {self.stage.name!r} has adapters or losses with parameters; they learn only if your optimizer "
@@ -132,12 +132,12 @@ class OwnLoop:
                 stacklevel=2,
             )
         objective.step = self.step
-        objective.forwards.hold_still()
+        objective.forwards.keep_frozen_in_eval()
         if torch.is_grad_enabled():
             self._set_modes()
-        run = objective.values if self._exchange is None else self._exchange.values
-        with self._numerics.autocast(inputs_device(inputs)):
-            values = run(self._numerics.of(inputs), targets)
+        run = objective.values if self._synchronized is None else self._synchronized.values
+        with self._precision.autocast(inputs_device(inputs)):
+            values = run(self._precision.to_memory_format(inputs), targets)
         loss, terms = objective.total(values), {name: value.detach() for name, value in values.items()}
         if torch.is_grad_enabled():
             self._calls += 1
@@ -146,11 +146,11 @@ class OwnLoop:
     def _enter(self, objective: Objective) -> None:
         learners = {name: self._models.module(name) for name in objective.learners}
         with ExitStack() as stack:
-            stack.enter_context(self._numerics.at_work(self._models.student, *self._models.teachers.values()))
-            self._set_modes = stack.enter_context(only_training(learners, self.stage, self._names))
+            stack.enter_context(self._precision.applied_to(self._models.student, *self._models.teachers.values()))
+            self._set_modes = stack.enter_context(train_only(learners, self.stage, self._names))
             stack.enter_context(objective)
             if self._models.wrapper is not None:
-                self._exchange = Exchanged(objective, self._trained(objective))
+                self._synchronized = SynchronizedObjective(objective, self._trained(objective))
             self._stack = stack.pop_all()
 
     def _trained(self, objective: Objective) -> dict[str, nn.Parameter]:
@@ -164,7 +164,7 @@ class OwnLoop:
         return self._objective
 
 
-def check_closed(opened: Sequence[OwnLoop], but: OwnLoop | None = None) -> None:
+def check_closed(opened: Sequence[StageObjective], but: StageObjective | None = None) -> None:
     """Raise a RecipeError if a block is open: what it freezes for a while would be taken for the user's own wish."""
     for loop in opened:
         if loop is not but:

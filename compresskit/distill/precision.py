@@ -24,7 +24,7 @@ _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True, slots=True)
-class Numerics:
+class Precision:
     """How numbers are computed. Weights and losses are float32 or better in every case.
 
     Raises:
@@ -48,19 +48,19 @@ class Numerics:
             raise RecipeError(f"compile must be true, false or auto, got {self.compile!r}")
 
     @property
-    def settled(self) -> bool:
+    def is_resolved(self) -> bool:
         """Whether nothing is left to measure."""
         return AUTO not in (self.precision, self.compile, self.memory_format)
 
     @property
-    def half(self) -> torch.dtype | None:
+    def autocast_dtype(self) -> torch.dtype | None:
         """The autocast type of the forwards, or None."""
         return _HALF.get(self.precision)
 
     @property
-    def plain(self) -> bool:
+    def is_default(self) -> bool:
         """Whether everything is as without these options."""
-        return self == Numerics()
+        return self == Precision()
 
     def check(self, device: torch.device) -> None:
         """See that the device can do it.
@@ -73,24 +73,24 @@ class Numerics:
         if self.precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
             raise RecipeError("precision: this GPU has no bf16; use fp16")
 
-    def of(self, inputs: Any) -> Any:
+    def to_memory_format(self, inputs: Any) -> Any:
         """A nested batch in the memory format: images, which have four dimensions."""
         if self.memory_format != "channels_last":
             return inputs
         if isinstance(inputs, Tensor):
             return inputs.contiguous(memory_format=torch.channels_last) if inputs.dim() == 4 else inputs
         if isinstance(inputs, dict):
-            return {key: self.of(item) for key, item in inputs.items()}
+            return {key: self.to_memory_format(item) for key, item in inputs.items()}
         if type(inputs) in (tuple, list):
-            return type(inputs)(self.of(item) for item in inputs)
+            return type(inputs)(self.to_memory_format(item) for item in inputs)
         return inputs
 
     def autocast(self, device: str) -> AbstractContextManager[Any]:
         """Where forwards run, on a device of this type."""
-        return nullcontext() if self.half is None else torch.autocast(device, dtype=self.half)
+        return nullcontext() if self.autocast_dtype is None else torch.autocast(device, dtype=self.autocast_dtype)
 
     @contextmanager
-    def at_work(self, *models: nn.Module) -> Iterator[None]:
+    def applied_to(self, *models: nn.Module) -> Iterator[None]:
         """Inside, the models have the memory format and float32 products the precision; then all is as it was."""
         products = torch.get_float32_matmul_precision()
         if self.precision == "tf32":

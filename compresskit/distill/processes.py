@@ -31,7 +31,7 @@ _turns = itertools.count()
 
 
 @dataclass(frozen=True, slots=True)
-class Ranks:
+class Processes:
     """Which of the processes of a run this is. Alone, every method gives back what it was given."""
 
     rank: int = 0
@@ -49,28 +49,28 @@ class Ranks:
         return cls(dist.get_rank(group), dist.get_world_size(group), device, group)
 
     @property
-    def alone(self) -> bool:
+    def is_single(self) -> bool:
         """Whether there is no other process."""
         return self.count == 1
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the one that writes and speaks."""
         return self.rank == 0
 
     def total(self, tensor: Tensor) -> Tensor:
         """The sum over all processes, elementwise."""
-        if not self.alone:
+        if not self.is_single:
             tensor = tensor.clone()
             dist.all_reduce(tensor, group=self.group)
         return tensor
 
-    def asked(self, flags: Callable[[], Sequence[bool]]) -> Callable[[], Sequence[bool]]:
+    def any_async(self, flags: Callable[[], Sequence[bool]]) -> Callable[[], Sequence[bool]]:
         """What tells later, for each flag, whether it was raised in any process when all of them asked.
 
         Others may answer while this one works. Alone, the flags are those at the time of the answer.
         """
-        if self.alone:
+        if self.is_single:
             return flags
         raised = torch.tensor(flags(), dtype=torch.int32, device=self.device)
         work = dist.all_reduce(raised, group=self.group, async_op=True)
@@ -82,51 +82,51 @@ class Ranks:
 
         return answer
 
-    def anywhere(self, *, flag: bool) -> bool:
+    def any(self, *, flag: bool) -> bool:
         """Whether a flag is raised in any process. All of them are there when it returns."""
-        return self.asked(lambda: [flag])()[0]
+        return self.any_async(lambda: [flag])()[0]
 
-    def of_first(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """What the first process has here: plain data or tensors."""
-        if self.alone:
+        if self.is_single:
             return value
         held = [value]
         dist.broadcast_object_list(held, group=self.group, group_src=0, device=self.device)
         return held[0]
 
-    def made_by_first(self, make: Callable[[], T]) -> T:
+    def broadcast_from_main(self, make: Callable[[], T]) -> T:
         """What the first process makes, for all of them; the others make nothing.
 
         Raises:
             SystemExit: In the others, if the first one failed.
         """
-        with self.ahead():
-            made = [make()] if self.first else []
-        return self.of_first(made)[0]
+        with self.main_first():
+            made = [make()] if self.is_main else []
+        return self.broadcast(made)[0]
 
-    def gathered(self, value: T) -> list[T]:
+    def gather(self, value: T) -> list[T]:
         """What each process has here, in their order."""
-        if self.alone:
+        if self.is_single:
             return [value]
         found: list[Any] = [None] * self.count
         dist.all_gather_object(found, value, group=self.group)
         return found
 
     @torch.no_grad()
-    def align(self, tensors: Iterable[Tensor]) -> None:
+    def broadcast_tensors(self, tensors: Iterable[Tensor]) -> None:
         """Give tensors the values that they have in the first process."""
-        for tensor in () if self.alone else tensors:
+        for tensor in () if self.is_single else tensors:
             held = tensor.detach().to(self.device).contiguous()
             dist.broadcast(held.reshape(-1).view(torch.uint8), group=self.group, group_src=0)  # of any type
-            if not self.first:
+            if not self.is_main:
                 tensor.copy_(held)
 
     def wait(self) -> None:
         """Return once all processes are here."""
-        self.anywhere(flag=False)
+        self.any(flag=False)
 
     @contextmanager
-    def ahead(self) -> Iterator[None]:
+    def main_first(self) -> Iterator[None]:
         """Inside, the first process goes ahead and the others follow once it is through.
 
         What it stumbles over is told once, and what it makes is there for the others.
@@ -134,16 +134,16 @@ class Ranks:
         Raises:
             SystemExit: In the others, if the first one failed.
         """
-        if not self.first and self.anywhere(flag=False):
+        if not self.is_main and self.any(flag=False):
             raise SystemExit(1)
         try:
             yield
         except BaseException:
-            if self.first:
-                self.anywhere(flag=True)
+            if self.is_main:
+                self.any(flag=True)
             raise
-        if self.first:
-            self.anywhere(flag=False)
+        if self.is_main:
+            self.any(flag=False)
 
 
 def launched() -> tuple[int, int]:
@@ -153,10 +153,10 @@ def launched() -> tuple[int, int]:
     return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 
 
-def speaks() -> bool:
+def is_main() -> bool:
     """Whether this process speaks for all of its run."""
-    ranks = Ranks.now()
-    return launched()[0] == 0 if ranks.alone else ranks.first
+    processes = Processes.now()
+    return launched()[0] == 0 if processes.is_single else processes.is_main
 
 
 def local(device: torch.device) -> torch.device:
@@ -165,17 +165,18 @@ def local(device: torch.device) -> torch.device:
     Raises:
         RecipeError: There are fewer GPUs than processes.
     """
-    ranks, (rank, launched_count) = Ranks.now(), launched()
-    if device.type != "cuda" or device.index is not None or (launched_count == 1 and ranks.alone):
+    processes, (rank, launched_count) = Processes.now(), launched()
+    if device.type != "cuda" or device.index is not None or (launched_count == 1 and processes.is_single):
         return device
-    place, found = int(os.environ.get("LOCAL_RANK", rank if ranks.alone else ranks.rank)), torch.cuda.device_count()
-    if place >= found:
-        raise RecipeError(f"device: process {place} of this machine has no GPU of its own, there are {found}")
+    place = int(os.environ.get("LOCAL_RANK", rank if processes.is_single else processes.rank))
+    gpus = torch.cuda.device_count()
+    if place >= gpus:
+        raise RecipeError(f"device: process {place} of this machine has no GPU of its own, there are {gpus}")
     return torch.device("cuda", place)
 
 
 @contextmanager
-def joined(device: torch.device, group: Any = None) -> Iterator[Ranks]:
+def init_processes(device: torch.device, group: Any = None) -> Iterator[Processes]:
     """Inside, the processes that a launcher started are joined; a group that is there already is taken and left as is.
 
     Args:
@@ -186,7 +187,7 @@ def joined(device: torch.device, group: Any = None) -> Iterator[Ranks]:
         The processes; this one alone where no launcher started others.
     """
     if launched()[1] == 1 or not dist.is_available() or dist.is_initialized():
-        yield Ranks.now(device, group)
+        yield Processes.now(device, group)
         return
     from torch.distributed.distributed_c10d import PrefixStore  # not in every build of torch
 
@@ -196,7 +197,7 @@ def joined(device: torch.device, group: Any = None) -> Iterator[Ranks]:
     dist.init_process_group(backend, store=names, rank=rank, world_size=count, timeout=PATIENCE)
     try:
         with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-            yield Ranks.now(device)
+            yield Processes.now(device)
     finally:
         dist.destroy_process_group()
 

@@ -86,7 +86,7 @@ STEPS = 3
 
 
 @contextmanager
-def traced(path: Path | None, clock: Clock, steps: int) -> Iterator[Callable[[], None]]:
+def profile_steps(path: Path | None, clock: Clock, steps: int) -> Iterator[Callable[[], None]]:
     """Inside, some steps are traced with the clock's phases marked, and written to `path`; None traces nothing.
 
     Args:

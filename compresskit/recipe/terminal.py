@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from compresskit.distill.processes import speaks
+from compresskit.distill.processes import is_main
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def say(text: str) -> None:
     """Write a note to standard error, once for all processes of a run."""
-    if speaks():
+    if is_main():
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
 

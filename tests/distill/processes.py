@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from compresskit import CompressKitError, Match, ProgressiveDistiller, Stage, Task
 from compresskit.data import SampleLoader
-from compresskit.distill.processes import joined, launched
+from compresskit.distill.processes import init_processes, launched
 from compresskit.distill.session import run_folder
 from compresskit.errors import TrainingError
 
@@ -133,15 +133,15 @@ def one_list():
 
 
 def own_lists():
-    rank, ranks = place()
-    return learned([(x[rank::ranks], y[rank::ranks]) for x, y in batches((4, 6))])
+    rank, processes = place()
+    return learned([(x[rank::processes], y[rank::processes]) for x, y in batches((4, 6))])
 
 
 def distributed_sampler():
-    rank, ranks = place()
+    rank, processes = place()
     data = TensorDataset(PICTURES[:20], LABELS[:20])
-    sampler = DistributedSampler(data, ranks, rank, shuffle=False)
-    return learned(DataLoader(data, batch_size=4 // ranks, sampler=sampler))
+    sampler = DistributedSampler(data, processes, rank, shuffle=False)
+    return learned(DataLoader(data, batch_size=4 // processes, sampler=sampler))
 
 
 def apart():
@@ -237,9 +237,11 @@ def late():
 
 def validated():
     """By a loader that gives each process its part, and by one that gives all of them the same."""
-    rank, ranks = place()
+    rank, processes = place()
     data = TensorDataset(PICTURES[:20], LABELS[:20])
-    parted = DataLoader(data, batch_size=4 // ranks, sampler=DistributedSampler(data, ranks, rank, shuffle=False))
+    parted = DataLoader(
+        data, batch_size=4 // processes, sampler=DistributedSampler(data, processes, rank, shuffle=False)
+    )
     found = []
     for loader in (parted, batches()):
         student = made(lambda: plain(4), 1)
@@ -265,11 +267,11 @@ def fickle_wrapped():
 
 def own_loop():
     """Gradients of the first stage's adapter and layer, and of two backwards of which the second one exchanges."""
-    rank, ranks = place()
+    rank, processes = place()
     student = made(Student, 1)
     wrapped = DistributedDataParallel(student)
     distiller = ProgressiveDistiller(teacher(), wrapped, stages(), device="cpu")
-    inputs, targets = PICTURES[:8][rank::ranks], LABELS[:8][rank::ranks]
+    inputs, targets = PICTURES[:8][rank::processes], LABELS[:8][rank::processes]
     with distiller.stage(0, (inputs, targets)) as objective:
         parameters = objective.parameters()
         objective(inputs, targets)[0].backward()
@@ -292,7 +294,7 @@ if __name__ == "__main__":
     FOLDER = Path(sys.argv[1])
     torch.set_num_threads(1)
     found = {"joining_often": [learned(batches()) for _ in range(3)], "joined": dist.is_initialized()}
-    with joined(torch.device("cpu")):
+    with init_processes(torch.device("cpu")):
         found |= {case.__name__: case() for case in CASES}
         (FOLDER / f"{dist.get_rank()}.json").write_text(json.dumps(found))
     os._exit(0)  # gloo's threads end slowly

@@ -8,7 +8,7 @@ from torch import Size, nn
 
 from compresskit import Match, ProgressiveDistiller, ShapeError, Stage
 from compresskit.distill.objective.adapters import build_adapter
-from compresskit.distill.objective.extra_modules import Learned
+from compresskit.distill.objective.extra_modules import ExtraModules
 from compresskit.distill.objective.models import Point
 from compresskit.distill.objective.terms import bind_match
 from compresskit.randomness import own_randomness
@@ -173,7 +173,7 @@ def bound(learned, student, teacher, **options):
 
 
 def test_matches_of_one_pair_share_the_linear_map_and_nothing_else_is_kept():
-    learned = Learned(seed=3, device=torch.device("cpu"))
+    learned = ExtraModules(seed=3, device=torch.device("cpu"))
     shapes = (2, 3, 8, 8), (2, 5, 4, 4)
     terms = [bound(learned, *shapes, loss=loss) for loss in ("mse", "l1", "attention_transfer")]
     assert terms[0].glue.module is terms[1].glue.module
@@ -183,7 +183,7 @@ def test_matches_of_one_pair_share_the_linear_map_and_nothing_else_is_kept():
 
 def test_initial_values_come_from_the_engine_s_seed_alone():
     def weight(seed):
-        return bound(Learned(seed, torch.device("cpu")), (2, 3), (2, 5)).glue.module.weight
+        return bound(ExtraModules(seed, torch.device("cpu")), (2, 3), (2, 5)).glue.module.weight
 
     first = weight(3)
     with own_randomness(99):
@@ -199,7 +199,7 @@ def test_half_precision_arrives_at_the_adapter_as_float32(dtype):
         seen.extend([student.dtype, teacher.dtype])
         return (student - teacher).square().mean()
 
-    term = bound(Learned(0, torch.device("cpu")), (2, 17, 3), (2, 5, 8, 8), loss=loss)
+    term = bound(ExtraModules(0, torch.device("cpu")), (2, 17, 3), (2, 5, 8, 8), loss=loss)
     student = torch.randn(2, 17, 3, dtype=dtype, requires_grad=True)
     term.value([student], [torch.randn(2, 5, 8, 8, dtype=dtype)], None, 0, 1).backward()
     assert seen == [torch.float32, torch.float32]

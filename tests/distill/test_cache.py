@@ -9,7 +9,7 @@ from torch import nn
 
 from compresskit import Match, ProgressiveDistiller, RecipeError, Stage, Task
 from compresskit.data import SampleLoader, rng
-from compresskit.distill.cache.fingerprints import checksums, identity
+from compresskit.distill.cache.fingerprints import checksums, model_fingerprint
 from compresskit.distill.cache.options import CacheOptions
 
 SGD = {"_target_": "torch.optim.SGD", "lr": 0.05}
@@ -368,9 +368,9 @@ class Scaled(nn.Module):
 def test_teachers_differ_by_what_they_read_beside_their_state_and_not_by_what_they_count():
     same = Scaled()
     same(torch.ones(1))
-    assert identity(same, {".calls"}) == identity(Scaled(), {".calls"})
+    assert model_fingerprint(same, {".calls"}) == model_fingerprint(Scaled(), {".calls"})
     others = [Scaled(buffer=2.0), Scaled(tensor=2.0), Scaled(number=2.0)]
-    assert len({identity(teacher, {".calls"}) for teacher in (same, *others)}) == 4
+    assert len({model_fingerprint(teacher, {".calls"}) for teacher in (same, *others)}) == 4
 
 
 @pytest.mark.parametrize("options", [{"nhead": 4}, {"activation": "gelu"}, {"norm_first": True}])
@@ -378,7 +378,7 @@ def test_teachers_differ_by_their_whole_numbers_and_functions(options):
     usual = {"d_model": 16, "nhead": 2, "dim_feedforward": 8}
     one, other = (nn.TransformerEncoderLayer(**usual | changes) for changes in ({}, options))
     other.load_state_dict(one.state_dict())
-    assert identity(one) != identity(other)
+    assert model_fingerprint(one) != model_fingerprint(other)
 
 
 def test_checksums_tell_samples_apart_and_nothing_else():

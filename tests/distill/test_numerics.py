@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from compresskit import Match, ProgressiveDistiller, RecipeError, Stage, Task
-from compresskit.distill.precision import Numerics
+from compresskit.distill.precision import Precision
 from compresskit.distill.training import autotune
 from compresskit.distill.training.loop import _optimizer
 from compresskit.errors import CheckpointError, TrainingError
@@ -243,7 +243,7 @@ def test_the_probe_measures_and_leaves_no_mark(batches):
     distiller = ProgressiveDistiller(teacher, student, [stage()], device="cpu", precision="auto", memory_format="auto")
     notes = []
     found = distiller.settle(batches[0], note=notes.append)
-    assert found.settled
+    assert found.is_resolved
     assert [note.split(":")[1].strip() for note in notes] == ["precision bf16", "memory_format channels_last"]
     assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
     assert torch.equal(random, torch.get_rng_state())
@@ -278,7 +278,7 @@ def test_what_fails_in_the_probe_is_not_taken_and_leaves_no_gradient(batches):
 )
 def test_bad_values_are_answered(options, message):
     with pytest.raises(RecipeError) as error:
-        Numerics(*options)
+        Precision(*options)
     assert message in str(error.value)
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from compresskit.distill.cache.store import Shelf, Store
+from compresskit.distill.cache.store import CacheFolder, Store
 
 
 @pytest.fixture
 def shelf(tmp_path):
-    return Shelf(tmp_path, 10**6)
+    return CacheFolder(tmp_path, 10**6)
 
 
 def store_on(shelf, name="a", length=4, limit=10**6):
@@ -55,12 +55,12 @@ def test_a_store_keeps_no_more_than_its_limit_and_ignores_damaged_files(shelf):
 WRITER = """
 import os, sys, torch
 from pathlib import Path
-from compresskit.distill.cache.fingerprints import identity
-from compresskit.distill.cache.store import Shelf
+from compresskit.distill.cache.fingerprints import model_fingerprint
+from compresskit.distill.cache.store import CacheFolder
 from compresskit.distill.cache.store import Store
 if "killed" in sys.argv:
     os.fsync = lambda file: os._exit(9)  # in the middle of writing
-store = Store(torch.Size([4]), torch.float32, 10**6, Shelf(Path(sys.argv[1]), 10**6).place("a" * 32))
+store = Store(torch.Size([4]), torch.float32, 10**6, CacheFolder(Path(sys.argv[1]), 10**6).place("a" * 32))
 store.put([(7, 0, 0)], torch.tensor([[1.0, 2.0, 3.0, 4.0]]))
 store.close()
 """
@@ -94,7 +94,7 @@ def test_what_another_process_wrote_meanwhile_is_not_written_again(shelf):
 
 
 def test_room_is_made_by_removing_what_was_unused_the_longest_and_nothing_of_other_people(tmp_path):
-    shelf = Shelf(tmp_path, 16_000)
+    shelf = CacheFolder(tmp_path, 16_000)
     for age, name in enumerate("cba"):
         filled(shelf, name)
         os.utime(tmp_path / (name * 32), (1000 + age, 1000 + age))
@@ -106,7 +106,7 @@ def test_room_is_made_by_removing_what_was_unused_the_longest_and_nothing_of_oth
 
 
 def test_what_a_living_run_uses_stays_and_what_finds_no_room_stays_in_memory(tmp_path):
-    shelf = Shelf(tmp_path, 6000)
+    shelf = CacheFolder(tmp_path, 6000)
     held = store_on(shelf, "a", 1000)
     held.put([(0, 0, 0)], torch.zeros(1, 1000))
     held.flush()
@@ -123,7 +123,7 @@ def test_what_a_living_run_uses_stays_and_what_finds_no_room_stays_in_memory(tmp
 
 
 def test_entries_of_other_data_under_the_same_numbers_make_room(tmp_path):
-    shelf = Shelf(tmp_path, 6000)
+    shelf = CacheFolder(tmp_path, 6000)
     filled(shelf, "a", key=(3, 0, 1))
     filled(shelf, "a", key=(3, 0, 2))
     fresh = store_on(shelf, "a", 1000)

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from compresskit.data import SampleLoader
-from compresskit.distill.cache.fingerprints import identity
-from compresskit.distill.cache.lookup import Recall
+from compresskit.distill.cache.fingerprints import model_fingerprint
+from compresskit.distill.cache.lookup import CachedTeacher
 from compresskit.distill.cache.options import DTYPES, UNITS, CacheOptions
-from compresskit.distill.cache.store import Shelf, Store
+from compresskit.distill.cache.store import CacheFolder, Store
 from compresskit.distill.objective.forwards import Forwards
 from compresskit.distill.objective.models import Point
 from compresskit.errors import RecipeError
@@ -38,7 +38,7 @@ class TeacherCache:
     def __init__(self, options: CacheOptions, loader: Iterable[Any], how: str, note: Callable[[str], None]) -> None:
         self._options, self._how, self._note = options, how, note
         self._variants, self._samples, self._batch_size = _replayable(loader)
-        self._shelf = None if options.folder is None else Shelf(options.folder, options.budget)
+        self._shelf = None if options.folder is None else CacheFolder(options.folder, options.budget)
         self._stores: dict[str, Store] = {}
 
     def check(self, stage: str, constants: Mapping[Point, Tensor], count: int, batches: int) -> None:
@@ -68,7 +68,7 @@ class TeacherCache:
                 "known, so a part would not help: raise budget, or lower dtype, variants or the number of taps."
             )
 
-    def recalls(self, stage: str, forwards: Forwards, count: int, batches: int) -> dict[str, Recall]:
+    def recalls(self, stage: str, forwards: Forwards, count: int, batches: int) -> dict[str, CachedTeacher]:
         """What takes the place of the frozen teachers' runs in one stage, by model; with `auto` there may be none.
 
         Raises:
@@ -82,11 +82,13 @@ class TeacherCache:
             return {}
         self.check(stage, constants, count, batches)
         teachers = {point.model: forwards.models.teachers[point.model] for point in constants}
-        identities = {model: identity(teacher, forwards.traces[model].counts) for model, teacher in teachers.items()}
+        identities = {
+            model: model_fingerprint(teacher, forwards.traces[model].counts) for model, teacher in teachers.items()
+        }
         names = {point: self._name(identities[point.model], point, tensor) for point, tensor in constants.items()}
         self._forget(set(names.values()))
         return {
-            model: Recall(
+            model: CachedTeacher(
                 model,
                 {p.address: self._store(names[p], t, batches) for p, t in constants.items() if p.model == model},
                 forwards.traces[model].dtypes,

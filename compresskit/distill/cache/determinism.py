@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from compresskit.errors import RecipeError
-from compresskit.nested import copied, taken, tensors_in
+from compresskit.nested import copied, rows_of, tensors_in
 from compresskit.randomness import rng_state
 
 Run = Callable[[Any], Mapping[str, Tensor]]
 """Runs a model on a batch; gives its tensors by address."""
 
 
-def check_constant(model: str, inputs: Any, count: int, run: Run) -> None:
+def check_deterministic(model: str, inputs: Any, count: int, run: Run) -> None:
     """See that a model's tensors are functions of one sample each, by the two halves of a batch.
 
     Args:
@@ -33,7 +33,7 @@ def check_constant(model: str, inputs: Any, count: int, run: Run) -> None:
             f"cache: {model} draws random numbers even in eval mode, so what it says about a sample is not fixed"
         )
     for half in (slice(count // 2), slice(count // 2, count)) if count > 1 else ():
-        part = run(copied(taken(inputs, count, half)))
+        part = run(copied(rows_of(inputs, count, half)))
         for address, tensor in whole.items():
             if not _agree(tensor[half], part[address], _tolerance(tensor)):
                 raise RecipeError(

@@ -65,7 +65,7 @@ def _leaves(value: Any) -> Iterator[Any]:
         yield value
 
 
-def identity(model: nn.Module, counts: Collection[str] = ()) -> str:
+def model_fingerprint(model: nn.Module, counts: Collection[str] = ()) -> str:
     """A text that is the same for teachers that say the same: class, structure, weights, buffers and settings.
 
     Settings are attributes of modules: tensors, numbers, texts, flags, types, functions by their names, and containers

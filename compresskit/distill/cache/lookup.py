@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from compresskit.data import SampleId
-from compresskit.distill.cache.determinism import Run, check_constant
+from compresskit.distill.cache.determinism import Run, check_deterministic
 from compresskit.distill.cache.fingerprints import checksums
 from compresskit.distill.cache.store import Key, Store
 from compresskit.errors import DataError, RecipeError
@@ -18,7 +18,7 @@ _MEASURED = 3
 """Runs of the teacher that are timed before `auto` decides."""
 
 
-class Recall:
+class CachedTeacher:
     """A teacher's tensors at the taps of one stage, by batch.
 
     A batch is recalled only if all its samples are known at all taps; otherwise the teacher sees the whole batch, so
@@ -72,7 +72,7 @@ class Recall:
             keys = self._keys(inputs, samples)
             known = self._known(keys, device)
             if known is None and not self._trusted:
-                check_constant(self.model, inputs, len(samples), run)
+                check_deterministic(self.model, inputs, len(samples), run)
                 self._trusted = True
         except (RecipeError, DataError) as error:
             self._give_up(error)
@@ -150,7 +150,7 @@ class Recall:
             self._seconds = None
 
 
-def recalled_share(recalls: Iterable[Recall]) -> float | None:
+def recalled_share(recalls: Iterable[CachedTeacher]) -> float | None:
     """The share of batches that were recalled, over all teachers; None where nothing was asked for."""
     asked = sum(recall.batches for recall in recalls)
     return sum(recall.hits for recall in recalls) / asked if asked else None

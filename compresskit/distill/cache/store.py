@@ -24,7 +24,7 @@ Key = tuple[int, int, int]
 ENDING = ".safetensors"
 
 
-class Shelf:
+class CacheFolder:
     """Folders for stores, whose files take no more than the budget at any time.
 
     What was unused the longest makes room for what is new; a store that a living process uses stays. Nothing else in
@@ -47,9 +47,9 @@ class Shelf:
         except OSError as error:
             raise RecipeError(f"cache: the folder {str(folder)!r} cannot be written: {error.strerror}") from None
 
-    def place(self, name: str) -> "Place":
+    def place(self, name: str) -> "StoreFolder":
         """The place of one store, in use until it is closed; a name has 32 characters."""
-        return Place(self, self.folder / name)
+        return StoreFolder(self, self.folder / name)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -73,10 +73,10 @@ class Shelf:
         return room >= 0
 
 
-class Place:
+class StoreFolder:
     """Where the files of one store are. While it is open, no other process removes them."""
 
-    def __init__(self, shelf: Shelf, folder: Path) -> None:
+    def __init__(self, shelf: CacheFolder, folder: Path) -> None:
         self.shelf, self.folder = shelf, folder
         folder.mkdir(exist_ok=True)
         os.utime(folder)  # what was used last goes last
@@ -170,7 +170,7 @@ class Store:
     shape: torch.Size
     dtype: torch.dtype
     limit: int
-    place: Place | None = None
+    place: StoreFolder | None = None
     full: bool = field(default=False, init=False)
     """Whether no more files can be written."""
     _places: dict[Key, tuple[Tensor, int]] = field(default_factory=dict, init=False, repr=False)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from compresskit import nodes
-from compresskit.distill.objective.extra_modules import Learned
+from compresskit.distill.objective.extra_modules import ExtraModules
 from compresskit.distill.objective.models import Point
 from compresskit.distill.objective.resizing import Step, extra_tokens, size_of, steps_between
 from compresskit.distill.spec.describe import describe
@@ -170,7 +170,7 @@ def glue(
     points: tuple[Point, Point],
     shapes: tuple[torch.Size, torch.Size],
     agree: Collection[str],
-    learned: Learned,
+    learned: ExtraModules,
     where: str,
 ) -> Glue:
     """What brings the tensor at the first point into the form of that at the second.

@@ -13,7 +13,7 @@ from compresskit.randomness import own_randomness
 
 
 @dataclass
-class Learned:
+class ExtraModules:
     """What trains beside the student and never leaves with it: adapters, and losses that hold parameters.
 
     One adapter belongs to one (student tap, teacher tap) pair and lives on from stage to stage.
@@ -47,7 +47,7 @@ class Learned:
         return self.modules[key]
 
     @classmethod
-    def beside(cls, student: nn.Module, seed: int) -> Self:
+    def for_student(cls, student: nn.Module, seed: int) -> Self:
         """For a student: on its device, and in double precision where it is in that."""
         like = next((p for p in student.parameters() if p.is_floating_point()), torch.empty(0))
         return cls(seed, like.device, torch.promote_types(torch.float32, like.dtype))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from compresskit.data import SampleId
-from compresskit.distill.objective.extra_modules import Learned
+from compresskit.distill.objective.extra_modules import ExtraModules
 from compresskit.distill.objective.hybrid import Splicing
 from compresskit.distill.objective.models import Models, Point
 from compresskit.distill.objective.trace import Trace, observe, tracing
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from compresskit.distill.taps.compiled import CompiledTaps
 
 
-Recall = Callable[[Any, Sequence[SampleId], Callable[[Any], Mapping[str, Tensor]]], Mapping[str, Tensor]]
+CachedTeacher = Callable[[Any, Sequence[SampleId], Callable[[Any], Mapping[str, Tensor]]], Mapping[str, Tensor]]
 """Gives a model's tensors for its inputs, of these samples, by running it or from memory."""
 
 
@@ -55,7 +55,7 @@ class Forwards(Mapping[Point, Tensor]):
         models: Models,
         points: Iterable[Point],
         learners: Collection[str],
-        learned: Learned,
+        learned: ExtraModules,
         inputs: Any,
         *,
         compiled: bool = False,
@@ -63,7 +63,7 @@ class Forwards(Mapping[Point, Tensor]):
         self.models, self.learners = models, learners
         self._splicing = Splicing(stage.splices, models) if stage.splices else None
         self._points = list(dict.fromkeys([*points, *(self._splicing.sources if self._splicing else ())]))
-        self._still: list[nn.Module] = []
+        self._frozen: list[nn.Module] = []
         self.previous = None
         """The student as it was when this was made, if it is read."""
         if any(point.model == PREVIOUS for point in self._points):
@@ -77,7 +77,7 @@ class Forwards(Mapping[Point, Tensor]):
             for name, addresses in self._by_model(self._points).items()
         }
         self._read: dict[str, Mapping[str, Tensor]] = {}
-        self.recalls: Mapping[str, Recall] = {}
+        self.recalls: Mapping[str, CachedTeacher] = {}
         """What answers in the place of a model, where its tensors may be known; see `constants`."""
         self.clock = Clock()
 
@@ -97,7 +97,7 @@ class Forwards(Mapping[Point, Tensor]):
         """The traced shape at a point."""
         return self.traces[point.model].shapes[point.address]
 
-    def feeds(self, points: Iterable[Point]) -> set[str]:
+    def reached_parameters(self, points: Iterable[Point]) -> set[str]:
         """Names of the parameters from which the tensors at some points are computed."""
         return {name for point in points for name in self.traces[point.model].feeds[point.address]}
 
@@ -106,12 +106,12 @@ class Forwards(Mapping[Point, Tensor]):
         return [] if self._splicing is None else list(self._splicing.modules())
 
     def __enter__(self) -> Self:
-        self._still = [self._module(name) for name in self._taps if self._base(name) not in self.learners]
+        self._frozen = [self._module(name) for name in self._taps if self._base(name) not in self.learners]
         with ExitStack() as stack:
-            stack.enter_context(preserved(*self._still, buffers=True))
-            for model in self._still:
+            stack.enter_context(preserved(*self._frozen, buffers=True))
+            for model in self._frozen:
                 model.requires_grad_(requires_grad=False)
-            self.hold_still()
+            self.keep_frozen_in_eval()
             for taps in self._taps.values():
                 stack.enter_context(taps)
             self._held = stack.pop_all()
@@ -120,9 +120,9 @@ class Forwards(Mapping[Point, Tensor]):
     def __exit__(self, *error: Any) -> None:
         self._held.__exit__(*error)
 
-    def hold_still(self) -> None:
+    def keep_frozen_in_eval(self) -> None:
         """Put in eval mode what does not learn: a loop of the user's own may call `train()` on what holds a teacher."""
-        for model in self._still:
+        for model in self._frozen:
             model.eval()
 
     @contextmanager
@@ -171,7 +171,7 @@ class Forwards(Mapping[Point, Tensor]):
     def __len__(self) -> int:
         return len(self._points)
 
-    def _trace(self, learned: Learned, inputs: Any, where: str) -> dict[str, Trace]:
+    def _trace(self, learned: ExtraModules, inputs: Any, where: str) -> dict[str, Trace]:
         """Run each model once and to its end; where there are splices, build their glue on the way."""
         places = self._splicing.places if self._splicing else []
         reads = self._by_model([*self._points, *places])
@@ -189,7 +189,7 @@ class Forwards(Mapping[Point, Tensor]):
                 learns = name == HYBRID or name in self.learners
                 taps = stack.enter_context(Taps(self._module(name), addresses, stop=False, replaced=replaced))
                 traces[name] = observe(taps, self.models.view(self._base(name), inputs), names if learns else {})
-                sources |= {Point(name, text): taps.peek(text) for text in addresses}
+                sources |= {Point(name, text): taps.raw(text) for text in addresses}
         return traces
 
     def _seen(self, name: str, base: str, inputs: Any) -> Any:

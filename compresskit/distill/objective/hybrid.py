@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from compresskit.distill.objective.adapters import Glue, glue
-from compresskit.distill.objective.extra_modules import Learned
+from compresskit.distill.objective.extra_modules import ExtraModules
 from compresskit.distill.objective.models import Models, Point
 from compresskit.distill.spec.match import Splice
 from compresskit.errors import RecipeError, ShapeError
@@ -48,7 +48,7 @@ class Splicing:
         """Where they go."""
         return [into for _, into in self._ends]
 
-    def bind(self, shapes: Mapping[Point, torch.Size], learned: Learned, where: str) -> None:
+    def bind(self, shapes: Mapping[Point, torch.Size], learned: ExtraModules, where: str) -> None:
         """Build the glue, for tensors of these shapes.
 
         Raises:

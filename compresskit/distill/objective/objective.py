@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from compresskit.data import SampleId
-from compresskit.distill.objective.extra_modules import Learned
+from compresskit.distill.objective.extra_modules import ExtraModules
 from compresskit.distill.objective.forwards import Forwards
 from compresskit.distill.objective.models import Models, Point
 from compresskit.distill.objective.terms import Term, bind_match, bind_task
@@ -45,7 +45,7 @@ class Objective:
     """
 
     def __init__(
-        self, stage: Stage, models: Models, learned: Learned, inputs: Any, steps: int, *, compiled: bool = False
+        self, stage: Stage, models: Models, learned: ExtraModules, inputs: Any, steps: int, *, compiled: bool = False
     ) -> None:
         self.stage = stage
         self.models = models
@@ -53,18 +53,18 @@ class Objective:
         self._learned = learned
         self.step = 0
         """Where in the stage the schedules stand."""
-        self.sides = {name: _sides(term, models) for name, term in stage.terms.items()}
+        self.points = {name: _sides(term, models) for name, term in stage.terms.items()}
         """The taps on the student's and on the teacher's side of each term."""
         self.learners = models.learners(stage.terms.values())
         """Names of the models that learn."""
-        points = [point for sides in self.sides.values() for side in sides for point in side]
+        points = [point for sides in self.points.values() for side in sides for point in side]
         self.forwards = Forwards(stage, models, points, self.learners, learned, inputs, compiled=compiled)
-        for name, (student, _) in self.sides.items():
-            if not self.forwards.feeds(student):
+        for name, (student, _) in self.points.items():
+            if not self.forwards.reached_parameters(student):
                 raise TapError(f"stage {stage.name!r}: {name}: {_UNCONNECTED}")
         self.terms: dict[str, Term] = {}
         for name, spec in stage.terms.items():
-            where, (student, teacher) = f"stage {stage.name!r}: {name}", self.sides[name]
+            where, (student, teacher) = f"stage {stage.name!r}: {name}", self.points[name]
             if isinstance(spec, Match):
                 self.terms[name] = bind_match(spec, student, teacher, self.shapes(name), learned, where)
             else:
@@ -78,7 +78,7 @@ class Objective:
         of_terms = [module for term in self.terms.values() for module in term.modules()]
         return list(dict.fromkeys([*self.forwards.modules(), *of_terms]))
 
-    def beside(self) -> dict[str, nn.Parameter]:
+    def extra_parameters(self) -> dict[str, nn.Parameter]:
         """What trains beside the models, by name: the parameters of adapters and losses."""
         modules = set(self.modules())
         return {
@@ -89,13 +89,13 @@ class Objective:
             if parameter.requires_grad
         }
 
-    def feeds(self) -> set[str]:
+    def reached_parameters(self) -> set[str]:
         """Names of the parameters that the stage's terms read."""
-        return self.forwards.feeds(point for student, _ in self.sides.values() for point in student)
+        return self.forwards.reached_parameters(point for student, _ in self.points.values() for point in student)
 
     def shapes(self, name: str) -> tuple[list[torch.Size], list[torch.Size]]:
         """The traced shapes on both sides of a term; a task has none on the second."""
-        student, teacher = ([self.forwards.shape(point) for point in side] for side in self.sides[name])
+        student, teacher = ([self.forwards.shape(point) for point in side] for side in self.points[name])
         return student, teacher
 
     def weights(self) -> dict[str, float]:
@@ -127,9 +127,9 @@ class Objective:
 
     def total(self, values: Mapping[str, Tensor]) -> Tensor:
         """The weighted sum of the terms."""
-        return self.weighed(values)[0]
+        return self.weighted_sum(values)[0]
 
-    def weighed(self, values: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def weighted_sum(self, values: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """The weighted sum of the terms, and the terms as one vector."""
         terms, weights = torch.stack(list(values.values())), tuple(self.weights().values())
         if weights != self._weighing[0] or self._weighing[1].dtype != terms.dtype:
@@ -137,7 +137,7 @@ class Objective:
         return terms @ self._weighing[1], terms
 
     def _value(self, name: str, term: Term, targets: Any) -> Tensor:
-        student, teacher = self.sides[name]
+        student, teacher = self.points[name]
         constants = [self.forwards[point] for point in teacher]
         constants = [tensor.detach() if tensor.requires_grad else tensor for tensor in constants]
         try:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from compresskit import nodes
 from compresskit.distill.objective.adapters import Glue, glue
-from compresskit.distill.objective.extra_modules import Learned
+from compresskit.distill.objective.extra_modules import ExtraModules
 from compresskit.distill.objective.models import Point
 from compresskit.distill.spec.describe import describe
 from compresskit.distill.spec.match import Match, Task
@@ -77,7 +77,7 @@ def bind_match(
     student: Sequence[Point],
     teacher: Sequence[Point],
     shapes: tuple[Sequence[torch.Size], Sequence[torch.Size]],
-    learned: Learned,
+    learned: ExtraModules,
     where: str,
 ) -> Term:
     """The term of a match between taps whose tensors have `shapes`; its adapter is built where one is missing.
@@ -97,7 +97,7 @@ def bind_match(
     return Term(match, entry, _bound_loss(match, entry, learned, (*student, *teacher), where), between)
 
 
-def bind_task(task: Task, student: Point, learned: Learned, where: str) -> Term:
+def bind_task(task: Task, student: Point, learned: ExtraModules, where: str) -> Term:
     """The term of a task.
 
     Raises:
@@ -111,7 +111,7 @@ def bind_task(task: Task, student: Point, learned: Learned, where: str) -> Term:
 
 
 def _bound_loss(
-    spec: Match | Task, entry: Entry, learned: Learned, points: Sequence[Point], where: str
+    spec: Match | Task, entry: Entry, learned: ExtraModules, points: Sequence[Point], where: str
 ) -> Callable[..., Any]:
     """The callable; a module lives on across the stages that use it on these taps with the same options."""
     loss = make_loss(entry, spec.options, where=where)

@@ -73,9 +73,9 @@ def observe(taps: Taps, inputs: Any, names: Mapping[Tensor, str]) -> Trace:
     with torch.set_grad_enabled(bool(names)):
         taps.forward(inputs)
     return Trace(
-        {text: taps.peek(text).shape for text in taps},
-        {text: taps.peek(text).dtype for text in taps},
-        {text: frozenset(_feeding(taps.peek(text), names)) for text in taps},
+        {text: taps.raw(text).shape for text in taps},
+        {text: taps.raw(text).dtype for text in taps},
+        {text: frozenset(_feeding(taps.raw(text), names)) for text in taps},
         taps.overwritten(),
         versions != [writes_into(tensor) for tensor in tensors_in(inputs)],
         frozenset(name for name, _ in _whole_numbers(taps.model) - numbers),

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from compresskit.distill.cache.cache import TeacherCache
-from compresskit.distill.objective.extra_modules import Learned
+from compresskit.distill.objective.extra_modules import ExtraModules
 from compresskit.distill.objective.models import Models, Point
 from compresskit.distill.objective.objective import Objective
-from compresskit.distill.precision import Numerics
-from compresskit.distill.processes import Ranks, launched
+from compresskit.distill.precision import Precision
+from compresskit.distill.processes import Processes, launched
 from compresskit.distill.spec.stage import Stage, steps_of
 from compresskit.distill.taps.restore import preserved
 from compresskit.distill.timing import Clock
 from compresskit.distill.training.loop import StageLoop
-from compresskit.distill.training.trainable import declared_parameters, fed_before, only_training
+from compresskit.distill.training.trainable import reached_by_previous_stage, train_only, trainable_names
 from compresskit.errors import TapError
 from compresskit.nested import tensors_in
 from compresskit.randomness import own_randomness
@@ -86,14 +86,14 @@ class Plan:
         return console.file.getvalue().rstrip()  # pyright: ignore[reportAttributeAccessIssue]
 
 
-class Foreseen(NamedTuple):
+class TracedPlan(NamedTuple):
     """A plan, and of what kind of batch."""
 
     kind: tuple[Any, ...]
     plan: Plan
 
 
-def kind_of(inputs: Any, targets: Any) -> tuple[Any, ...]:
+def batch_signature(inputs: Any, targets: Any) -> tuple[Any, ...]:
     """What two batches have in common with which every stage does the same: shapes and types."""
     return tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in tensors_in((inputs, targets)))
 
@@ -123,16 +123,18 @@ def plan_stages(
         CompressKitError: What training would stumble over: taps, shapes, nodes, globs.
     """
     student = models.student
-    learned = Learned.beside(student, seed)
+    learned = ExtraModules.for_student(student, seed)
     planned = []
     for index, stage in enumerate(stages):
         objective = Objective(stage, models, learned, inputs, stage.steps or 1)
         learners = {name: models.module(name) for name in objective.learners}
-        names = declared_parameters(stage, models, objective.feeds(), fed_before(stages, index, models, inputs))
+        names = trainable_names(
+            stage, models, objective.reached_parameters(), reached_by_previous_stage(stages, index, models, inputs)
+        )
         trained = {name: p for name, p in models.parameters(objective.learners) if name in names}
-        StageLoop(objective, trained, Numerics(), Ranks())  # can it be built?
+        StageLoop(objective, trained, Precision(), Processes())  # can it be built?
         beside = [*learners.values(), *objective.modules()]
-        same_modes = only_training(learners, stage, names)  # as in the first step; parts may run in training mode only
+        same_modes = train_only(learners, stage, names)  # as in the first step; parts may run in training mode only
         with preserved(*beside, buffers=True), own_randomness(seed), same_modes, objective, torch.no_grad():
             _, values = objective(inputs, targets)
             share = _teacher_share(objective, inputs, targets) if timed and objective.forwards.constants() else None
@@ -179,7 +181,7 @@ def _planned(
         trains=tuple(trained),
         trained_elements=sum(parameter.numel() for parameter in trained.values()),
         adapter_elements=sum(parameter.numel() for parameter in beside),
-        unreached=tuple(sorted(trained.keys() - objective.feeds())),
+        unreached=tuple(sorted(trained.keys() - objective.reached_parameters())),
         optimizer=_node_text(optimizer),
         constants=objective.forwards.constants(),
         teacher_share=teacher_share,
@@ -213,7 +215,7 @@ def _warnings(stage: Stage, objective: Objective) -> Iterator[str]:
     for name, term in objective.terms.items():
         if term.entry.relational and stage.accumulate > 1:
             yield f"{name} compares the samples of a batch with each other: with accumulate it sees one batch at a time"
-        if term.entry.relational and (launched()[1] > 1 or not Ranks.now().alone):
+        if term.entry.relational and (launched()[1] > 1 or not Processes.now().is_single):
             yield f"{name} compares the samples of a batch with each other: each process sees its own part of it"
 
 

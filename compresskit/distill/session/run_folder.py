@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from compresskit.distill.processes import Ranks
+from compresskit.distill.processes import Processes
 from compresskit.distill.session.checkpoint import Checkpoints, check_fingerprint, save_weights
 from compresskit.distill.session.metrics_log import MetricsLog
 from compresskit.errors import CheckpointError
@@ -17,24 +17,22 @@ CHECKPOINT_SECONDS = 60.0
 """Training time after which a checkpoint is due, besides those at each stage's end."""
 
 
-class Archive:
+class RunFolder:
     """The folder of a run.
 
     Args:
         out: Where it is; None keeps nothing but the log's records.
         fingerprint: What must be the same for the run in the folder to be continued.
-        ranks: The processes that share the run.
+        processes: The processes that share the run.
     """
 
-    def __init__(self, out: Path | None, fingerprint: Mapping[str, str], ranks: Ranks) -> None:
+    def __init__(self, out: Path | None, fingerprint: Mapping[str, str], processes: Processes) -> None:
         self.out = out
         self.log = MetricsLog(None)
-        self._fingerprint, self._ranks = fingerprint, ranks
+        self._fingerprint, self._processes = fingerprint, processes
         self._saved_at = time.monotonic()
 
-    def take_up(
-        self, device: torch.device, note: Callable[[str], None], *, resume: bool | str
-    ) -> dict[str, Any] | None:
+    def resume(self, device: torch.device, note: Callable[[str], None], *, resume: bool | str) -> dict[str, Any] | None:
         """The state that the run in the folder was saved in, or None where one begins: see `ProgressiveDistiller.fit`.
 
         Raises:
@@ -58,7 +56,7 @@ class Archive:
             raise CheckpointError(f"{self.out} holds no checkpoint to continue from; start it without resume")
         elif used:
             note(f"{self.out} holds no checkpoint yet: starting again")
-        self.log = MetricsLog(path, 0 if state is None else state["log_bytes"], writes=self._ranks.first)
+        self.log = MetricsLog(path, 0 if state is None else state["log_bytes"], writes=self._processes.is_main)
         return state
 
     @property
@@ -68,20 +66,20 @@ class Archive:
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Write a checkpoint; in other processes than the first this does nothing."""
-        if self.out is not None and self._ranks.first:
+        if self.out is not None and self._processes.is_main:
             whole = {**state, "fingerprint": self._fingerprint, "log_bytes": self.log.flush()}
             self._checkpoints(self.out).save(whole)
         self._saved_at = time.monotonic()
 
     def keep(self, models: Mapping[str, nn.Module]) -> None:
         """Write the weights of models, each to a file of its name."""
-        if self.out is not None and self._ranks.first:
+        if self.out is not None and self._processes.is_main:
             for name, model in models.items():
                 save_weights(self.out / f"{name}.safetensors", model)
 
     def _check_shared(self, out: Path, state: Mapping[str, Any] | None) -> None:
         """See that all processes found the same in the folder, before one of them writes to it."""
-        found = self._ranks.gathered(None if state is None else (state["stage"], state["step"], state["global_step"]))
+        found = self._processes.gather(None if state is None else (state["stage"], state["step"], state["global_step"]))
         if len(set(found)) > 1:
             raise CheckpointError(
                 f"{out}: the processes of this run see different checkpoints there; the folder must be one that all of "

@@ -10,27 +10,27 @@ from typing import Any
 import torch
 from torch import nn
 
-from compresskit.distill.batches import Feed, Unpack
+from compresskit.distill.batches import BatchStream, Unpack
 from compresskit.distill.cache.cache import TeacherCache, open_cache
-from compresskit.distill.cache.lookup import Recall, recalled_share
+from compresskit.distill.cache.lookup import CachedTeacher, recalled_share
 from compresskit.distill.cache.options import CacheOptions
-from compresskit.distill.objective.extra_modules import Learned
+from compresskit.distill.objective.extra_modules import ExtraModules
 from compresskit.distill.objective.models import Models
 from compresskit.distill.objective.objective import Objective
-from compresskit.distill.precision import Numerics
-from compresskit.distill.processes import Ranks
+from compresskit.distill.precision import Precision
+from compresskit.distill.processes import Processes
 from compresskit.distill.session.checkpoint import fingerprint
 from compresskit.distill.session.interrupt import Interrupt
-from compresskit.distill.session.plan import Foreseen, check_cache, kind_of, plan_stages
+from compresskit.distill.session.plan import TracedPlan, batch_signature, check_cache, plan_stages
 from compresskit.distill.session.progress import Display
 from compresskit.distill.session.results import StageResult
-from compresskit.distill.session.run_folder import Archive
+from compresskit.distill.session.run_folder import RunFolder
 from compresskit.distill.spec.address import STUDENT
 from compresskit.distill.spec.stage import Stage, steps_of
-from compresskit.distill.timing import Clock, told, traced
+from compresskit.distill.timing import Clock, profile_steps, told
 from compresskit.distill.training.loop import StageLoop
-from compresskit.distill.training.trainable import declared_parameters, fed_before, only_training
-from compresskit.distill.training.validation import Evaluate, Judge
+from compresskit.distill.training.trainable import reached_by_previous_stage, train_only, trainable_names
+from compresskit.distill.training.validation import Evaluate, Validator
 from compresskit.errors import RecipeError
 from compresskit.nested import batch_size
 from compresskit.randomness import restore_rng_state, rng_state, seed_all
@@ -46,22 +46,22 @@ class Session:
         *,
         seed: int,
         device: torch.device,
-        numerics: Numerics,
+        precision: Precision,
         cache: CacheOptions | None,
         out: Path | None,
         trace: bool,
         display: Display,
         interrupt: Interrupt,
-        ranks: Ranks,
-        foreseen: Foreseen | None = None,
+        processes: Processes,
+        traced_plan: TracedPlan | None = None,
     ) -> None:
         self.models = models
-        self.ranks = ranks
+        self.processes = processes
         self.student = models.student
         self.stages = stages
         self.seed = seed
         self.device = device
-        self.numerics = numerics
+        self.precision = precision
         self.clock = Clock()
         self.seconds = 0.0
         """Of all stages that this call trained."""
@@ -69,25 +69,25 @@ class Session:
         self.display = display
         self.interrupt = interrupt
         self.position = Position()
-        self.learned = Learned.beside(models.student, seed)
+        self.learned = ExtraModules.for_student(models.student, seed)
         self.results: list[StageResult] = []
-        self.given: nn.Module = models.student
+        self.final_model: nn.Module = models.student
         """What the run gives back: the student, or the copy that holds the average of its weights."""
         self._learning = sorted(
             {name for stage in stages for name in models.learners(stage.terms.values())} - {STUDENT}
         )
-        self._trace, self._foreseen = trace, foreseen
+        self._trace, self._traced_plan = trace, traced_plan
         self._cache_options = cache
         self._cache: TeacherCache | None = None
-        precision = str(numerics) + (f", cache in {cache.dtype}" if cache and cache.dtype != "fp32" else "")
-        same = {} if out is None else fingerprint(stages, models, self._learning, seed, precision)
-        self.archive = Archive(out, same, ranks)
+        precision_text = str(precision) + (f", cache in {cache.dtype}" if cache and cache.dtype != "fp32" else "")
+        same = {} if out is None else fingerprint(stages, models, self._learning, seed, precision_text)
+        self.run_folder = RunFolder(out, same, processes)
         self._restored: dict[str, Any] | None = None
         """What a checkpoint holds of the stage that it was made in, until that stage goes on."""
 
     def restore(self, *, resume: bool | str) -> None:
         """Take up the run in the folder, or begin one: see `ProgressiveDistiller.fit`."""
-        state = self.archive.take_up(self.device, self.display.note, resume=resume)
+        state = self.run_folder.resume(self.device, self.display.note, resume=resume)
         if state is None:
             return
         self.student.load_state_dict(state["student"])
@@ -97,38 +97,51 @@ class Session:
         self.position = Position(**{name: state[name] for name in ("stage", "step", "global_step", "batches")})
         self.results = [StageResult(**result) for result in state["results"]]
         if state["given"] is not None:
-            self.given = copy.deepcopy(self.student)
-            self.given.load_state_dict(state["given"])
+            self.final_model = copy.deepcopy(self.student)
+            self.final_model.load_state_dict(state["given"])
         self._restored = state
 
     def run(
         self, loader: Iterable[Any], val_loader: Iterable[Any] | None, evaluate: Evaluate | None, unpack: Unpack | None
     ) -> None:
         """Train through all stages that are left."""
-        judge = Judge(self.models, self.seed, self.device, self.numerics.half, val_loader, evaluate, unpack, self.ranks)
+        validator = Validator(
+            self.models,
+            self.seed,
+            self.device,
+            self.precision.autocast_dtype,
+            val_loader,
+            evaluate,
+            unpack,
+            self.processes,
+        )
         if self.position.stage < len(self.stages):
-            judge.check(self.stages)
+            validator.check(self.stages)
             note = self.display.note
-            feed = Feed(loader, self.position.batches, self.seed, unpack, self.device, self.numerics, self.ranks, note)
-            steps = self.ranks.of_first([steps_of(stage, loader) for stage in self.stages])
+            feed = BatchStream(
+                loader, self.position.batches, self.seed, unpack, self.device, self.precision, self.processes, note
+            )
+            steps = self.processes.broadcast([steps_of(stage, loader) for stage in self.stages])
             self._open_cache(loader)
             if self._restored is None:
                 self._look_ahead(feed, loader, validated=val_loader is not None)
                 self._save()
             for index in range(self.position.stage, len(self.stages)):
-                self.results.append(self._train(index, steps, feed, judge))
+                self.results.append(self._train(index, steps, feed, validator))
                 self.position = replace(self.position, stage=index + 1, step=0)
                 self._save()
-                if self.ranks.anywhere(flag=self.interrupt.requested):
+                if self.processes.any(flag=self.interrupt.requested):
                     self._stop(f"after stage {self.stages[index].name!r}")
             if shares := self.shares():
                 self.display.note(f"where the time went: {told(shares)}")
-        self.archive.keep({STUDENT: self.given, **{name: self.models.teachers[name] for name in self._learning}})
-        self.ranks.wait()
+        self.run_folder.keep(
+            {STUDENT: self.final_model, **{name: self.models.teachers[name] for name in self._learning}}
+        )
+        self.processes.wait()
 
     def close(self) -> None:
         """Close the log, and bring what the cache holds to its folder."""
-        self.archive.log.close()
+        self.run_folder.log.close()
         if self._cache is not None:
             self._cache.close()
 
@@ -140,17 +153,19 @@ class Session:
 
     def _open_cache(self, loader: Iterable[Any]) -> None:
         if self.models.teachers:
-            how = f"{self.device.type}, {self.numerics}, torch {torch.__version__}"
-            self._cache = open_cache(self._cache_options, loader, how, self.display.note, shared=not self.ranks.alone)
+            how = f"{self.device.type}, {self.precision}, torch {torch.__version__}"
+            self._cache = open_cache(
+                self._cache_options, loader, how, self.display.note, shared=not self.processes.is_single
+            )
 
-    def _look_ahead(self, feed: Feed, loader: Iterable[Any], *, validated: bool) -> None:
+    def _look_ahead(self, feed: BatchStream, loader: Iterable[Any], *, validated: bool) -> None:
         """Trace every stage: a mistake in the last one should not show after hours in the first."""
         inputs, targets, _ = feed.peek()
-        foreseen = self._foreseen
-        if foreseen is None or validated or foreseen.kind != kind_of(inputs, targets):
+        traced_plan = self._traced_plan
+        if traced_plan is None or validated or traced_plan.kind != batch_signature(inputs, targets):
             plan = plan_stages(self.stages, self.models, self.seed, inputs, targets, validated=validated)
         else:
-            plan = foreseen.plan
+            plan = traced_plan.plan
         if self._cache is not None and self._cache_options is not None and not self._cache_options.auto:
             check_cache(plan, self._cache, self.stages, loader, batch_size(inputs))
 
@@ -158,26 +173,28 @@ class Session:
         """How many batches there are from a stage on."""
         return sum(steps[number] * self.stages[number].accumulate for number in range(index, len(steps)))
 
-    def _train(self, index: int, all_steps: Sequence[int], feed: Feed, judge: Judge) -> StageResult:
+    def _train(self, index: int, all_steps: Sequence[int], feed: BatchStream, validator: Validator) -> StageResult:
         stage, steps = self.stages[index], all_steps[index]
         inputs = feed.peek().inputs
-        objective = Objective(stage, self.models, self.learned, inputs, steps, compiled=bool(self.numerics.compile))
+        objective = Objective(stage, self.models, self.learned, inputs, steps, compiled=bool(self.precision.compile))
         objective.forwards.clock = self.clock
         learners = {name: self.models.module(name) for name in objective.learners}
-        before = fed_before(self.stages, index, self.models, inputs)
-        names = declared_parameters(stage, self.models, objective.feeds(), before)
+        before = reached_by_previous_stage(self.stages, index, self.models, inputs)
+        names = trainable_names(stage, self.models, objective.reached_parameters(), before)
         trained = {name: p for name, p in self.models.parameters(objective.learners) if name in names}
-        recalls: dict[str, Recall] = {}
+        recalls: dict[str, CachedTeacher] = {}
         if self._cache is not None:
             left = self._batches(index, all_steps)
             recalls = self._cache.recalls(stage.name, objective.forwards, batch_size(inputs), left)
         objective.forwards.recalls = recalls
         self.display.start(f"stage {index + 1}/{len(self.stages)} {stage.name}", self.position.step, steps)
         began = time.monotonic()
-        loop = StageLoop(objective, trained, self.numerics, self.ranks)
-        trace = self.out / "trace" / f"{index + 1}.json.gz" if self._trace and self.ranks.first and self.out else None
+        loop = StageLoop(objective, trained, self.precision, self.processes)
+        trace = (
+            self.out / "trace" / f"{index + 1}.json.gz" if self._trace and self.processes.is_main and self.out else None
+        )
         left = steps - self.position.step
-        with only_training(learners, stage, names), objective, traced(trace, self.clock, left) as after_step:
+        with train_only(learners, stage, names), objective, profile_steps(trace, self.clock, left) as after_step:
             if self._restored is not None and self._restored["loop"] is not None:
                 loop.load_state_dict(self._restored["loop"])
             if self._restored is not None:  # last, so that nothing above can have drawn a number
@@ -185,17 +202,17 @@ class Session:
                 self._restored = None
             try:
                 while self.position.step < steps and not loop.watch.stalled:
-                    self._step(loop, feed, judge)
+                    self._step(loop, feed, validator)
                     after_step()
             finally:
                 loop.optimizer.zero_grad(set_to_none=True)
             self._align_buffers(loop)
             loop.watch.give_best(loop.learning())
             with loop.averaged():
-                validation = judge.validation(objective)
-        self.given = self.student if loop.average is None else loop.average.module
+                validation = validator.validation(objective)
+        self.final_model = self.student if loop.average is None else loop.average.module
         with loop.averaged():
-            metrics = judge.metrics()
+            metrics = validator.metrics()
         seconds = time.monotonic() - began
         self.seconds += seconds
         for recall in recalls.values():
@@ -203,20 +220,20 @@ class Session:
         recalled = recalled_share(recalls.values())
         return StageResult(stage.name, self.position.step, seconds, metrics, validation, recalled)
 
-    def _step(self, loop: StageLoop, feed: Feed, judge: Judge) -> None:
+    def _step(self, loop: StageLoop, feed: BatchStream, validator: Validator) -> None:
         step, steps = self.position.step, loop.objective.steps
         loop.objective.step = step
-        if self._cache is not None and feed.begins and not self.ranks.alone:
+        if self._cache is not None and feed.begins and not self.processes.is_single:
             self._share_cache(self._cache)
         with self.clock.phase("load"):
             portion = feed.take(loop.stage.accumulate)
-        wishes = self.ranks.asked(self._wishes)
+        wishes = self.processes.any_async(self._wishes)
         record = loop.update(portion)
         loss = record.pop("loss")
         last = step + 1 == steps
         if loop.stage.every is not None and (last or (step + 1) % loop.stage.every == 0):
-            record["metrics"] = self._judged(loop, judge)
-        self.archive.log.append(
+            record["metrics"] = self._validate(loop, validator)
+        self.run_folder.log.append(
             {"stage": loop.stage.name, "step": step, "global_step": self.position.global_step, **record}
         )
         self.position = replace(
@@ -231,16 +248,16 @@ class Session:
 
     def _wishes(self) -> tuple[bool, bool]:
         """Whether this process is to stop, and whether it is time for a checkpoint."""
-        return self.interrupt.requested, self.archive.due
+        return self.interrupt.requested, self.run_folder.due
 
-    def _judged(self, loop: StageLoop, judge: Judge) -> dict[str, float]:
+    def _validate(self, loop: StageLoop, validator: Validator) -> dict[str, float]:
         """Evaluate inside a stage, and let the stage's watch see it."""
         where = f"stage {loop.stage.name!r}"
         self._align_buffers(loop)
         with loop.averaged():
-            found = judge.validation(loop.objective)
+            found = validator.validation(loop.objective)
             with loop.objective.forwards.suspended():
-                metrics = judge.metrics()
+                metrics = validator.metrics()
         for goal in loop.watch.goals:
             if goal.metric in metrics and STUDENT not in loop.objective.learners:
                 raise RecipeError(
@@ -264,19 +281,19 @@ class Session:
     def _align_buffers(self, loop: StageLoop) -> None:
         """Give what learns the first process's running statistics, before anything reads them."""
         for model in loop.learning().values():
-            self.ranks.align(model.buffers())
+            self.processes.broadcast_tensors(model.buffers())
 
     def _share_cache(self, cache: TeacherCache) -> None:
         """Let every process find what the others have kept in the pass that just ended."""
         cache.flush()
-        self.ranks.wait()
+        self.processes.wait()
 
     def _restore_rng(self, states: Sequence[dict[str, Any]]) -> None:
         """Take up this process's random numbers; one that was not there before begins new ones."""
-        if self.ranks.rank < len(states):
-            restore_rng_state(states[self.ranks.rank])
+        if self.processes.rank < len(states):
+            restore_rng_state(states[self.processes.rank])
         else:
-            seed_all(self.seed, self.ranks.rank, self.position.global_step)
+            seed_all(self.seed, self.processes.rank, self.position.global_step)
 
     def _save(self, loop: StageLoop | None = None) -> None:
         if self.out is None:
@@ -286,16 +303,16 @@ class Session:
         finished = self.position.stage == len(self.stages)
         state = {
             **asdict(self.position),
-            "numerics": self.numerics.to_dict(),
+            "numerics": self.precision.to_dict(),
             "student": self.student.state_dict(),
             "teachers": {name: self.models.teachers[name].state_dict() for name in self._learning},
-            "given": self.given.state_dict() if finished and self.given is not self.student else None,
+            "given": self.final_model.state_dict() if finished and self.final_model is not self.student else None,
             "learned": self.learned.state_dict(),
             "loop": None if loop is None else loop.state_dict(),
-            "rng": self.ranks.gathered(rng_state()),
+            "rng": self.processes.gather(rng_state()),
             "results": [asdict(result) for result in self.results],
         }
-        self.archive.save(state)
+        self.run_folder.save(state)
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ class CompiledTaps(Mapping[str, Tensor]):
 def _reader(taps: Taps) -> Callable[[Any], dict[str, Tensor]]:
     def read(inputs: Any) -> dict[str, Tensor]:
         taps.forward(inputs)
-        return {text: taps.peek(text) for text in taps.addresses}
+        return {text: taps.raw(text) for text in taps.addresses}
 
     return read
 

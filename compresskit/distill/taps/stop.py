@@ -31,7 +31,7 @@ class Stop:
         self._thread = 0
 
     @property
-    def asked(self) -> bool:
+    def requested(self) -> bool:
         """Whether the forward should have ended."""
         return self._raised > 0
 

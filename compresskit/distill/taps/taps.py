@@ -157,7 +157,7 @@ class Taps(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self._captures)
 
-    def peek(self, text: str) -> Tensor:
+    def raw(self, text: str) -> Tensor:
         """The tensor as it is now, even if it was overwritten: for its shape and its history, not its values."""
         return self._captures[text][0][0]
 
@@ -183,7 +183,7 @@ class Taps(Mapping[str, Tensor]):
         return on_output
 
     def _keep(self, address: Address, value: Any, selectors: tuple[int | str, ...]) -> None:
-        if not self._active or self._stop.asked:
+        if not self._active or self._stop.requested:
             return
         text, call = address.text, address.call
         number = self.calls[text]

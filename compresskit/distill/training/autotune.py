@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from compresskit.distill.objective.extra_modules import Learned
+from compresskit.distill.objective.extra_modules import ExtraModules
 from compresskit.distill.objective.models import Models
 from compresskit.distill.objective.objective import Objective
-from compresskit.distill.precision import AUTO, Numerics
+from compresskit.distill.precision import AUTO, Precision
 from compresskit.distill.spec.stage import Stage
 from compresskit.distill.taps.restore import preserved
 from compresskit.errors import CompressKitError
@@ -34,29 +34,29 @@ GAIN = 0.95
 
 
 def settled(
-    numerics: Numerics,
+    precision: Precision,
     stage: Stage,
     models: Models,
     batch: tuple[Any, Any],
     note: Callable[[str], None],
-) -> Numerics:
+) -> Precision:
     """Replace each `auto` by what measured fastest, one after the other: precision, layout, compilation.
 
     Args:
-        numerics: With `auto` in it.
+        precision: With `auto` in it.
         stage: Whose forward and backward are timed; a run's last stage reads the most.
         models: Where they run.
         batch: Inputs and targets, on the device.
         note: Tells what was measured.
     """
     best = replace(
-        numerics,
-        precision="fp32" if numerics.precision == AUTO else numerics.precision,
-        memory_format="contiguous" if numerics.memory_format == AUTO else numerics.memory_format,
-        compile=False if numerics.compile == AUTO else numerics.compile,
+        precision,
+        precision="fp32" if precision.precision == AUTO else precision.precision,
+        memory_format="contiguous" if precision.memory_format == AUTO else precision.memory_format,
+        compile=False if precision.compile == AUTO else precision.compile,
     )
     device = next(models.student.parameters()).device
-    for candidate in _candidates(numerics, device):
+    for candidate in _candidates(precision, device):
         other = replace(best, **candidate)
         words = ", ".join(f"{name} {value}" for name, value in candidate.items()).lower()
         try:
@@ -71,17 +71,17 @@ def settled(
     return best
 
 
-def _candidates(numerics: Numerics, device: torch.device) -> Iterator[dict[str, Any]]:
-    if numerics.precision == AUTO:
+def _candidates(precision: Precision, device: torch.device) -> Iterator[dict[str, Any]]:
+    if precision.precision == AUTO:
         yield from ({"precision": name} for name in (("tf32", "bf16") if device.type == "cuda" else ("bf16",)))
-    if numerics.memory_format == AUTO:
+    if precision.memory_format == AUTO:
         yield {"memory_format": "channels_last"}
-    if numerics.compile == AUTO:
+    if precision.compile == AUTO:
         yield {"compile": True}
 
 
 def _compared(
-    candidates: list[Numerics], stage: Stage, models: Models, batch: tuple[Any, Any], device: torch.device
+    candidates: list[Precision], stage: Stage, models: Models, batch: tuple[Any, Any], device: torch.device
 ) -> list[float]:
     """Median seconds of a forward and backward under each."""
     learning = [models.student, *models.teachers.values()]
@@ -98,10 +98,12 @@ def _compared(
 
 
 def _prepared(
-    numerics: Numerics, stage: Stage, models: Models, batch: tuple[Any, Any], device: torch.device
+    precision: Precision, stage: Stage, models: Models, batch: tuple[Any, Any], device: torch.device
 ) -> Callable[[], float]:
-    inputs, targets = numerics.of(batch[0]), batch[1]
-    objective = Objective(stage, models, Learned(0, device), inputs, stage.steps or 1, compiled=bool(numerics.compile))
+    inputs, targets = precision.to_memory_format(batch[0]), batch[1]
+    objective = Objective(
+        stage, models, ExtraModules(0, device), inputs, stage.steps or 1, compiled=bool(precision.compile)
+    )
 
     def run() -> float:
         for name in objective.learners:
@@ -113,10 +115,10 @@ def _prepared(
                 models.module(name).zero_grad(set_to_none=True)
 
     def timed() -> float:
-        with numerics.at_work(models.student, *models.teachers.values()), objective:
+        with precision.applied_to(models.student, *models.teachers.values()), objective:
             _wait(device)
             began = time.perf_counter()
-            with numerics.autocast(device.type):
+            with precision.autocast(device.type):
                 values = objective.values(inputs, targets)
             objective.total(values).backward()
             _wait(device)

@@ -23,7 +23,7 @@ _ADVICE = (
 )
 
 
-class Exchanged:
+class SynchronizedObjective:
     """`Objective.values` after whose backward every process has the mean over all processes of the gradients.
 
     Args:
@@ -33,11 +33,11 @@ class Exchanged:
 
     def __init__(self, objective: Objective, trained: Mapping[str, nn.Parameter]) -> None:
         self._like = like = objective.models.wrapper
-        beside, feeds = objective.beside().values(), objective.feeds()
-        self._certain = [*(p for name, p in trained.items() if name in feeds), *beside]
+        beside, feeds = objective.extra_parameters().values(), objective.reached_parameters()
+        self._reached = [*(p for name, p in trained.items() if name in feeds), *beside]
         """What gets a gradient from every batch that runs as the traced one did."""
         unsure = like is not None and like.find_unused_parameters
-        self._late = [] if unsure else [p for name, p in trained.items() if name not in feeds]
+        self._unreached = [] if unsure else [p for name, p in trained.items() if name not in feeds]
         """What the traced batch did not reach: should another one, its gradients would not be exchanged."""
         learners = [objective.models.module(name) for name in objective.learners]
         if any(getattr(module, "sparse", False) for model in learners for module in model.modules()):
@@ -46,12 +46,12 @@ class Exchanged:
             )
         buffers = [buffer for model in (*learners, *objective.modules()) for buffer in model.buffers()]
         self._wrapped = DistributedDataParallel(
-            _Whole(objective, [*trained.values(), *beside] if unsure else self._certain, buffers),
+            _ObjectiveModule(objective, [*trained.values(), *beside] if unsure else self._reached, buffers),
             process_group=None if like is None else like.process_group,
             find_unused_parameters=unsure,
         )
         if unsure:
-            self._certain = []
+            self._reached = []
 
     def values(self, inputs: Any, targets: Any = None, samples: Sequence[SampleId] = ()) -> dict[str, Tensor]:
         """As `Objective.values`; what does not ask for gradients has nothing to exchange."""
@@ -66,7 +66,7 @@ class Exchanged:
                 raise
             raise TrainingError(f"a parameter got no gradient from the batch before{_ADVICE}") from None
 
-    def held_back(self) -> AbstractContextManager[Any]:
+    def no_sync(self) -> AbstractContextManager[Any]:
         """Inside, gradients only add up here: a later backward exchanges them."""
         return self._wrapped.no_sync()
 
@@ -77,13 +77,13 @@ class Exchanged:
             TrainingError: A parameter got none, so others may not have come from all processes; or one got a gradient
                 that the traced batch did not give it.
         """
-        if any(parameter.grad is None for parameter in self._certain):
+        if any(parameter.grad is None for parameter in self._reached):
             raise TrainingError(f"{where}: a parameter got no gradient from this batch{_ADVICE}")
-        if any(parameter.grad is not None for parameter in self._late):
+        if any(parameter.grad is not None for parameter in self._unreached):
             raise TrainingError(f"{where}: a parameter got a gradient from this batch{_ADVICE}")
 
 
-class _Whole(nn.Module):
+class _ObjectiveModule(nn.Module):
     """An objective as a module that has the parameters that train and the buffers that follow them."""
 
     def __init__(self, objective: Objective, parameters: Iterable[nn.Parameter], buffers: Iterable[Tensor]) -> None:

@@ -10,7 +10,7 @@ from compresskit.distill.spec.goal import Goal, parse_goal
 from compresskit.errors import RecipeError, close_names
 
 
-class Watch:
+class EarlyStopping:
     """The evaluations of one stage: keeps the best weights, and says when to stop.
 
     Args:

@@ -14,14 +14,14 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from compresskit import nodes
-from compresskit.distill.batches import Portion
+from compresskit.distill.batches import StepBatches
 from compresskit.distill.objective.objective import Objective
-from compresskit.distill.precision import Numerics
-from compresskit.distill.processes import Ranks
+from compresskit.distill.precision import Precision
+from compresskit.distill.processes import Processes
 from compresskit.distill.spec.address import STUDENT
 from compresskit.distill.spec.stage import Stage
-from compresskit.distill.training.data_parallel import Exchanged
-from compresskit.distill.training.early_stopping import Watch
+from compresskit.distill.training.data_parallel import SynchronizedObjective
+from compresskit.distill.training.early_stopping import EarlyStopping
 from compresskit.distill.training.ema import moving_average
 from compresskit.distill.training.param_groups import check_groups, parameter_groups
 from compresskit.errors import DataError, RecipeError, TrainingError
@@ -34,20 +34,20 @@ class StageLoop:
     Args:
         objective: Entered by the caller.
         parameters: What of the models trains, by name.
-        numerics: The precision of the forwards.
-        ranks: The processes that take each step together.
+        precision: The precision of the forwards.
+        processes: The processes that take each step together.
     """
 
     def __init__(
-        self, objective: Objective, parameters: Mapping[str, nn.Parameter], numerics: Numerics, ranks: Ranks
+        self, objective: Objective, parameters: Mapping[str, nn.Parameter], precision: Precision, processes: Processes
     ) -> None:
         self.objective = objective
         self.stage = objective.stage
-        self._numerics = numerics
-        beside = objective.beside()
+        self._precision = precision
+        beside = objective.extra_parameters()
         self.parameters = [*parameters.values(), *beside.values()]
         device = _device(self.parameters).type
-        fused = device == "cuda" and not numerics.plain
+        fused = device == "cuda" and not precision.is_default
         self.optimizer = _optimizer(
             self.stage, parameter_groups(self.stage, parameters, beside, objective.models.names()), fused=fused
         )
@@ -55,14 +55,14 @@ class StageLoop:
         student = objective.models.student
         ema = self.stage.ema if STUDENT in objective.learners else None
         self.average = None if ema is None else moving_average(student, ema)
-        self.scaler = GradScaler(device) if numerics.half == torch.float16 else None
+        self.scaler = GradScaler(device) if precision.autocast_dtype == torch.float16 else None
         self._phase = objective.forwards.clock.phase
-        self._ranks, self._trained = ranks, parameters
-        self._exchange: Exchanged | None = None
-        self.watch = Watch(self.stage.best, self.stage.until)
+        self._processes, self._trained = processes, parameters
+        self._synchronized: SynchronizedObjective | None = None
+        self.watch = EarlyStopping(self.stage.best, self.stage.until)
         self._clock = time.perf_counter()
 
-    def update(self, portion: Portion) -> dict[str, Any]:
+    def update(self, portion: StepBatches) -> dict[str, Any]:
         """One optimizer step on the mean over all samples of a portion; returns the record for the log.
 
         Raises:
@@ -75,14 +75,14 @@ class StageLoop:
         for number, (batch, counted) in enumerate(zip(portion.batches, portion.counted, strict=True), start=1):
             share = counted / portion.total
             with self._exchanging(last=number == len(portion.batches)):
-                with self._numerics.autocast(inputs_device(batch.inputs)):
+                with self._precision.autocast(inputs_device(batch.inputs)):
                     terms = self._values(*batch)
-                loss, vector = self.objective.weighed(terms)
+                loss, vector = self.objective.weighted_sum(terms)
                 norms = norms or self._gradient_norms(terms, share)
                 values = vector.detach()
                 if share != 1.0:
                     values = values * share
-                if (weight := share * self._ranks.count) != 1.0:  # an exchange takes the mean, and the sum is meant
+                if (weight := share * self._processes.count) != 1.0:  # an exchange takes the mean, and the sum is meant
                     loss = loss * weight
                 with self._phase("backward"):
                     (loss if self.scaler is None else self.scaler.scale(loss)).backward()
@@ -91,7 +91,7 @@ class StageLoop:
             raise DataError(f"stage {self.stage.name!r}: an update without batches")
         rate = self.optimizer.param_groups[0]["lr"]
         with self._phase("optimizer"):
-            values = self._step(self._ranks.total(sums), names)
+            values = self._step(self._processes.total(sums), names)
         if self.scheduler is not None:
             self.scheduler.step()
         if self.average is not None:
@@ -107,8 +107,8 @@ class StageLoop:
 
     def _step(self, sums: Tensor, names: Sequence[str]) -> dict[str, float]:
         """Step if everything is finite; returns the terms, for which a GPU is waited for here."""
-        if self._exchange is not None:
-            self._exchange.check(self._where)
+        if self._synchronized is not None:
+            self._synchronized.check(self._where)
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self.parameters if p.grad is not None]
@@ -127,15 +127,15 @@ class StageLoop:
         return values
 
     def _values(self, *batch: Any) -> dict[str, Tensor]:
-        return self.objective.values(*batch) if self._exchange is None else self._exchange.values(*batch)
+        return self.objective.values(*batch) if self._synchronized is None else self._synchronized.values(*batch)
 
     def _exchanging(self, *, last: bool) -> AbstractContextManager[Any]:
         """Where a batch's forward and backward run: of a step's batches the last one exchanges gradients, if at all."""
-        if self._ranks.alone:
+        if self._processes.is_single:
             return nullcontext()
-        if self._exchange is None:  # not before the stage has said what trains
-            self._exchange = Exchanged(self.objective, self._trained)
-        return nullcontext() if last else self._exchange.held_back()
+        if self._synchronized is None:  # not before the stage has said what trains
+            self._synchronized = SynchronizedObjective(self.objective, self._trained)
+        return nullcontext() if last else self._synchronized.no_sync()
 
     def _told(self, values: Mapping[str, float], norms: Mapping[str, float]) -> dict[str, dict[str, float]]:
         weights = self.objective.weights()
@@ -159,7 +159,7 @@ class StageLoop:
         for name, value in terms.items():
             if value.requires_grad:
                 found = torch.autograd.grad(value, self.parameters, retain_graph=True, allow_unused=True)
-                if not self._ranks.alone:
+                if not self._processes.is_single:
                     found = self._whole(found, share)
                 norms[name] = float(get_total_norm([gradient for gradient in found if gradient is not None]))
             else:
@@ -168,10 +168,10 @@ class StageLoop:
 
     def _whole(self, gradients: Iterable[Tensor | None], share: float) -> list[Tensor]:
         """The gradients of the mean over a whole batch, of which `share` tells this process's part."""
-        part = share / float(self._ranks.total(torch.tensor(share, device=self._ranks.device)))
+        part = share / float(self._processes.total(torch.tensor(share, device=self._processes.device)))
         pairs = zip(gradients, self.parameters, strict=True)
         own = (torch.zeros_like(parameter) if gradient is None else gradient for gradient, parameter in pairs)
-        return [self._ranks.total(gradient * part) for gradient in own]
+        return [self._processes.total(gradient * part) for gradient in own]
 
     def learning(self) -> dict[str, nn.Module]:
         """All that learns in this stage, by name: models, what trains beside them, and the average."""

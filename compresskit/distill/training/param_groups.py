@@ -1,4 +1,4 @@
-"""Parameter groups: which parameters of a stage the optimizer treats alike."""
+"""Parameter groups: which parameters of a stage the optimizer treats same_on_all."""
 
 from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase

@@ -15,7 +15,7 @@ from compresskit.distill.taps.restore import held_buffers, preserved, put_back
 from compresskit.errors import RecipeError, close_names
 
 
-def declared_parameters(stage: Stage, models: Models, reached: Collection[str], before: Collection[str]) -> set[str]:
+def trainable_names(stage: Stage, models: Models, reached: Collection[str], before: Collection[str]) -> set[str]:
     """Names of the parameters that `stage` trains.
 
     Args:
@@ -60,7 +60,7 @@ def declared_parameters(stage: Stage, models: Models, reached: Collection[str], 
     return chosen
 
 
-def fed_before(stages: Sequence[Stage], index: int, models: Models, inputs: Any) -> set[str]:
+def reached_by_previous_stage(stages: Sequence[Stage], index: int, models: Models, inputs: Any) -> set[str]:
     """Names of the parameters that feed the points of the stage before, for a stage that trains "between"."""
     if stages[index].train != "between" or index == 0:
         return set()
@@ -75,9 +75,7 @@ def fed_before(stages: Sequence[Stage], index: int, models: Models, inputs: Any)
 
 
 @contextmanager
-def only_training(
-    learners: Mapping[str, nn.Module], stage: Stage, names: Collection[str]
-) -> Iterator[Callable[[], None]]:
+def train_only(learners: Mapping[str, nn.Module], stage: Stage, names: Collection[str]) -> Iterator[Callable[[], None]]:
     """Inside, `names` learn and nothing else of the learners changes; modes and flags are put back on the way out.
 
     A module with running statistics (or other buffers of its own) is in training mode only where the stage trains it:

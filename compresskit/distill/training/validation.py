@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from compresskit.distill.batches import Unpack, alike, unpack_batch
+from compresskit.distill.batches import Unpack, same_on_all, unpack_batch
 from compresskit.distill.objective.models import Models
 from compresskit.distill.objective.objective import Objective
-from compresskit.distill.processes import Ranks
+from compresskit.distill.processes import Processes
 from compresskit.distill.spec.stage import Stage
 from compresskit.distill.taps.restore import preserved
-from compresskit.distill.training.early_stopping import Watch
+from compresskit.distill.training.early_stopping import EarlyStopping
 from compresskit.errors import DataError, RecipeError, close_names
 from compresskit.nested import batch_size, moved
 from compresskit.randomness import own_randomness
@@ -20,7 +20,7 @@ from compresskit.randomness import own_randomness
 Evaluate = Callable[[nn.Module], Mapping[str, float]]
 
 
-class Judge:
+class Validator:
     """Evaluates the student, in eval mode, without gradients and with random numbers of its own.
 
     Args:
@@ -31,7 +31,7 @@ class Judge:
         loader: Validation data, or None.
         evaluate: The user's function, or None.
         unpack: Makes (inputs, targets) of a batch; None follows the convention.
-        ranks: The processes that share the run. Where they have different validation data, each has a part of it.
+        processes: The processes that share the run. Where they have different validation data, each has a part of it.
     """
 
     def __init__(
@@ -43,9 +43,9 @@ class Judge:
         loader: Iterable[Any] | None,
         evaluate: Evaluate | None,
         unpack: Unpack | None,
-        ranks: Ranks,
+        processes: Processes,
     ) -> None:
-        self._ranks = ranks
+        self._processes = processes
         self._models, self._seed, self._device, self._half = models, seed, device, half
         self._loader, self._evaluate, self._unpack = loader, evaluate, unpack or unpack_batch
 
@@ -87,17 +87,17 @@ class Judge:
             for batch in self._loader:
                 inputs, targets = (moved(part, self._device) for part in self._unpack(batch))
                 size = batch_size(inputs)
-                same = alike(inputs, self._ranks) if same is None else same
+                same = same_on_all(inputs, self._processes) if same is None else same
                 with torch.autocast(self._device.type, dtype=self._half, enabled=self._half is not None):
                     loss, terms = objective(inputs, targets)
                 count += size
                 for name, value in {**terms, "loss": loss}.items():
                     totals[name] = totals.get(name, 0.0) + float(value) * size
         if not same:
-            parts = self._ranks.gathered((totals, count))
+            parts = self._processes.gather((totals, count))
             totals = {name: sum(part[name] for part, _ in parts) for name in totals}
             count = sum(size for _, size in parts)
-        return self._ranks.of_first({name: total / count for name, total in totals.items()})
+        return self._processes.broadcast({name: total / count for name, total in totals.items()})
 
     def metrics(self) -> dict[str, float]:
         """What `evaluate` says of the student, in the first process."""
@@ -106,12 +106,12 @@ class Judge:
         student = self._models.student
         with preserved(student), own_randomness(self._seed), torch.no_grad():
             student.eval()
-            return self._ranks.of_first({name: float(value) for name, value in self._evaluate(student).items()})
+            return self._processes.broadcast({name: float(value) for name, value in self._evaluate(student).items()})
 
 
 def _check_goals(stage: Stage) -> None:
     """Raise a RecipeError for a goal that is no term of the stage: without `evaluate` nothing else is measured."""
     known = (*stage.terms, "loss")
-    for goal in Watch(stage.best, stage.until).goals:
+    for goal in EarlyStopping(stage.best, stage.until).goals:
         if goal.metric not in known:
             raise RecipeError(f"stage {stage.name!r}: no metric {goal.metric!r}{close_names(goal.metric, known)}")

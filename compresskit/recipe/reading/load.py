@@ -8,7 +8,7 @@ from typing import Any
 
 from compresskit import nodes
 from compresskit.distill.cache.options import CacheOptions
-from compresskit.distill.precision import Numerics
+from compresskit.distill.precision import Precision
 from compresskit.distill.spec.address import PREVIOUS, STUDENT, TEACHER, split_model
 from compresskit.distill.spec.stage import Stage
 from compresskit.errors import RecipeError, close_names
@@ -49,7 +49,7 @@ class Recipe:
 
     name: str
     seed: int
-    numerics: Numerics
+    precision: Precision
     """`precision`, `compile` and `memory_format`."""
     cache: str | Mapping[str, Any] | None
     """As `ProgressiveDistiller` takes it."""
@@ -77,7 +77,7 @@ class Recipe:
         return {
             "name": self.name,
             "seed": self.seed,
-            **self.numerics.to_dict(),
+            **self.precision.to_dict(),
             "cache": dict(self.cache) if isinstance(self.cache, Mapping) else self.cache,
             "teacher": _unnamed({name: dict(node) for name, node in self.teachers.items()}),
             "student": dict(self.student),
@@ -165,7 +165,7 @@ def _recipe(tree: dict[str, Any], stem: str, places: Places) -> Recipe:
     recipe = Recipe(
         name=_name(values["name"] if values["name"] is not None else stem),
         seed=_whole(values["seed"], "seed", 0),
-        numerics=Numerics(values["precision"], values["compile"], values["memory_format"]),
+        precision=Precision(values["precision"], values["compile"], values["memory_format"]),
         cache=values["cache"],
         teachers=_teachers(values["teacher"]),
         student=_model(values["student"], "student"),

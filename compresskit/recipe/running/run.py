@@ -14,7 +14,7 @@ from compresskit.data import SampleLoader
 from compresskit.distill.batches import unpack_batch
 from compresskit.distill.cache.cache import TeacherCache
 from compresskit.distill.distiller import ProgressiveDistiller, chosen_device
-from compresskit.distill.processes import Ranks, joined
+from compresskit.distill.processes import Processes, init_processes
 from compresskit.distill.session.plan import Plan, check_cache
 from compresskit.distill.spec.address import STUDENT, TEACHER
 from compresskit.distill.spec.stage import Stage
@@ -66,8 +66,8 @@ def run_recipe(
         KeyboardInterrupt: Ctrl-C; standard error says how to go on.
     """
     overrides = overrides if isinstance(overrides, Mapping) else list(overrides)
-    with joined(chosen_device(device)) as ranks:
-        with ranks.ahead():
+    with init_processes(chosen_device(device)) as processes:
+        with processes.main_first():
             loaded = load_recipe(recipe, preset, overrides)
         if preset is None and "full" in loaded.presets and loaded.preset != "full" and torch.cuda.is_available():
             say("There is a GPU here: --preset full runs the whole recipe on it.")
@@ -76,14 +76,14 @@ def run_recipe(
                 run = _Run(loaded, None, device)
                 run.solve()
                 return RunResult(None, plans=run.plans())
-            folder = ranks.made_by_first(lambda: choose_folder(loaded, out, resume=resume))
+            folder = processes.broadcast_from_main(lambda: choose_folder(loaded, out, resume=resume))
             call = [str(recipe), *call_options(loaded.preset, overrides, device)]
             with says_how_to_go_on(folder, call):
-                return run_in(folder, loaded, call, device, ranks, trace=trace)
+                return run_in(folder, loaded, call, device, processes, trace=trace)
 
 
 def run_in(
-    folder: Path, recipe: Recipe, call: Sequence[str], device: str, ranks: Ranks, *, trace: bool = False
+    folder: Path, recipe: Recipe, call: Sequence[str], device: str, processes: Processes, *, trace: bool = False
 ) -> RunResult:
     """Run a recipe in a folder that `choose_folder` chose: from the start, or on from where a run of it stopped.
 
@@ -92,19 +92,19 @@ def run_in(
         recipe: What to run.
         call: Arguments of `compresskit run` that amount to this, to be written down.
         device: "auto", or a torch device name.
-        ranks: The processes that do so together.
+        processes: The processes that do so together.
         trace: As in `run_recipe`.
     """
-    if ranks.of_first((folder / SUMMARY_FILE).exists()):
+    if processes.broadcast((folder / SUMMARY_FILE).exists()):
         say(f"{folder} is finished already")
         return _result(folder)
-    with ranks.ahead():
+    with processes.main_first():
         run = _Run(recipe, folder, device, trace=trace)
-        begun = _begin(run, folder, f"compresskit run {shlex.join(call)}", ranks)
+        begun = _begin(run, folder, f"compresskit run {shlex.join(call)}", processes)
     _train(run)
-    if ranks.first:
+    if processes.is_main:
         _finish(run, folder, begun)
-    ranks.wait()
+    processes.wait()
     return _result(folder)
 
 
@@ -146,16 +146,16 @@ class _Run:
 
     def settle(self, folder: Path) -> None:
         """Replace `auto` in the recipe by what the folder's own says, or by what is fastest here."""
-        if self.recipe.numerics.settled:
+        if self.recipe.precision.is_resolved:
             return
         if (folder / RECIPE_FILE).exists():
-            numerics = load_recipe(folder / RECIPE_FILE).numerics
+            precision = load_recipe(folder / RECIPE_FILE).precision
         else:
             batch = next(iter(self.parts.loader(self.recipe, "train", workers=0)))
-            numerics = self.distillers["student"].settle(batch, note=say, shared=False)
-        self.recipe = replace(self.recipe, numerics=numerics)
+            precision = self.distillers["student"].settle(batch, note=say, shared=False)
+        self.recipe = replace(self.recipe, precision=precision)
         for distiller in self.distillers.values():
-            distiller.numerics = numerics
+            distiller.precision = precision
 
     def plans(self) -> dict[str, Plan]:
         """What each training part would do, traced on the first batch."""
@@ -212,7 +212,7 @@ class _Run:
         recipe, folder = self.recipe, self.folder
         out = None if folder is None else folder if part == "student" else folder / part
         options = {"seed": recipe.seed, "device": device, "views": views, "out": out, "cache": recipe.cache}
-        options |= recipe.numerics.to_dict()
+        options |= recipe.precision.to_dict()
         self.distillers[part] = ProgressiveDistiller(teachers, student, stages, **options)
 
 
@@ -221,12 +221,12 @@ def _part(teacher: str) -> str:
     return teacher if teacher == TEACHER else f"teacher-{teacher}"
 
 
-def _begin(run: _Run, folder: Path, heading: str, ranks: Ranks) -> dict[str, Any]:
+def _begin(run: _Run, folder: Path, heading: str, processes: Processes) -> dict[str, Any]:
     """Take the folder once everything is known to fit, or take it up again; returns this session's environment."""
-    begun = {**environment(run.device), "processes": ranks.count}
+    begun = {**environment(run.device), "processes": processes.count}
     solved = run.solve()
     run.settle(folder)
-    if not ranks.first:  # it found all that in the folder
+    if not processes.is_main:  # it found all that in the folder
         return begun
     if (folder / RECIPE_FILE).exists():
         say(f"going on in {folder}" if has_checkpoint(folder) else f"{folder} has no checkpoint yet: starting again")

@@ -12,7 +12,7 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from compresskit.distill.distiller import chosen_device
-from compresskit.distill.processes import joined
+from compresskit.distill.processes import init_processes
 from compresskit.errors import RecipeError
 from compresskit.files import write_json
 from compresskit.recipe.reading.load import Recipe, load_recipe
@@ -91,28 +91,28 @@ def run_seeds(
     """
     overrides = overrides if isinstance(overrides, Mapping) else list(overrides)
     _check(seeds, overrides)
-    with joined(chosen_device(device)) as ranks:
-        with ranks.ahead():
+    with init_processes(chosen_device(device)) as processes:
+        with processes.main_first():
             loaded = load_recipe(recipe, preset, overrides)
         together = replace(loaded, name=f"{loaded.name}-seeds")  # so that it is not taken for a single run's folder
         call = [str(recipe), *call_options(loaded.preset, overrides, device)]
         runs = {}
         with loaded.places.located():
-            folder = ranks.made_by_first(lambda: choose_folder(together, out, resume=resume))
+            folder = processes.broadcast_from_main(lambda: choose_folder(together, out, resume=resume))
             command = [*call, "--seeds", ",".join(map(str, seeds))]
             with says_how_to_go_on(folder, command):
-                if ranks.first and not (folder / RECIPE_FILE).exists():
+                if processes.is_main and not (folder / RECIPE_FILE).exists():
                     notes = "Each seed's own run is in the folder seed-SEED."
                     write_recipe(folder, together, f"compresskit run {shlex.join(command)}", notes)
                 for seed in seeds:
                     say(f"seed {seed} ({len(runs) + 1} of {len(seeds)})")
                     one = replace(loaded, seed=seed)
-                    place = ranks.made_by_first(partial(_place, one, folder / f"seed-{seed}"))
+                    place = processes.broadcast_from_main(partial(_place, one, folder / f"seed-{seed}"))
                     own = [*call, "--set", f"seed={seed}"]
-                    runs[seed] = run_in(place, one, own, device, ranks, trace=trace)
+                    runs[seed] = run_in(place, one, own, device, processes, trace=trace)
         rows = _over_seeds([run.rows for run in runs.values()])
         result = SeedsResult(folder, runs, rows, differences(rows))
-        if ranks.first:
+        if processes.is_main:
             write_json(folder / SUMMARY_FILE, _summary(result))
     return result
 
