@@ -59,7 +59,10 @@ _RESULTS: dict[Kind, tuple[str, Callable[[Any], bool]]] = {
     "scheduler": ("a torch learning-rate scheduler", lambda thing: isinstance(thing, optim.lr_scheduler.LRScheduler)),
     "dataset": ("a dataset", lambda thing: hasattr(thing, "__getitem__") and hasattr(thing, "__len__")),
     "callable": ("callable", callable),
-    "evaluation": ("an evaluation: it cannot be called", callable),
+    "evaluation": (
+        "an evaluation: it has neither per_sample nor __call__",
+        lambda thing: callable(thing) or hasattr(thing, "per_sample"),
+    ),
     "argument": ("anything", lambda _: True),
 }
 

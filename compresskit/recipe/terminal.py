@@ -1,8 +1,9 @@
-"""Text for people: notes on standard error, and tables as plain text."""
+"""Text for people: notes on standard error, tables as plain text, lists in words."""
 
 import io
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from compresskit.distill.processes import is_main
 
@@ -25,3 +26,9 @@ def plain_text(renderable: "RenderableType") -> str:
     with console.capture() as capture:
         console.print(renderable, soft_wrap=True)
     return capture.get().rstrip()
+
+
+def words(values: Sequence[Any]) -> str:
+    """Return a list in words: `a, b and c`."""
+    *most, last = map(str, values)
+    return f"{', '.join(most)} and {last}" if most else last

@@ -1,4 +1,4 @@
-"""Images with what each classifier takes them for: one column an image, one row a model."""
+"""Images with the answers of several classifiers below them: a column for each image, a row for each model."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,19 +8,19 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 CELL, GAP, MARGIN, LINE, TEXT = 64, 8, 24, 24, 17
-"""Pixels: side of an enlarged image, space between two, rim, height of a line and of its letters."""
+"""In pixels: side of an enlarged image, space between two images, margin, height of a line and of its letters."""
 PAPER, INK, RIGHT, WRONG = "#ffffff", "#1c1e22", "#0a7d38", "#c0392b"
 
 
 def draw_answers(
     images: Sequence[Float[Tensor, "c h w"]], truth: Sequence[str], answers: Mapping[str, Sequence[str]]
 ) -> Image.Image:
-    """The image that this module describes; wrong answers are red.
+    """Draw the images with their classes and the models' answers below them; wrong answers are red.
 
     Args:
-        images: Grey or with three colours (other channels are not shown), from 0 to 1.
-        truth: The name of each image's class.
-        answers: For each model, by name, the class that it takes each image for.
+        images: Images in grey or in three colours, from 0 to 1; further channels are not shown.
+        truth: Name of each image's class.
+        answers: Name of the class that a model chooses for each image, by model.
     """
     font = ImageFont.load_default(TEXT)
     names = round(max(font.getlength(name) for name in ("truth", *answers))) + 2 * GAP
@@ -30,10 +30,10 @@ def draw_answers(
     draw = ImageDraw.Draw(sheet)
     for image, column in zip(images, columns, strict=True):
         sheet.paste(_enlarged(image), (column, MARGIN))
-    for row, (name, given) in enumerate({"truth": truth, **answers}.items()):
+    for row, (name, classes) in enumerate({"truth": truth, **answers}.items()):
         height = MARGIN + CELL + GAP + row * LINE
         draw.text((MARGIN, height), name, fill=INK, font=font)
-        for answer, right, column in zip(given, truth, columns, strict=True):
+        for answer, right, column in zip(classes, truth, columns, strict=True):
             colour = INK if row == 0 else RIGHT if answer == right else WRONG
             draw.text((column + CELL // 2, height), answer, fill=colour, font=font, anchor="ma")
     return sheet

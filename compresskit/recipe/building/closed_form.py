@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from compresskit.distill.spec.address import STUDENT
 from compresskit.errors import CheckpointError
+from compresskit.evaluation import has_own
 from compresskit.files import write_atomically
 from compresskit.randomness import own_randomness
 from compresskit.recipe.building.components import Parts
@@ -24,7 +25,7 @@ def fit_to_data(parts: Parts, seed: int) -> dict[str, Tensor]:
     is shown the data and the others take over what it learned.
     """
     with own_randomness(seed, 3):
-        if hasattr(parts.evaluation, "fit_to"):
+        if has_own(parts.evaluation, "fit_to"):
             parts.evaluation.fit_to(parts.train)
         solvers = dict(_solvers(parts))
         before = {name: copy.deepcopy(module) for name, module in solvers.items()}
@@ -50,7 +51,7 @@ def restore_fitted(parts: Parts, path: Path, seed: int) -> None:
         CheckpointError: The file belongs to other models.
     """
     state = read_weights(path)
-    if hasattr(parts.evaluation, "fit_to"):  # no module, so it has no state that could have been kept
+    if has_own(parts.evaluation, "fit_to"):  # no module, so it has no state that could have been kept
         with own_randomness(seed, 3):
             parts.evaluation.fit_to(parts.train)
     for name, module in _solvers(parts):
@@ -64,7 +65,7 @@ def restore_fitted(parts: Parts, path: Path, seed: int) -> None:
 def _solvers(parts: Parts) -> Iterator[tuple[str, nn.Module]]:
     """Every module with a method `fit_to`, once, by its name in the run; what lies inside one is its own business."""
     owners: dict[str, nn.Module] = {**parts.teachers, STUDENT: parts.student}
-    if not hasattr(parts.evaluation, "fit_to"):  # else its baselines are its own business too
+    if not has_own(parts.evaluation, "fit_to"):  # else its baselines are its own business too
         owners |= {f"baselines.{name}": baseline for name, baseline in parts.baselines.items()}
     seen: set[nn.Module] = set()
     for title, owner in owners.items():

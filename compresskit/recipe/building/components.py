@@ -17,6 +17,7 @@ from compresskit.distill.spec.match import Task
 from compresskit.distill.spec.stage import Stage
 from compresskit.distill.taps.taps import call_model
 from compresskit.errors import DataError, KeyPath, at
+from compresskit.evaluation import Evaluation, as_evaluation
 from compresskit.randomness import own_randomness
 from compresskit.recipe.building.weights import load_weights
 from compresskit.recipe.reading.load import Recipe
@@ -44,7 +45,7 @@ class Parts:
     teachers: dict[str, nn.Module]
     student: nn.Module
     views: dict[str, Any]
-    evaluation: Any
+    evaluation: Evaluation | None
     baselines: dict[str, nn.Module]
     loaded: frozenset[str] = frozenset()
     """Which of the models, by name, came with weights of their own."""
@@ -83,8 +84,8 @@ def build_parts(recipe: Recipe) -> Parts:
     if recipe.evaluate is not None:
         offered = {"dataset": data["test"]} if "test" in data else {}
         with at("evaluate"):
-            evaluation = nodes.build(recipe.evaluate, kind="evaluation", **offered)
-        baselines = dict(getattr(evaluation, "baselines", {}))
+            evaluation = as_evaluation(nodes.build(recipe.evaluate, kind="evaluation", **offered))
+        baselines = dict(evaluation.baselines)
     return Parts(
         data["train"],
         data.get("val"),

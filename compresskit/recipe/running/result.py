@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compresskit.distill.session.plan import Plan
+from compresskit.recipe.scoring.differences import Difference
 from compresskit.recipe.scoring.measure import Row
-from compresskit.recipe.scoring.summary import Difference, table
+from compresskit.recipe.scoring.tables import run_table
 from compresskit.recipe.terminal import plain_text
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class RunResult:
             said = f"{plans_text(self.plans)}\n\nNothing was trained and nothing was written."
             return Text(said, no_wrap=True, overflow="ignore")
         said = "\n".join([*map(str, self.differences), f"All of it is in {self.folder}"])
-        return Group(table(self.rows), Text(said, no_wrap=True, overflow="ignore"))
+        return Group(run_table(self.rows), Text(said, no_wrap=True, overflow="ignore"))
 
     def __str__(self) -> str:
         return plain_text(self)

@@ -29,8 +29,8 @@ from compresskit.recipe.running.folder import choose_folder, has_checkpoint, wri
 from compresskit.recipe.running.result import RunResult, plans_text
 from compresskit.recipe.running.resume_command import call_options, says_how_to_go_on
 from compresskit.recipe.scoring.card import card
-from compresskit.recipe.scoring.measure import Contender, illustrate, kept_rows, measure, shapes
-from compresskit.recipe.scoring.summary import differences
+from compresskit.recipe.scoring.differences import differences
+from compresskit.recipe.scoring.measure import Contender, illustrate, input_shapes, measure, stored_rows
 from compresskit.recipe.terminal import say
 
 
@@ -261,11 +261,11 @@ def _finish(run: _Run, folder: Path, begun: Mapping[str, Any]) -> None:
     rows = measure(contenders, evaluation, inputs, folder, seed)
     illustrate(contenders, evaluation, folder / "images", seed)
     names = getattr(run.parts.test, "names", ())
-    text = card(run.recipe, rows, differences(rows), begun, inputs=shapes(inputs), samples=names)
+    text = card(run.recipe, rows, differences(rows), begun, inputs=input_shapes(inputs), samples=names)
     write_text(folder / "card.md", text)
     write_json(folder / SUMMARY_FILE, [row.summary() for row in rows])
 
 
 def _result(folder: Path) -> RunResult:
-    rows = kept_rows(folder)
+    rows = stored_rows(folder)
     return RunResult(folder, rows, differences(rows))

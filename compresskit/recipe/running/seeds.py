@@ -22,10 +22,11 @@ from compresskit.recipe.running.folder import choose_folder, write_recipe
 from compresskit.recipe.running.result import RunResult
 from compresskit.recipe.running.resume_command import call_options, says_how_to_go_on
 from compresskit.recipe.running.run import run_in
+from compresskit.recipe.scoring.differences import Difference, differences
 from compresskit.recipe.scoring.measure import Row
 from compresskit.recipe.scoring.metric import Metric
-from compresskit.recipe.scoring.summary import Difference, differences, table, value, words
-from compresskit.recipe.terminal import plain_text, say
+from compresskit.recipe.scoring.tables import run_table
+from compresskit.recipe.terminal import plain_text, say, words
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -54,7 +55,7 @@ class SeedsResult:
             *map(str, self.differences),
             f"All of it is in {self.folder}",
         ]
-        return Group(table(self.rows, _mean_and_spread), Text("\n".join(said), no_wrap=True, overflow="ignore"))
+        return Group(run_table(self.rows, _mean_and_spread), Text("\n".join(said), no_wrap=True, overflow="ignore"))
 
     def __str__(self) -> str:
         return plain_text(self)
@@ -155,7 +156,7 @@ def _over_seeds(runs: Sequence[Sequence[Row]]) -> list[Row]:
 
 def _mean_and_spread(row: Row, metric: Metric) -> str:
     each = row.per_sample[metric.name]
-    return value(row, metric) + (f" ± {metric.spread(stdev(each))}" if len(each) > 1 else "")
+    return row.figure(metric) + (f" ± {metric.spread(stdev(each))}" if len(each) > 1 else "")
 
 
 def _summary(result: SeedsResult) -> list[dict[str, Any]]:

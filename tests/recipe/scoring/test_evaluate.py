@@ -146,8 +146,11 @@ def test_the_folder_is_the_next_free_one(scaled):
     ("options", "message"),
     [
         ({"methods": ["too"]}, "--methods: there is no method 'too'; did you mean 'two'"),
-        ({}, "student: it has no weights to be evaluated with; add --weights FILE, or leave it out by --methods"),
-        ({"methods": ["teacher"]}, "teacher: it has no weights to be evaluated with; add --set teacher.weights=FILE"),
+        ({}, "student: it has no weights; add --weights FILE, or leave it out of --methods"),
+        (
+            {"methods": ["teacher"]},
+            "teacher: it has no weights; add --set teacher.weights=FILE, or leave it out of --methods",
+        ),
         ({"methods": ["one"], "out": "."}, ". is used already; give another --out"),
         ({"overrides": ["evaluate=null"]}, "this recipe has no evaluation"),
         ({"overrides": ["data.test=null"], "limit": 2}, "has no 'test', so there is nothing that --data and --limit"),
