@@ -35,6 +35,10 @@ Kind = Literal["module", "optimizer", "scheduler", "dataset", "callable", "evalu
 IMPORTABLE = ("compresskit", "zoo", "torch", "torchvision", "timm", "torchdistill")
 
 
+FORMER_NAMES = {"compresskit.distill.schedules.WarmupCosine": "compresskit.schedules.WarmupCosine"}
+"""Names that recipes of earlier runs hold, and the names that mean the same now."""
+
+
 _OURS = ("compresskit", "zoo")
 
 
