@@ -196,7 +196,7 @@ class _Run:
             precision = load_recipe(folder / RECIPE_FILE).precision
         else:
             batch = next(iter(self.components.loader(self.recipe, "train", workers=0)))
-            precision = self.distillers[STUDENT].settle(batch, note=say, shared=False)
+            precision = self.distillers[STUDENT].resolve_auto(batch, note=say, shared=False)
         self.recipe = replace(self.recipe, precision=precision)
         for distiller in self.distillers.values():
             distiller.precision = precision
@@ -218,7 +218,13 @@ class _Run:
         if self.folder is None:  # nothing is written
             options = replace(options, folder=None)
         cache = TeacherCache(options, loader, "", say)
-        check_cache(plan, cache, student.stages, loader, batch_size(unpack_batch(batch)[0]))
+        check_cache(
+            [stage.constants for stage in plan.stages],
+            cache,
+            student.stages,
+            loader,
+            batch_size(unpack_batch(batch)[0]),
+        )
 
     def title(self, part: str) -> str:
         """Return a sentence about what is trained in a part."""

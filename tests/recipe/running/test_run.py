@@ -94,14 +94,14 @@ def test_a_run_that_broke_off_goes_on_and_finished_parts_are_not_run_again(
         if part == "evaluation":
             broken.setattr(running, "illustrate", _interrupt)
         else:
-            broken.setattr("compresskit.distill.training.loop.StageLoop.update", _interrupt_in(part, 3))
+            broken.setattr("compresskit.distill.training.loop.StageLoop.train_step", _interrupt_in(part, 3))
         with pytest.raises(KeyboardInterrupt):
             run_recipe(toy, out="disturbed")
     assert "To go on: compresskit run toy.yaml --preset quick --allow toy_parts --out disturbed --resume" in (
         capsys.readouterr().err
     )
     trained = []
-    monkeypatch.setattr("compresskit.distill.training.loop.StageLoop.update", _noted(trained))
+    monkeypatch.setattr("compresskit.distill.training.loop.StageLoop.train_step", _noted(trained))
     result = run_recipe(toy, out="disturbed", resume=True)
     parts = ["teacher", ".", "alone", "evaluation"]
     assert list(dict.fromkeys(trained)) == parts[parts.index(part) : 3]
@@ -117,7 +117,7 @@ def _interrupt(*_, **__):
 
 def _interrupt_in(part, step):
     """An update of the loop that is interrupted in one part of the run, at one step."""
-    update, seen = StageLoop.update, []
+    update, seen = StageLoop.train_step, []
 
     def interrupted(loop, batches):
         seen.append(_part(loop))
@@ -130,7 +130,7 @@ def _interrupt_in(part, step):
 
 def _noted(trained):
     """An update of the loop that notes which part of the run it belongs to."""
-    update = StageLoop.update
+    update = StageLoop.train_step
 
     def noted(loop, batches):
         trained.append(_part(loop))

@@ -74,7 +74,7 @@ def test_a_chain_goes_on_where_it_was_stopped(chain, monkeypatch):
     whole = run_recipe(chain, out="whole")
     from compresskit.distill.training.loop import StageLoop
 
-    update, calls = StageLoop.update, []
+    update, calls = StageLoop.train_step, []
 
     def dies(self, batches):
         calls.append(1)
@@ -83,7 +83,7 @@ def test_a_chain_goes_on_where_it_was_stopped(chain, monkeypatch):
         return update(self, batches)
 
     with monkeypatch.context() as patch:
-        patch.setattr(StageLoop, "update", dies)
+        patch.setattr(StageLoop, "train_step", dies)
         patch.setattr("compresskit.distill.session.run_folder.CHECKPOINT_SECONDS", 0.0)
         with pytest.raises(KeyboardInterrupt):
             run_recipe(chain, out="part")
