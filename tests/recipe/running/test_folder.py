@@ -2,7 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from compresskit import nodes
 from compresskit.errors import CheckpointError
+from compresskit.recipe.reading import yaml
 from compresskit.recipe.reading.load import load_recipe
 from compresskit.recipe.running.folder import choose_folder
 from compresskit.recipe.running.run import run_recipe
@@ -55,3 +57,21 @@ def test_another_recipes_folder_is_refused_with_the_first_difference(toy, files)
     with pytest.raises(CheckpointError, match=r"x holds another recipe's run: stages\[1\].steps is 6 there and 7 here"):
         run_recipe(toy, out="x", overrides=["control=false", "stages.1.steps=7"], resume=True)
     assert {name: (Path("x") / name).read_bytes() for name in files("x")} == before
+
+
+def test_a_folder_that_holds_a_former_name_is_this_recipes(toy):
+    recipe = load_recipe(toy)
+    name, former = "compresskit.schedules.WarmupCosine", "compresskit.distill.schedules.WarmupCosine"
+    text = yaml.dump(recipe.resolved())
+    assert name in text
+    Path("x").mkdir()
+    Path("x/recipe.yaml").write_text(text.replace(name, former))
+    assert choose_folder(recipe, "x", resume=True) == Path("x")
+    Path("x/recipe.yaml").write_text(text.replace(name, "torch.optim.lr_scheduler.OneCycleLR"))
+    with pytest.raises(CheckpointError, match=r"stages\[1\].scheduler._target_ is 'torch.optim.*OneCycleLR' there and"):
+        choose_folder(recipe, "x", resume=True)
+
+
+def test_every_former_name_is_still_the_same_object():
+    for former, name in nodes.FORMER_NAMES.items():
+        assert nodes.find(former, kind="scheduler") is nodes.find(name, kind="scheduler")
