@@ -1,22 +1,31 @@
 """Tensors in nested containers: walking them, their device and their batch size."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from itertools import chain
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from compresskit.errors import DataError
+
+_OBJECT_LEVELS = 3
+"""Levels of objects whose attributes `held_tensors` searches."""
+
+_LEAVES = (str, bytes, int, float, complex, bool, type(None))
+_OPAQUE = (nn.Module, type, ModuleType, FunctionType, MethodType)
 
 
 def moved(value: Any, device: torch.device) -> Any:
     """A nested batch on `device`, fit for autograd also where it was made in inference mode."""
-    return _mapped(value, lambda t: (t.clone() if t.is_inference() else t).to(device, non_blocking=True))
+    return map_tensors(lambda t: (t.clone() if t.is_inference() else t).to(device, non_blocking=True), value)
 
 
 def copied(value: Any) -> Any:
     """A nested batch with tensors of its own."""
-    return _mapped(value, Tensor.clone)
+    return map_tensors(Tensor.clone, value)
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
@@ -31,11 +40,48 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
             yield from tensors_in(item)
 
 
-def _mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """A nested batch with `function` of each tensor."""
+def held_tensors(value: Any, *, objects: bool = False) -> Iterator[Tensor]:
+    """Yield all tensors that a value holds, in order: those of `tensors_in`, and those in sets and data classes.
+
+    A container that stands in several places is searched once, so that circles end.
+
+    Args:
+        value: Anything.
+        objects: Search the attributes of other objects too, three levels deep. Modules, classes and functions are not
+            searched, because their attributes may lead to all of a program.
+    """
+    return _held(value, _OBJECT_LEVELS if objects else 0, set())
+
+
+def _held(value: Any, levels: int, seen: set[int]) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+        return
+    if isinstance(value, _LEAVES) or id(value) in seen:
+        return
+    seen.add(id(value))
+    parts = list(_parts(value))
+    for part in parts:
+        yield from _held(part, levels, seen)
+    if levels and not parts and not isinstance(value, _OPAQUE):
+        for attribute in list(getattr(value, "__dict__", {}).values()):
+            yield from _held(attribute, levels - 1, seen)
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    if isinstance(value, Mapping):
+        yield from value.values()
+    elif isinstance(value, list | tuple | set | frozenset):
+        yield from value
+    elif is_dataclass(value) and not isinstance(value, type):
+        yield from (getattr(value, field.name, None) for field in fields(value))
+
+
+def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
+    """Return a nested value with `function` of each of its tensors in the tensor's place."""
     if isinstance(value, Tensor):
         return function(value)
-    return _rebuilt(value, lambda item: _mapped(item, function))
+    return _rebuilt(value, lambda item: map_tensors(function, item))
 
 
 def _rebuilt(value: Any, function: Callable[[Any], Any]) -> Any:
@@ -77,3 +123,9 @@ def batch_size(inputs: Any) -> int:
 def inputs_device(inputs: Any) -> str:
     """The device type of the first tensor in a batch's inputs."""
     return next((tensor.device.type for tensor in tensors_in(inputs)), "cpu")
+
+
+def device_of(value: Any) -> torch.device:
+    """Return the device of the first tensor of a module or a nested value; the CPU if there is none."""
+    tensors = chain(value.parameters(), value.buffers()) if isinstance(value, nn.Module) else tensors_in(value)
+    return next((tensor.device for tensor in tensors), torch.device("cpu"))

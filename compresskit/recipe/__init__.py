@@ -1,25 +1,24 @@
 """Recipes: an experiment as a YAML file, from its text to the table and the card at its end.
 
-Four rooms, each of which imports only from those above it:
+Rooms, in reading order; each imports only from those above it:
 
-    reading/    YAML, presets and `--set` to a checked `Recipe`
-    building/   a `Recipe` to data, models and evaluation
-    scoring/    trained models to tables, differences and a card
-    running/    the whole run, in a folder, resumed after a stop
-
-and `terminal.py`, for notes on standard error and tables as text.
+- `terminal`: notes on standard error, tables as text.
+- `reading`: YAML, presets and `--set` to a checked `Recipe`.
+- `building`: a `Recipe` to data, models and evaluation.
+- `scoring`: trained models to tables, differences and a card.
+- `running`: a whole run, in a folder, resumed after a stop.
 
 The path of a recipe from its file to its objects, in reading order:
 
-    reading/load.py          load_recipe: the steps in order, and the checks of the top-level keys
-    reading/shipped.py       the file of a shipped name
-    reading/yaml.py          the file as plain data, and the line of each value
-    reading/overrides.py     presets and `--set`: changes by path
-    reading/locations.py     SourceMap: the file and line in front of an error's message
-    reading/stage_nodes.py   stages and curricula to `Stage` objects
-    compresskit/nodes.py     `{_target_: …}`: the check of a node, and later the call
-    compresskit/signature.py the check of a node's options before the call
-    building/components.py   build_components: datasets, teachers, student, views, evaluation
-    building/weights.py      weights from a file
-    building/closed_form.py  modules that are solved on the training data
+1. `reading.load`: `load_recipe`, the steps in order, and the checks of the top-level keys.
+2. `reading.shipped`: the file of a shipped name.
+3. `reading.yaml`: the file as plain data, and the line of each value.
+4. `reading.overrides`: presets and `--set`, changes by path.
+5. `reading.locations`: the file and line in front of an error's message.
+6. `reading.stage_nodes`: stages and curricula to `Stage` objects.
+7. `compresskit.nodes`: `{_target_: …}`, the check of a node and later its call.
+8. `compresskit.signature`: the check of a node's options before the call.
+9. `building.components`: `build_components`, datasets, teachers, student, views and evaluation.
+10. `building.weights`: weights from a file.
+11. `building.closed_form`: modules that are solved on the training data.
 """

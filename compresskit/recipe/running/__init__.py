@@ -1,8 +1,8 @@
-"""Runs: from a recipe to a folder with everything that came of it.
+"""Runs: from a recipe to a folder with all results.
 
-run.py             run_recipe: build, train each part, measure, write
-folder.py          the choice of the folder, and the check that it holds this recipe
-resume_command.py  the command that resumes a run, shown when one is stopped
-seeds.py           run_seeds: one recipe under several seeds
-export.py          export_model: a run's model as ONNX or .pt2
+- `run`: `run_recipe`, which builds, trains each part, measures and writes.
+- `folder`: the choice of the folder, and the check that it holds this recipe.
+- `resume_command`: the command that resumes a stopped run.
+- `seeds`: `run_seeds`, one recipe under several seeds.
+- `export`: `export_model`, a run's model as ONNX or `.pt2`.
 """

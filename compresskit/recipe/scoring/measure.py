@@ -13,7 +13,7 @@ from compresskit.distill.taps.restore import preserved
 from compresskit.errors import RecipeError
 from compresskit.evaluation import Evaluation, has_own
 from compresskit.files import read_json, write_json
-from compresskit.profiling.count import count_macs
+from compresskit.profiling import count_macs
 from compresskit.randomness import own_randomness
 from compresskit.recipe.reading.run_files import EVALUATION_FILE
 from compresskit.recipe.scoring.metric import Metric, as_names, metrics_by_name

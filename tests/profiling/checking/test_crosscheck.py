@@ -1,4 +1,4 @@
-"""What other counters say about models whose truth is known."""
+"""Verdicts of other counters on models whose true count is known."""
 
 import builtins
 import importlib
@@ -15,25 +15,25 @@ def _verdicts(model, *inputs, **named):
     return {one.backend: one for one in profile(model, inputs, named, crosscheck=True).crosscheck}
 
 
-def test_all_agree_on_what_all_can():
+def test_all_counters_agree_on_operations_that_all_of_them_know():
     model = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.PReLU(), nn.AvgPool2d(2), nn.Upsample(scale_factor=2)
     )
-    found = _verdicts(model, torch.rand(1, 3, 10, 10))
-    assert {name: (one.verdict, one.macs) for name, one in found.items()} == dict.fromkeys(
+    verdicts = _verdicts(model, torch.rand(1, 3, 10, 10))
+    assert {name: (one.verdict, one.macs) for name, one in verdicts.items()} == dict.fromkeys(
         ("torch", "thop", "fvcore"), ("agrees", 4 * 8 * 8 * 27)
     )
 
 
 def test_each_difference_has_its_reason():
-    found = _verdicts(nn.ConvTranspose2d(3, 5, 2, stride=2), torch.rand(1, 3, 8, 8))
+    verdicts = _verdicts(nn.ConvTranspose2d(3, 5, 2, stride=2), torch.rand(1, 3, 8, 8))
     truth = 8 * 8 * 3 * 5 * 4
-    assert str(found["thop"]) == f"thop differs (ConvTranspose2d: {4 * truth:,} for {truth:,})"
-    assert (found["torch"].verdict, found["fvcore"].verdict) == ("agrees", "agrees")
+    assert str(verdicts["thop"]) == f"thop differs (ConvTranspose2d: {4 * truth:,} for {truth:,})"
+    assert (verdicts["torch"].verdict, verdicts["fvcore"].verdict) == ("agrees", "agrees")
 
-    found = _verdicts(nn.LSTM(3, 5), torch.rand(4, 2, 3))
-    assert found["fvcore"].reason == "no formula for aten::lstm"
-    assert found["thop"].reason.startswith("LSTM: ")
+    verdicts = _verdicts(nn.LSTM(3, 5), torch.rand(4, 2, 3))
+    assert verdicts["fvcore"].reason == "no formula for aten::lstm"
+    assert verdicts["thop"].reason.startswith("LSTM: ")
 
     class Product(nn.Module):
         def forward(self, x):
@@ -56,7 +56,7 @@ def test_a_fused_operation_that_torch_misses_is_named():
     assert (verdict.macs, verdict.expected) == (0, 4 * 2 * (20 * 3 + 20 * 5))
 
 
-def test_what_reaches_no_output_explains_fvcore():
+def test_dead_code_explains_the_difference_of_fvcore():
     class Wasteful(nn.Module):
         def __init__(self):
             super().__init__()
@@ -67,15 +67,15 @@ def test_what_reaches_no_output_explains_fvcore():
             self.head(x)
             return {"picture": x}
 
-    found = _verdicts(Wasteful(), x=torch.rand(1, 3, 100, 100))  # by name, and returned in a mapping
-    assert str(found["fvcore"]) == "fvcore differs (leaves out what reaches no output: head)"
-    assert found["fvcore"].inputs == ("x=1x3x32x32 float32",)  # small, as it needs a real run
-    assert found["fvcore"].expected == 32 * 32 * (9 + 24)
-    assert (found["torch"].verdict, found["thop"].verdict) == ("agrees", "agrees")
+    verdicts = _verdicts(Wasteful(), x=torch.rand(1, 3, 100, 100))  # by name, and returned in a mapping
+    assert str(verdicts["fvcore"]) == "fvcore differs (leaves out what reaches no output: head)"
+    assert verdicts["fvcore"].inputs == ("x=1x3x32x32 float32",)  # small, as it needs a real run
+    assert verdicts["fvcore"].expected == 32 * 32 * (9 + 24)
+    assert (verdicts["torch"].verdict, verdicts["thop"].verdict) == ("agrees", "agrees")
 
 
 @pytest.mark.parametrize("name", ["thop", "fvcore"])
-def test_one_that_is_not_there_is_said_to_be_not_installed(name, monkeypatch):
+def test_a_missing_counter_is_reported_as_not_installed(name, monkeypatch):
     real_import, real_module = builtins.__import__, importlib.import_module
 
     def refuse(module, *args, **kwargs):
@@ -85,12 +85,12 @@ def test_one_that_is_not_there_is_said_to_be_not_installed(name, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", refuse)
     monkeypatch.setattr(backends.importlib, "import_module", lambda module: refuse(module) and real_module(module))
-    found = _verdicts(nn.Linear(2, 2), torch.rand(2))
-    assert str(found[name]) == f"{name} not installed (No module named {name!r})"
-    assert found["torch"].verdict == "agrees"
+    verdicts = _verdicts(nn.Linear(2, 2), torch.rand(2))
+    assert str(verdicts[name]) == f"{name} not installed (No module named {name!r})"
+    assert verdicts["torch"].verdict == "agrees"
 
 
-def test_another_package_of_thops_name_is_not_trusted(monkeypatch):
+def test_another_package_with_the_name_of_thop_is_not_used(monkeypatch):
     def missing(name):
         raise backends.importlib.metadata.PackageNotFoundError(name)
 
@@ -98,15 +98,15 @@ def test_another_package_of_thops_name_is_not_trusted(monkeypatch):
     assert _verdicts(nn.Linear(2, 2), torch.rand(2))["thop"].verdict == "not installed"
 
 
-def test_one_that_stumbles_says_over_what():
+def test_a_counter_that_fails_reports_its_error():
     model = nn.Linear(2, 2)
     model.total_ops = 3  # thop wants the name for itself
-    found = _verdicts(model, torch.rand(2))
-    assert str(found["thop"]) == "thop cannot run (KeyError: \"attribute 'total_ops' already exists\")"
-    assert found["fvcore"].verdict == "agrees"
+    verdicts = _verdicts(model, torch.rand(2))
+    assert str(verdicts["thop"]) == "thop cannot run (KeyError: \"attribute 'total_ops' already exists\")"
+    assert verdicts["fvcore"].verdict == "agrees"
 
 
-def test_doubts_are_what_is_uncounted_and_what_differs_without_a_reason():
+def test_doubts_are_uncounted_operations_and_unexplained_differences():
     class Sorting(nn.Module):
         def forward(self, x):
             return x.sort().values

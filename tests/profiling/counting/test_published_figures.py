@@ -1,4 +1,4 @@
-"""Figures that others have published, and those of the networks of the zoo."""
+"""Figures that torchvision publishes, and those of the networks of the zoo."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ from zoo.pynet import PyNET, PyNETQxQ
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_torchvisions_own_figures(build, weights):
-    """What it calls GFLOPS are thousand millions of MACs, by its own counter, with three decimals."""
+    """Its GFLOPS are thousand millions of MACs by its own counter, with three decimals."""
     report = profile(build(), torch.empty(1, 3, 224, 224, device="meta"))
     assert report.params == weights.meta["num_params"]
     assert round(report.macs / 1e9, 3) == pytest.approx(weights.meta["_ops"])
@@ -40,7 +40,7 @@ def test_pynets_figures_at_any_size(build, expected):
         assert (report.params, report.macs, report.uncounted, report.route) == (parameters, count, {}, "meta")
 
 
-def test_pynets_side_heads_are_found_to_be_in_vain():
+def test_pynets_side_heads_are_dead_code():
     report = profile(PyNET(instance_norm_level_1=False), torch.empty(1, 4, 224, 224, device="meta"))
     assert [part.module for part in report.dead] == [f"conv_l{level}_out" for level in (1, 2, 3, 4, 5)]
     # 3x3 convolutions to 3 colours, from 32 channels at 224x224 to 512 channels at 14x14
@@ -48,9 +48,9 @@ def test_pynets_side_heads_are_found_to_be_in_vain():
     assert {layer.path for layer in report.layers if layer.dead and layer.depth == 1} == {p.module for p in report.dead}
 
 
-def test_pynets_student_is_smaller_than_it_is_faster():
-    models_ = {"teacher": PyNET(instance_norm_level_1=False), "student": PyNETQxQ(instance_norm_level_1=False)}
-    comparison = compare(models_, inputs=torch.empty(1, 4, 64, 64, device="meta"))
+def test_pynets_student_shrinks_more_in_parameters_than_in_macs():
+    networks = {"teacher": PyNET(instance_norm_level_1=False), "student": PyNETQxQ(instance_norm_level_1=False)}
+    comparison = compare(networks, inputs=torch.empty(1, 4, 64, 64, device="meta"))
     assert comparison.profiles["teacher"].macs_per_pixel == 27_935_940_608 / 128**2
     text = str(comparison)
     assert "2.26 %, 44.3x fewer" in text

@@ -1,4 +1,4 @@
-"""Whatever is done with a model, and however that fails, the model and the process are as before."""
+"""The model and the process are the same after a profile as before, also after a failure."""
 
 import random
 import sys
@@ -12,11 +12,11 @@ from torch import nn
 
 from compresskit import compare, profile
 from compresskit.profiling.checking import backends
-from compresskit.profiling.counting.copies import real_copy, untouched, weightless
+from compresskit.profiling.counting.copies import preserve
 
 
 class Restless(nn.Module):
-    """Changes all it can when it runs, and can be told to fail."""
+    """Module that changes all it can when it runs, and fails on request."""
 
     def __init__(self, *, fails=False):
         super().__init__()
@@ -84,12 +84,12 @@ EVERYTHING = {"crosscheck": True, "latency": True, "memory": True, "receptive_fi
 
 
 def _warm_up():
-    """What is imported when it is first used adds names to torch; that is no patch."""
+    """Run once before: what is imported at its first use adds names to torch, which is not a patch."""
     profile(nn.Conv2d(3, 3, 1), PICTURE, **EVERYTHING)
 
 
 @pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["counted", "everything"])
-def test_a_profile_leaves_no_mark(options):
+def test_a_profile_changes_nothing(options):
     _warm_up()
     model = Restless()
     before = _state(model)
@@ -99,7 +99,7 @@ def test_a_profile_leaves_no_mark(options):
     assert all(verdict.verdict != "cannot run" for verdict in report.crosscheck)
 
 
-def test_a_failed_profile_leaves_no_mark():
+def test_a_failed_profile_changes_nothing():
     _warm_up()
     model = Restless(fails=True)
     before = _state(model)
@@ -109,7 +109,7 @@ def test_a_failed_profile_leaves_no_mark():
 
 
 @pytest.mark.parametrize("backend", ["torch", "thop", "fvcore"])
-def test_a_backend_that_fails_leaves_no_mark_and_says_why(backend, monkeypatch):
+def test_a_backend_that_fails_changes_nothing_and_reports_its_error(backend, monkeypatch):
     _warm_up()
     model = Restless()
     right = getattr(backends, f"{backend}_macs")
@@ -128,7 +128,7 @@ def test_a_backend_that_fails_leaves_no_mark_and_says_why(backend, monkeypatch):
     assert {verdict.verdict for verdict in verdicts.values()} <= {"agrees", "differs"}
 
 
-def test_a_comparison_leaves_no_mark():
+def test_a_comparison_changes_nothing():
     _warm_up()
     one, other = Restless(), Restless()
     before = [_state(one), _state(other)]
@@ -144,12 +144,12 @@ def _ruin(model):
     raise ZeroDivisionError
 
 
-def test_the_guard_mends_what_escapes_a_copy():
-    """A forward that has hold of the original changes it, wherever it is called from."""
+def test_the_guard_restores_what_escapes_a_copy():
+    """A forward that is bound to the original changes it, wherever it is called from."""
     model = Restless()
     model.forward = type(model).forward.__get__(model)
     before = _state(model)
-    with pytest.raises(ZeroDivisionError), untouched(model):
+    with pytest.raises(ZeroDivisionError), preserve(model):
         _ruin(model)
     after = _state(model)
     for state in (before, after):
@@ -163,19 +163,3 @@ def test_buffers_that_cannot_be_compared_do_not_stop_the_guard():
     model.register_buffer("gaps", torch.tensor([torch.nan]))
     assert profile(model, torch.rand(2)).macs == 4
     assert torch.equal(model.table.to_dense(), torch.eye(3))
-
-
-def test_a_weightless_twin_keeps_ties_and_holds_nothing():
-    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
-    model[1].weight = model[0].weight
-    model.constants = [torch.ones(3)]
-    twin = weightless(model)
-    assert twin[0].weight is twin[1].weight
-    assert all(tensor.is_meta for tensor in [*twin.parameters(), *twin.constants])
-    assert not model[0].weight.is_meta
-
-
-def test_what_autograd_has_computed_can_be_copied():
-    model = nn.Linear(2, 2)
-    model.kept = model.weight * 2
-    assert torch.equal(real_copy(model, "cpu").kept, model.weight * 2)

@@ -1,4 +1,4 @@
-"""MACs of every kind of model, each with its truth worked out by hand: exact, or listed as uncounted."""
+"""MACs of every kind of model, each computed by hand: exact, or listed as uncounted."""
 
 import warnings
 
@@ -14,7 +14,7 @@ from compresskit.profiling.counting.formulas import macs
 
 
 class Function(nn.Module):
-    """A forward without a module of its own."""
+    """Module whose forward is a function."""
 
     def __init__(self, function, **parts):
         super().__init__()
@@ -189,15 +189,15 @@ def test_macs_are_exact_or_the_operation_is_listed(model, inputs, macs):
 
 @pytest.mark.parametrize(("model", "inputs", "macs"), _named([*ATTENTIONS, *RECURRENT, *CONVOLUTIONS[:13], *MATRICES]))
 def test_a_real_run_counts_the_same(model, inputs, macs):
-    """On the CPU attention and recurrent layers are single fused operations."""
-    insists = Function(lambda m, *xs: (float(xs[0].sum()), m.model(*xs))[1], model=model)
-    report = profile(insists, inputs)
+    """Attention and recurrent layers are single fused operations on the CPU."""
+    reads_values = Function(lambda m, *xs: (float(xs[0].sum()), m.model(*xs))[1], model=model)
+    report = profile(reads_values, inputs)
     assert report.route == "cpu"
     assert (report.macs, report.uncounted) == (macs, {})
 
 
 @pytest.mark.parametrize(("model", "inputs"), _named(WITHOUT_MACS))
-def test_what_is_no_product_is_no_mac_and_known(model, inputs):
+def test_operations_that_are_not_products_have_no_macs_and_are_known(model, inputs):
     report = profile(model, inputs)
     assert (report.macs, report.uncounted) == (0, {})
 
@@ -254,7 +254,7 @@ STRUCTURES = [
 
 
 @pytest.mark.parametrize(("model", "inputs", "kwargs", "macs"), _named(STRUCTURES))
-def test_inputs_outputs_and_control_flow_of_any_kind(model, inputs, kwargs, macs):
+def test_inputs_outputs_and_control_flow_may_be_of_any_kind(model, inputs, kwargs, macs):
     assert profile(model, inputs, kwargs).macs == macs
 
 
@@ -268,7 +268,7 @@ UNKNOWN = [
 
 
 @pytest.mark.parametrize(("model", "inputs", "operation"), _named(UNKNOWN))
-def test_what_nobody_counts_is_listed(model, inputs, operation):
+def test_operations_in_no_table_are_listed(model, inputs, operation):
     assert profile(model, inputs).uncounted == {operation: 1}
 
 
@@ -302,7 +302,7 @@ def test_a_compiled_model_is_counted_as_it_was_written():
 
 
 def test_formulas_of_operations_that_only_other_devices_run():
-    """CUDA's recurrent layers, and products of whole numbers, by their shapes."""
+    """Count CUDA's recurrent layers, and products of integers, by their shapes."""
     sequence, weights = torch.empty(4, 2, 3), [torch.empty(20, 3), torch.empty(20, 5), torch.empty(20), torch.empty(20)]
     lstm = macs(torch.ops.aten._cudnn_rnn.default, (sequence, weights, 4, None), {}, None)
     assert lstm == LSTM
