@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -25,7 +26,7 @@ from typing import Any, Literal
 from torch import nn, optim
 from torch.utils.data import Dataset
 
-from compresskit.errors import CompressKitError, RecipeError, close_names
+from compresskit.errors import CompressKitError, KeyPath, RecipeError, at, close_names, within
 from compresskit.signature import check_arguments, option_names
 
 Kind = Literal["module", "optimizer", "scheduler", "dataset", "callable", "evaluation", "argument"]
@@ -107,7 +108,7 @@ def allowed() -> list[str]:
     return sorted(_allowed.get())
 
 
-def find(dotted: str, *, where: str, kind: Kind = "callable") -> Any:
+def find(dotted: str, *, kind: Kind = "callable") -> Any:
     """The object that a dotted name leads to, if a recipe may use it in a slot of this kind.
 
     Raises:
@@ -115,82 +116,83 @@ def find(dotted: str, *, where: str, kind: Kind = "callable") -> Any:
     """
     top, *names = dotted.split(".")
     if not names or not all(name.isidentifier() for name in (top, *names)):
-        raise RecipeError(f"{where}: expected a dotted name such as 'torch.nn.Linear', got {dotted!r}")
-    thing: Any = _package(dotted, where)
+        raise RecipeError(f"expected a dotted name such as 'torch.nn.Linear', got {dotted!r}")
+    thing: Any = _package(dotted)
     for name in names:
-        thing = _member(thing, name, dotted, where)
+        thing = _member(thing, name, dotted)
     if not _permitted(thing, dotted, kind):
-        raise RecipeError(
-            f"{where}: a recipe may not use {dotted} here: {_WANTED[kind]}. If you trust it, add --allow {top}"
-        )
+        raise RecipeError(f"a recipe may not use {dotted} here: {_WANTED[kind]}. If you trust it, add --allow {top}")
     return thing
 
 
-def build(node: Any, *args: Any, kind: Kind, where: str, **offered: Any) -> Any:
+def build(node: Any, *args: Any, kind: Kind, where: str = "", **offered: Any) -> Any:
     """Call what a node names and return the result.
 
     Args:
         node: `{_target_: package.module.Name, option: value}`; nodes inside options are built first.
         args: Positional arguments, before the node's own `_args_`: an optimiser's parameter groups.
         kind: What the slot takes. It limits what may be called, and the result is checked.
-        where: The slot's name, for messages.
+        where: Title of the messages, for callers outside of a recipe; in one, `errors.at` gives the place.
         offered: Keyword arguments for a function that names them and a node that does not set them.
 
     Raises:
         RecipeError: The node names nothing usable, its options do not fit, or the call refuses them. Errors inside
             allowed packages, the user's own code, pass through as they are.
     """
-    function, own_args, options = _read(node, kind, where)
-    args = (*args, *_inside(own_args, f"{where}._args_", build))
-    options = {key: _inside(value, f"{where}.{key}", build) for key, value in options.items()}
-    options = {**_welcome(function, offered, len(args)), **options}
-    dotted = node["_target_"]
-    check_arguments(function, options, positional=len(args), where=where, name=dotted)
-    result = _call(function, args, options, dotted, where)
-    if not _RESULTS[kind][1](result):
-        raise RecipeError(f"{where}: {dotted} gave {_short(result)}, which is not {_RESULTS[kind][0]}")
-    return result
+    with within(where):
+        function, own_args, options = _read(node, kind)
+        args = (*args, *_inside(own_args, ("_args_",), build))
+        options = {key: _inside(value, (key,), build) for key, value in options.items()}
+        options = {**_welcome(function, offered, len(args)), **options}
+        dotted = node["_target_"]
+        check_arguments(function, options, positional=len(args), name=dotted)
+        result = _call(function, args, options, dotted)
+        if not _RESULTS[kind][1](result):
+            raise RecipeError(f"{dotted} gave {_short(result)}, which is not {_RESULTS[kind][0]}")
+        return result
 
 
-def check(node: Any, *args: Any, kind: Kind, where: str, **offered: Any) -> None:
+def check(node: Any, *args: Any, kind: Kind, **offered: Any) -> None:
     """Raise what `build` would raise, as far as that shows without calling anything; any values do as arguments."""
-    function, own_args, options = _read(node, kind, where)
-    _inside(own_args, f"{where}._args_", check)
-    placeholders = {key: _inside(value, f"{where}.{key}", check) for key, value in options.items()}
+    function, own_args, options = _read(node, kind)
+    _inside(own_args, ("_args_",), check)
+    placeholders = {key: _inside(value, (key,), check) for key, value in options.items()}
     positional = len(args) + len(own_args)
     options = {**_welcome(function, dict.fromkeys(offered, _MISSING), positional), **placeholders}
-    check_arguments(function, options, positional=positional, where=where, name=node["_target_"])
+    check_arguments(function, options, positional=positional, name=node["_target_"])
 
 
-def _read(node: Any, kind: Kind, where: str) -> tuple[Callable[..., Any], list[Any], dict[str, Any]]:
+def _read(node: Any, kind: Kind) -> tuple[Callable[..., Any], list[Any], dict[str, Any]]:
     """What a node calls, with which positional and which keyword arguments."""
     if not isinstance(node, Mapping) or not isinstance(node.get("_target_"), str):
         hint = f"{{_target_: {node}}}" if isinstance(node, str) else "{_target_: package.module.Name, ...}"
-        raise RecipeError(f"{where}: expected a node such as {hint}, got {_short(node)}")
+        misspelt = get_close_matches("_target_", map(str, node), n=1) if isinstance(node, Mapping) else ()
+        raise RecipeError(f"expected a node such as {hint}, got {_short(node)}", path=tuple(misspelt))
     dotted, args = node["_target_"], node.get("_args_", [])
-    function = find(dotted, where=where, kind=kind)
+    function = find(dotted, kind=kind)
     if not callable(function):
-        raise RecipeError(f"{where}: {dotted} cannot be called: it is {_short(function)}")
+        raise RecipeError(f"{dotted} cannot be called: it is {_short(function)}")
     options = {key: value for key, value in node.items() if key not in ("_target_", "_args_")}
     for key in options:
         if not isinstance(key, str) or (key.startswith("_") and key.endswith("_")):
-            raise RecipeError(f"{where}: a node has no key {key!r}; besides options it takes _target_ and _args_")
+            raise RecipeError(f"a node has no key {key!r}; besides options it takes _target_ and _args_", path=(key,))
     if not isinstance(args, list | tuple):
-        raise RecipeError(f"{where}._args_: expected a list, got {_short(args)}")
+        raise RecipeError(f"_args_: expected a list, got {_short(args)}", path=("_args_",))
     if _may_unpickle(dotted, options):
-        raise RecipeError(f"{where}: timm would unpickle what these options name, which can run code; use weights:")
+        raise RecipeError("timm would unpickle what these options name, which can run code; use weights:")
     return function, list(args), options
 
 
-def _inside(value: Any, where: str, visit: Callable[..., Any]) -> Any:
+def _inside(value: Any, path: KeyPath, visit: Callable[..., Any]) -> Any:
     """A value with the nodes inside it built, or checked: then a placeholder stands for each."""
     if isinstance(value, Mapping):
         if "_target_" in value:
-            built = visit(value, kind="argument", where=where)
+            with at(*path):
+                built = visit(value, kind="argument")
             return _MISSING if built is None else built
-        return {key: _inside(member, f"{where}.{key}", visit) for key, member in value.items()}
+        return {key: _inside(member, (*path, key), visit) for key, member in value.items()}
     if isinstance(value, list | tuple):
-        return [_inside(member, f"{where}[{index}]", visit) for index, member in enumerate(value)]
+        return [_inside(member, (*path, index), visit) for index, member in enumerate(value)]
     return value
 
 
@@ -200,32 +202,32 @@ def _welcome(function: Callable[..., Any], offered: Mapping[str, Any], positiona
     return {key: value for key, value in offered.items() if key in names}
 
 
-def _call(function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any], dotted: str, where: str) -> Any:
+def _call(function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any], dotted: str) -> Any:
     try:
         return function(*args, **options)
-    except CompressKitError as error:
-        raise type(error)(f"{where}: {error}") from error
+    except CompressKitError:  # also a ValueError or LookupError, and says itself what is wrong
+        raise
     except (TypeError, ValueError, LookupError, AssertionError, RuntimeError, FileNotFoundError) as error:
         if _is_allowed(dotted):  # the user's own code: its traceback says more than we could
             raise
-        raise RecipeError(f"{where}: {dotted} refuses these options: {error}") from error
+        raise RecipeError(f"{dotted} refuses these options: {error}") from error
 
 
-def _package(dotted: str, where: str) -> ModuleType:
+def _package(dotted: str) -> ModuleType:
     """The top-level package of a name, imported only if that is permitted."""
     top = dotted.partition(".")[0]
     if top in IMPORTABLE or _is_allowed(dotted):
         if top not in sys.modules and importlib.util.find_spec(top) is None:
-            raise RecipeError(f"{where}: no package {top!r} is installed, for {dotted!r}")
+            raise RecipeError(f"no package {top!r} is installed, for {dotted!r}")
         return importlib.import_module(top)
     if top in sys.modules:
         return sys.modules[top]
     if importlib.util.find_spec(top) is None and not Path(top).exists() and not Path(f"{top}.py").exists():
-        raise RecipeError(f"{where}: no package {top!r} for {dotted!r}{close_names(top, IMPORTABLE)}")
-    raise RecipeError(f"{where}: importing {dotted} would run code of {top!r}; if you trust it, add --allow {top}")
+        raise RecipeError(f"no package {top!r} for {dotted!r}{close_names(top, IMPORTABLE)}")
+    raise RecipeError(f"importing {dotted} would run code of {top!r}; if you trust it, add --allow {top}")
 
 
-def _member(owner: Any, name: str, dotted: str, where: str) -> Any:
+def _member(owner: Any, name: str, dotted: str) -> Any:
     """An attribute or a submodule of `owner`, imported if need be and permitted."""
     top = dotted.partition(".")[0]
     if not hasattr(owner, name) and isinstance(owner, ModuleType) and hasattr(owner, "__path__"):
@@ -238,7 +240,7 @@ def _member(owner: Any, name: str, dotted: str, where: str) -> Any:
         names = {other for other in names if not _is_foreign(getattr(owner, other, None), top)}
         names |= {module.name for module in pkgutil.iter_modules(getattr(owner, "__path__", []))}
         title = getattr(owner, "__qualname__", None) or getattr(owner, "__name__", repr(owner))
-        raise RecipeError(f"{where}: {title} has no {name!r}{close_names(name, sorted(names))}")
+        raise RecipeError(f"{title} has no {name!r}{close_names(name, sorted(names))}")
     return thing
 
 

@@ -30,7 +30,6 @@ def check_arguments(
     keywords: Mapping[str, Any],
     *,
     positional: int = 0,
-    where: str,
     name: str,
     noun: str = "option",
 ) -> None:
@@ -40,7 +39,6 @@ def check_arguments(
         function: What will be called: a function, a class or an object with `__call__`.
         keywords: The keyword arguments. Plain values are held against plain annotations, other values are passed by.
         positional: How many arguments the call passes by position, before these.
-        where: What the message starts with: `stages[0].optimizer`.
         name: What the message calls `function`.
         noun: What the message calls a keyword.
 
@@ -51,13 +49,13 @@ def check_arguments(
     known = {parameter.name: parameter for parameter in _keywords(function, positional)}
     for key in keywords:
         if names is not None and key not in names:
-            raise RecipeError(f"{where}: {name} has no {noun} {key!r}{close_names(key, names)}")
+            raise RecipeError(f"{name} has no {noun} {key!r}{close_names(key, names)}", path=(key,))
     for parameter in known.values():
         if parameter.default is parameter.empty and parameter.name not in keywords:
-            raise RecipeError(f"{where}: {name} needs the {noun} {parameter.name!r}")
+            raise RecipeError(f"{name} needs the {noun} {parameter.name!r}")
     for key, value in keywords.items():
         if key in known and not _fits(value, known[key].annotation):
-            raise RecipeError(f"{where}: {key} must be {_words(known[key].annotation)}, got {value!r}")
+            raise RecipeError(f"{key} must be {_words(known[key].annotation)}, got {value!r}", path=(key,))
 
 
 def option_names(function: Callable[..., Any], *, positional: int = 0) -> list[str] | None:

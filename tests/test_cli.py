@@ -97,7 +97,7 @@ def test_several_seeds_are_run_and_compared(capsys):
     [
         (["--seeds", "0,one"], "compresskit: --seeds 0,one: expected whole numbers with commas between, such as 0,1,2"),
         (["--seeds", "1", "--set", "seed=2"], "compresskit: seed: it is set and several seeds are given as well"),
-        (["--preset", "fulll"], "compresskit: tiny.yaml, line 10: presets: no preset 'fulll'; did you mean 'full'?"),
+        (["--preset", "fulll"], "compresskit: tiny.yaml, line 8: presets: no preset 'fulll'; did you mean 'full'?"),
         (["--set", "sede=1"], "compresskit: --set sede=1: the recipe has no 'sede'; did you mean 'seed'"),
         (["--device", "gpu"], "compresskit: device: 'gpu' cannot be used here"),
         (["--resume"], "compresskit: there is no run in runs/tiny to go on with; start it without --resume"),

@@ -52,14 +52,14 @@ def is_theirs(loss: Any) -> TypeGuard[type[nn.Module]]:
     return isinstance(loss, type) and issubclass(loss, nn.Module) and loss.__module__.startswith("torchdistill.losses")
 
 
-def wrapped(loss: type[nn.Module], *, where: str) -> Entry:
+def wrapped(loss: type[nn.Module]) -> Entry:
     """The entry of a torchdistill class; its options are the class's, without paths.
 
     Raises:
         RecipeError: The class compares something else than one tensor with one; the message says what.
     """
     if reason := _obstacle(loss):
-        raise RecipeError(f"{where}: torchdistill's {loss.__name__} cannot be a match's loss: {reason}")
+        raise RecipeError(f"torchdistill's {loss.__name__} cannot be a match's loss: {reason}")
     return _entry(loss)
 
 

@@ -80,11 +80,11 @@ def test_every_shipped_recipe_loads_with_every_preset(name):
             "steps: ten",
             "stages[0]: stage 'features': steps must be a whole number of at least 1, got 'ten'",
         ),
-        ("- name: features\n    steps", "- steps", "stages[0] needs the key 'name'"),
+        ("- name: features\n    steps", "- steps", "stages[0]: the key 'name' is missing"),
         (
             "- name: output\n    steps: 6",
             "- name: features\n    steps: 7",
-            "stages[1]: the name 'features' is taken by stages[0]",
+            "stages[1]: stage 0 has the name 'features' already",
         ),
         (
             "clip: 1.0",
@@ -99,7 +99,7 @@ def test_every_shipped_recipe_loads_with_every_preset(name):
         (
             '- {student: "1"',
             '- {studnet: "1"',
-            "stages[0].matches[0] needs the key 'student', got",
+            "stages[0].matches[0]: the key 'student' is missing, got",
         ),
         (
             "weight: 0.5",
@@ -123,7 +123,7 @@ def test_every_shipped_recipe_loads_with_every_preset(name):
             "weight: {schedule: liner, start: 1, end: 0}",
             "stages[0].matches[0]: weight: unknown schedule 'liner'; did you mean 'linear'",
         ),
-        ('matches: ["."]', "matches: .", "stages[1].matches must be a list, got '.'"),
+        ('matches: ["."]', "matches: .", "stages[1].matches: expected a list, got '.'"),
         ('student: "1"', 'student: "1@top"', "stages[0].matches[0]: student: "),
         (
             "torch.optim.SGD",
@@ -158,7 +158,7 @@ def test_every_shipped_recipe_loads_with_every_preset(name):
             "batchsize: 8",
             "data: unknown key 'batchsize'; did you mean 'batch_size'?",
         ),
-        ("data:\n  train: {_target_: toy_parts.Points}", "data:\n  workers: 0", "data needs the key 'train'"),
+        ("data:\n  train: {_target_: toy_parts.Points}", "data:\n  workers: 0", "data: the key 'train' is missing"),
         ("count: 5", "count: few", "data.test: count must be a whole number, got 'few'"),
         (
             "tasks: [mse]",
@@ -186,7 +186,7 @@ def test_a_bad_recipe_says_where_what_and_how_to_fix(edited, old, new, message):
         ("stages.1.clip=0", "--set stages.1.clip=0: stages[1]: stage 'output': clip must be a number above 0, got 0"),
         ("teacher=", "toy.yaml, line 27: stages[0]: matches need a teacher, and this recipe has none; use tasks"),
         ("student.weights=3", "--set student.weights=3: student: weights must be a path, got 3"),
-        ("stages=", "--set stages=: stages must be a list of stages or a curriculum node with _target_, got None"),
+        ("stages=", "--set stages=: stages: expected a list of stages or a curriculum node with _target_, got None"),
         (
             "stages={_target_: compresskit.curricula.progresive}",
             "--set stages={_target_: compresskit.curricula.progresive}: stages: compresskit.distill.curricula has no "

@@ -48,12 +48,12 @@ def test_later_changes_come_on_top_of_earlier_ones():
         ("stagse.0.steps=1", "the recipe has no 'stagse'; did you mean 'stages'?"),
         ("sede=1", "the recipe has no 'sede'; did you mean 'seed'?"),
         ("contrl=true", "the recipe has no 'contrl'; did you mean 'control'?"),
-        ("stages.1.optimiser.lr=1", "'stages.1' has no 'optimiser'; did you mean 'optimizer'?"),
+        ("stages.1.optimiser.lr=1", "'stages[1]' has no 'optimiser'; did you mean 'optimizer'?"),
         ("stages.2.steps=1", "'stages' is a list with entries 0 to 1, got '2'"),
         ("stages.-1.steps=1", "'stages' is a list with entries 0 to 1, got '-1'"),
         ("stages.first=1", "'stages' is a list with entries 0 to 1, got 'first'"),
         ("seed.x=1", "'seed' is 1, which has nothing inside to set"),
-        ("stages.0.=1", "'stages.0' has no ''"),
+        ("stages.0.=1", "'stages[0]' has no ''"),
     ],
 )
 def test_a_path_that_leads_nowhere_is_answered_with_the_nearest(text, message):

@@ -97,13 +97,13 @@ def test_an_alias_is_a_copy():
 
 def test_every_place_knows_its_line():
     document = yaml.Document("a:\n  - b: 1\n    c:\n      d: 2\n  - 3\n", "x.yaml")
-    assert {place: line for place, line in document.lines.items() if place} == {
-        "a": 1,
-        "a[0]": 2,
-        "a[0].b": 2,
-        "a[0].c": 3,
-        "a[0].c.d": 4,
-        "a[1]": 5,
+    assert {path: line for path, line in document.lines.items() if path} == {
+        ("a",): 1,
+        ("a", 0): 2,
+        ("a", 0, "b"): 2,
+        ("a", 0, "c"): 3,
+        ("a", 0, "c", "d"): 4,
+        ("a", 1): 5,
     }
 
 

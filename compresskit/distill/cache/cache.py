@@ -58,14 +58,16 @@ class TeacherCache:
                 raise RecipeError(
                     f"cache: stage {stage!r}: the tensor at {point.model}:{point.address} has shape "
                     f"{tuple(tensor.shape)} for a batch of {count}; only tensors whose first dimension is the batch's "
-                    "can be kept"
+                    "can be kept",
+                    path=("cache",),
                 )
         rows, size = self._rows(batches), sum(map(self._entry_bytes, constants.values()))
         if size * rows > self._options.budget:
             raise RecipeError(
                 f"cache: stage {stage!r} needs {_text(size * rows)}: {_text(size)} for each of {rows:,} samples and "
                 f"variants, and the budget is {_text(self._options.budget)}.\nA batch is recalled only if all of it is "
-                "known, so a part would not help: raise budget, or lower dtype, variants or the number of taps."
+                "known, so a part would not help: raise budget, or lower dtype, variants or the number of taps.",
+                path=("cache", "budget"),
             )
 
     def recalls(self, stage: str, forwards: Forwards, count: int, batches: int) -> dict[str, CachedTeacher]:
@@ -164,7 +166,10 @@ def open_cache(
         return None
     try:
         if shared and options.folder is None:
-            raise RecipeError("cache: the processes of this run share entries through a folder; give cache.folder")
+            raise RecipeError(
+                "cache: the processes of this run share entries through a folder; give cache.folder",
+                path=("cache", "folder"),
+            )
         return TeacherCache(options, loader, how, note)
     except RecipeError as error:
         if not options.auto:
@@ -182,14 +187,16 @@ def _replayable(loader: Iterable[Any]) -> tuple[int, int, int]:
     if not isinstance(loader, SampleLoader):
         raise RecipeError(
             f"cache: a {type(loader).__name__} does not tell which samples a batch holds, and its augmentation cannot "
-            "be replayed; use compresskit.data.SampleLoader"
+            "be replayed; use compresskit.data.SampleLoader",
+            path=("cache",),
         )
     variants, name = getattr(loader.dataset, "variants", None), type(loader.dataset).__name__
     if not isinstance(variants, int) or variants < 1:
         what = "every epoch is new" if hasattr(loader.dataset, "variants") else "it has no attribute `variants`"
         raise RecipeError(
             f"cache: {name} does not say after how many epochs its samples come again ({what}); give it a number of "
-            "variants, 1 where nothing is random"
+            "variants, 1 where nothing is random",
+            path=("cache",),
         )
     return variants, len(loader.dataset), min(loader.batch_size, len(loader.dataset))
 

@@ -30,7 +30,8 @@ def check_deterministic(model: str, inputs: Any, count: int, run: Run) -> None:
     whole = {address: tensor.clone() for address, tensor in run(copied(inputs)).items()}
     if not _equal(before, rng_state()):
         raise RecipeError(
-            f"cache: {model} draws random numbers even in eval mode, so what it says about a sample is not fixed"
+            f"cache: {model} draws random numbers even in eval mode, so what it says about a sample is not fixed",
+            path=("cache",),
         )
     for half in (slice(count // 2), slice(count // 2, count)) if count > 1 else ():
         part = run(copied(rows_of(inputs, count, half)))
@@ -38,7 +39,8 @@ def check_deterministic(model: str, inputs: Any, count: int, run: Run) -> None:
             if not _agree(tensor[half], part[address], _tolerance(tensor)):
                 raise RecipeError(
                     f"cache: the tensor at {model}:{address} depends on more than one sample of a batch, so it cannot "
-                    "be kept by sample"
+                    "be kept by sample",
+                    path=("cache",),
                 )
 
 

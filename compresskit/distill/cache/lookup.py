@@ -125,13 +125,15 @@ class CachedTeacher:
         if tensor.shape != (len(keys), *store.shape):
             raise RecipeError(
                 f"cache: the tensor at {self.model}:{address} has shape {tuple(tensor.shape)}, and had "
-                f"{tuple(store.shape)} a sample before; entries have one shape. Leave the cache off for this data"
+                f"{tuple(store.shape)} a sample before; entries have one shape. Leave the cache off for this data",
+                path=("cache",),
             )
         entry = tensor.to(store.dtype)
         if store.dtype == torch.float16 and (too_large := entry.isinf() & tensor.isfinite()).any():
             raise RecipeError(
                 f"cache: fp16 cannot hold the tensor at {self.model}:{address}, which goes up to "
-                f"{float(tensor[too_large].abs().max()):.3g}; use dtype bf16 or fp32"
+                f"{float(tensor[too_large].abs().max()):.3g}; use dtype bf16 or fp32",
+                path=("cache", "dtype"),
             )
         store.put(keys, entry)
         return entry.to(self._dtypes[address])

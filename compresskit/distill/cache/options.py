@@ -44,14 +44,18 @@ class CacheOptions:
         known = ("budget", "dtype", "folder")
         for key in value if isinstance(value, Mapping) else ():
             if key not in known:
-                raise RecipeError(f"cache: unknown key {key!r}{close_names(str(key), known)}")
+                raise RecipeError(f"cache: unknown key {key!r}{close_names(str(key), known)}", path=("cache", key))
         if not isinstance(value, Mapping) or "budget" not in value:
-            raise RecipeError(f"cache must be auto or a mapping such as {{budget: 8GB, dtype: fp16}}, got {value!r}")
+            raise RecipeError(
+                f"cache must be auto or a mapping such as {{budget: 8GB, dtype: fp16}}, got {value!r}", path=("cache",)
+            )
         dtype, folder = value.get("dtype") or "fp32", value.get("folder")
         if dtype not in DTYPES:
-            raise RecipeError(f"cache: dtype: unknown {dtype!r}{close_names(str(dtype), DTYPES)}")
+            raise RecipeError(
+                f"cache: dtype: unknown {dtype!r}{close_names(str(dtype), DTYPES)}", path=("cache", "dtype")
+            )
         if not isinstance(folder, str | Path | None):
-            raise RecipeError(f"cache: folder must be a path, got {folder!r}")
+            raise RecipeError(f"cache: folder must be a path, got {folder!r}", path=("cache", "folder"))
         return cls(_bytes(value["budget"]), dtype, None if folder is None else Path(folder))
 
 
@@ -65,7 +69,9 @@ def _bytes(value: Any) -> int:
         return value
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", value) if isinstance(value, str) else None
     if found is None or found[2].upper() not in UNITS or float(found[1]) == 0:
-        raise RecipeError(f"cache: budget must be a size such as 8GB or 512MiB, got {value!r}")
+        raise RecipeError(
+            f"cache: budget must be a size such as 8GB or 512MiB, got {value!r}", path=("cache", "budget")
+        )
     return int(float(found[1]) * UNITS[found[2].upper()])
 
 

@@ -45,7 +45,9 @@ class CacheFolder:
             with self.alone():
                 pass
         except OSError as error:
-            raise RecipeError(f"cache: the folder {str(folder)!r} cannot be written: {error.strerror}") from None
+            raise RecipeError(
+                f"cache: the folder {str(folder)!r} cannot be written: {error.strerror}", path=("cache", "folder")
+            ) from None
 
     def place(self, name: str) -> "StoreFolder":
         """The place of one store, in use until it is closed; a name has 32 characters."""

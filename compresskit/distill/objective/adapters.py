@@ -18,7 +18,7 @@ from compresskit.distill.objective.extra_modules import ExtraModules
 from compresskit.distill.objective.models import Point
 from compresskit.distill.objective.resizing import Step, extra_tokens, size_of, steps_between
 from compresskit.distill.spec.describe import describe
-from compresskit.errors import RecipeError, ShapeError
+from compresskit.errors import RecipeError, ShapeError, within
 
 _CONVOLUTIONS = {4: nn.Conv2d, 5: nn.Conv3d}
 
@@ -192,10 +192,8 @@ def glue(
     pair = f"{points[0].key} -> {points[1].key}"
     keep = partial(learned.keep, f"adapter:{pair}")
     if adapter == "auto":
-        try:
+        with within(where):
             return Glue(build_adapter(*shapes, agree, keep=lambda b: keep(lambda: b().to(learned.dtype), "auto")))
-        except ShapeError as error:
-            raise ShapeError(f"{where}: {error}") from None
     kept = keep(lambda: _given(adapter, where), describe(adapter))
     if isinstance(adapter, nn.Module) and kept is not adapter:
         raise RecipeError(f"{where}: the pair {pair} already has another adapter; one pair, one adapter")

@@ -18,6 +18,7 @@ from compresskit.distill.spec.stage import Stage
 from compresskit.distill.taps.restore import copying, preserved
 from compresskit.distill.taps.taps import Taps
 from compresskit.distill.timing import Clock
+from compresskit.errors import within
 from compresskit.nested import copied
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ class Forwards(Mapping[Point, Tensor]):
             with copying(models.student, "previous"):
                 self.previous = copy.deepcopy(models.student)
             self.previous.eval().requires_grad_(requires_grad=False)
-        self.traces = self._trace(learned, inputs, f"stage {stage.name!r}")
+        with within(about=stage.name):
+            self.traces = self._trace(learned, inputs, f"stage {stage.name!r}")
         """What a run of each model showed."""
         self._taps = {
             name: self._made_taps(name, addresses, compiled=compiled and name != HYBRID)

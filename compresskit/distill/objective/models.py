@@ -11,7 +11,7 @@ from torch.nn.parameter import is_lazy
 from compresskit.distill.spec.address import HYBRID, PREVIOUS, STUDENT, parse_address, split_model
 from compresskit.distill.spec.match import Match, Splice, Task
 from compresskit.distill.spec.stage import Stage
-from compresskit.errors import RecipeError, close_names
+from compresskit.errors import RecipeError, close_names, within
 
 View = Callable[[Any], Any]
 """Makes a model's own inputs from a batch's inputs."""
@@ -53,7 +53,10 @@ class Models:
                 )
         for name in self.views:
             if name not in (STUDENT, *self.teachers):
-                raise RecipeError(f"views: there is no model {name!r}{close_names(name, (STUDENT, *self.teachers))}")
+                raise RecipeError(
+                    f"views: there is no model {name!r}{close_names(name, (STUDENT, *self.teachers))}",
+                    path=("views", name),
+                )
 
     @property
     def group(self) -> Any:
@@ -114,15 +117,13 @@ class Models:
         Raises:
             RecipeError: One is not; the nearest is named.
         """
-        try:
+        with within(f"stage {stage.name!r}", about=stage.name):
             for term in stage.terms.values():
                 self.student_points(term)
                 if isinstance(term, Match):
                     self._check_sides(term)
             for splice in stage.splices:
                 self.spliced(splice)
-        except RecipeError as error:
-            raise RecipeError(f"stage {stage.name!r}: {error}") from None
 
     def names(self) -> list[str]:
         """Names of all parameters of the student and the teachers, those that share one tensor each."""
@@ -152,7 +153,7 @@ class Models:
         if name not in (STUDENT, PREVIOUS, HYBRID, *self.teachers):
             known = (*self.teachers, STUDENT, PREVIOUS, HYBRID)
             kind = "teacher" if self.teachers else "model"
-            raise RecipeError(f"{where}: no {kind} {name!r}{close_names(name, known)}")
+            raise RecipeError(f"{where}: no {kind} {name!r}{close_names(name, known)}", about=(text,))
         return Point(name, address)
 
     def _only_teacher(self, where: str) -> str:
@@ -166,18 +167,24 @@ class Models:
 def _check_values(name: str, model: nn.Module) -> None:
     for path, tensor in (*model.named_parameters(), *model.named_buffers()):
         if is_lazy(tensor):
-            raise RecipeError(f"{name}: {path} has no shape yet (a lazy module); run one batch through it first")
+            raise RecipeError(
+                f"{name}: {path} has no shape yet (a lazy module); run one batch through it first", path=(name,)
+            )
         if tensor.is_meta:
             raise RecipeError(
-                f"{name}: {path} is on the meta device and has no values; call model.to_empty(...) and load its weights"
+                f"{name}: {path} is on the meta device and has no values; call model.to_empty(...) and load its "
+                "weights",
+                path=(name,),
             )
         if type(tensor).__name__ == "DTensor":  # its module is slow to import
             raise RecipeError(
-                f"{name}: {path} is sharded over processes (fully_shard); give a whole model in each of them"
+                f"{name}: {path} is sharded over processes (fully_shard); give a whole model in each of them",
+                path=(name,),
             )
         if tensor.is_inference():
             raise RecipeError(
-                f"{name}: {path} was made in torch.inference_mode; build and load the model outside of it"
+                f"{name}: {path} was made in torch.inference_mode; build and load the model outside of it",
+                path=(name,),
             )
 
 

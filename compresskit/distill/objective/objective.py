@@ -15,7 +15,7 @@ from compresskit.distill.objective.terms import Term, bind_match, bind_task
 from compresskit.distill.spec.match import Match
 from compresskit.distill.spec.schedules import value_at
 from compresskit.distill.spec.stage import Stage
-from compresskit.errors import CompressKitError, TapError
+from compresskit.errors import TapError, within
 from compresskit.nested import inputs_device
 
 _UNCONNECTED = (
@@ -61,14 +61,15 @@ class Objective:
         self.forwards = Forwards(stage, models, points, self.learners, learned, inputs, compiled=compiled)
         for name, (student, _) in self.points.items():
             if not self.forwards.reached_parameters(student):
-                raise TapError(f"stage {stage.name!r}: {name}: {_UNCONNECTED}")
+                raise TapError(f"stage {stage.name!r}: {name}: {_UNCONNECTED}", about=(stage.name,))
         self.terms: dict[str, Term] = {}
         for name, spec in stage.terms.items():
             where, (student, teacher) = f"stage {stage.name!r}: {name}", self.points[name]
-            if isinstance(spec, Match):
-                self.terms[name] = bind_match(spec, student, teacher, self.shapes(name), learned, where)
-            else:
-                self.terms[name] = bind_task(spec, student[0], learned, where)
+            with within(about=stage.name):
+                if isinstance(spec, Match):
+                    self.terms[name] = bind_match(spec, student, teacher, self.shapes(name), learned, where)
+                else:
+                    self.terms[name] = bind_task(spec, student[0], learned, where)
         fixed = all(isinstance(term.spec.weight, (int, float)) for term in self.terms.values())
         self._constant_weights = self._weights_now() if fixed else None
         self._weighing: tuple[tuple[float, ...], Tensor] = (), torch.empty(0)
@@ -140,10 +141,8 @@ class Objective:
         student, teacher = self.points[name]
         constants = [self.forwards[point] for point in teacher]
         constants = [tensor.detach() if tensor.requires_grad else tensor for tensor in constants]
-        try:
+        with within(f"stage {self.stage.name!r}: {name}", about=self.stage.name):
             return term.value([self.forwards[point] for point in student], constants, targets, self.step, self.steps)
-        except CompressKitError as error:
-            raise type(error)(f"stage {self.stage.name!r}: {name}: {error}") from None
 
 
 def _full_precision(inputs: Any) -> AbstractContextManager[Any]:

@@ -206,9 +206,8 @@ def _check_eval(objective: Objective, learning: Iterable[nn.Module], inputs: Any
     try:
         objective(inputs, targets)
     except TapError as error:
-        raise TapError(
-            f"{error}\nThis is in eval mode, as for the validation data: leave that out, or the tap"
-        ) from None
+        error.message += "\nThis is in eval mode, as for the validation data: leave that out, or the tap"
+        raise
 
 
 def _warnings(stage: Stage, objective: Objective) -> Iterator[str]:

@@ -31,7 +31,7 @@ from compresskit.distill.timing import Clock, profile_steps, told
 from compresskit.distill.training.loop import StageLoop
 from compresskit.distill.training.trainable import reached_by_previous_stage, train_only, trainable_names
 from compresskit.distill.training.validation import Evaluate, Validator
-from compresskit.errors import RecipeError
+from compresskit.errors import RecipeError, within
 from compresskit.nested import batch_size
 from compresskit.randomness import restore_rng_state, rng_state, seed_all
 
@@ -261,10 +261,12 @@ class Session:
         for goal in loop.watch.goals:
             if goal.metric in metrics and STUDENT not in loop.objective.learners:
                 raise RecipeError(
-                    f"{where}: {goal.metric!r} is the student's, and it does not learn here; watch 'loss'"
+                    f"{where}: {goal.metric!r} is the student's, and it does not learn here; watch 'loss'",
+                    about=(loop.stage.name,),
                 )
         found |= metrics
-        loop.watch.see(found, loop.learning(), where)
+        with within(about=loop.stage.name):
+            loop.watch.see(found, loop.learning(), where)
         loop.restart_clock()
         shown = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
         self.display.note(f"stage {loop.stage.name}, step {self.position.step + 1}: {shown}")

@@ -24,7 +24,7 @@ from compresskit.distill.training.data_parallel import SynchronizedObjective
 from compresskit.distill.training.early_stopping import EarlyStopping
 from compresskit.distill.training.ema import moving_average
 from compresskit.distill.training.param_groups import check_groups, parameter_groups
-from compresskit.errors import DataError, RecipeError, TrainingError
+from compresskit.errors import DataError, RecipeError, TrainingError, within
 from compresskit.nested import inputs_device
 
 
@@ -256,7 +256,8 @@ def _optimizer(stage: Stage, groups: list[dict[str, Any]], *, fused: bool) -> Op
     if node is None:
         made = AdamW(groups, lr=1e-3, **offered)
     else:
-        made = _made(node, groups, kind="optimizer", where=where, offered=offered)
+        with within(about=stage.name):
+            made = _made(node, groups, kind="optimizer", where=where, offered=offered)
     if not isinstance(made, Optimizer):
         raise RecipeError(f"{where} must give a torch Optimizer, got {type(made).__name__}")
     check_groups(stage, made)
@@ -267,9 +268,9 @@ def _scheduler(stage: Stage, optimizer: Optimizer, steps: int) -> LRScheduler | 
     where = f"stage {stage.name!r}: scheduler"
     if stage.scheduler is None:
         return None
-    made = _made(
-        stage.scheduler, optimizer, kind="scheduler", where=where, offered={"total_steps": steps, "T_max": steps}
-    )
+    offered = {"total_steps": steps, "T_max": steps}
+    with within(about=stage.name):
+        made = _made(stage.scheduler, optimizer, kind="scheduler", where=where, offered=offered)
     if not isinstance(made, LRScheduler) or isinstance(made, ReduceLROnPlateau):
         raise RecipeError(
             f"{where} must give a torch LRScheduler that steps without a metric, got {type(made).__name__}"

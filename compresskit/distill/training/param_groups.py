@@ -38,7 +38,9 @@ def parameter_groups(
     for glob, found in own.items():
         if not found and not glob.startswith(("adapter:", "loss:")) and not any(fnmatchcase(n, glob) for n in known):
             raise RecipeError(
-                f"stage {stage.name!r}: groups: {glob!r} matches no parameter{close_names(glob, (*known, *beside))}"
+                f"stage {stage.name!r}: groups: {glob!r} matches no parameter{close_names(glob, (*known, *beside))}",
+                path=("groups", glob),
+                about=(stage.name,),
             )
     groups = [{"params": rest[0]}, {"params": rest[1]}]
     groups += [{"params": found, **stage.groups[glob]} for glob, found in own.items()]
@@ -53,5 +55,7 @@ def check_groups(stage: Stage, optimizer: Optimizer) -> None:
                 kind = type(optimizer).__name__
                 raise RecipeError(
                     f"stage {stage.name!r}: groups: {glob!r}: {kind} has no option {key!r}"
-                    f"{close_names(str(key), optimizer.defaults)}"
+                    f"{close_names(str(key), optimizer.defaults)}",
+                    path=("groups", glob, key),
+                    about=(stage.name,),
                 )

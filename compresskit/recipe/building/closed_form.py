@@ -50,7 +50,7 @@ def restore_fitted(parts: Parts, path: Path, seed: int) -> None:
     Raises:
         CheckpointError: The file belongs to other models.
     """
-    state = read_weights(path, "fitted")
+    state = read_weights(path)
     if has_own(parts.evaluation, "fit_to"):  # no module, so it has no state that could have been kept
         with own_randomness(seed, 3):
             parts.evaluation.fit_to(parts.train)

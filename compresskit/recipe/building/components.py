@@ -16,7 +16,7 @@ from compresskit.distill.spec.goal import parse_goal
 from compresskit.distill.spec.match import Task
 from compresskit.distill.spec.stage import Stage
 from compresskit.distill.taps.taps import call_model
-from compresskit.errors import DataError
+from compresskit.errors import DataError, KeyPath, at
 from compresskit.evaluation import Evaluation, as_evaluation
 from compresskit.randomness import own_randomness
 from compresskit.recipe.building.weights import load_weights
@@ -76,18 +76,15 @@ def build_parts(recipe: Recipe) -> Parts:
         CompressKitError: A node cannot be built, or weights do not fit; the message starts with the place.
     """
     data = {
-        split: nodes.build(recipe.data[split], kind="dataset", where=f"data.{split}")
+        split: _dataset(recipe.data[split], split)
         for split in ("train", "val", "test")
         if recipe.data[split] is not None
     }
-    for split, dataset in data.items():
-        if len(dataset) == 0:
-            raise DataError(f"data.{split}: {type(dataset).__name__} holds no samples")
     evaluation, baselines = None, {}
     if recipe.evaluate is not None:
         offered = {"dataset": data["test"]} if "test" in data else {}
-        measurement = nodes.build(recipe.evaluate, kind="evaluation", where="evaluate", **offered)
-        evaluation = as_evaluation(measurement, where="evaluate")
+        with at("evaluate"):
+            evaluation = as_evaluation(nodes.build(recipe.evaluate, kind="evaluation", **offered))
         baselines = dict(evaluation.baselines)
     return Parts(
         data["train"],
@@ -95,7 +92,7 @@ def build_parts(recipe: Recipe) -> Parts:
         data.get("test"),
         {name: build_model(recipe, name) for name in recipe.teachers},
         build_model(recipe, STUDENT),
-        {name: nodes.build(node, kind="callable", where=f"views.{name}") for name, node in recipe.views.items()},
+        {name: _view(node, name) for name, node in recipe.views.items()},
         evaluation,
         baselines,
         frozenset(
@@ -113,29 +110,44 @@ def build_model(recipe: Recipe, name: str) -> nn.Module:
         CompressKitError: The node cannot be built, or the weights do not fit; the message starts with the place.
     """
     if name == STUDENT:
-        node, where, seed = recipe.student, STUDENT, (recipe.seed, 2)
+        node, seed = recipe.student, (recipe.seed, 2)
     else:
         own = () if name == TEACHER else (crc32(name.encode()),)
-        node, where, seed = recipe.teachers[name], teacher_place(name), (recipe.seed, 1, *own)
-    model = bare_model(node, where, *seed)
-    if node.get("weights") is not None:
-        load_weights(model, node["weights"], where=f"{where}.weights")
+        node, seed = recipe.teachers[name], (recipe.seed, 1, *own)
+    with at(*model_path(name)):
+        model = bare_model(node, *seed)
+        if node.get("weights") is not None:
+            with at("weights"):
+                load_weights(model, node["weights"])
     return model
 
 
-def bare_model(node: Mapping[str, Any], where: str, *seed: int) -> nn.Module:
-    """The model of a node, without the weights that it may name; drawn from a seed of its own.
+def bare_model(node: Mapping[str, Any], *seed: int) -> nn.Module:
+    """Build the model of a node from a seed of its own, without the weights that the node may name.
 
     Raises:
-        CompressKitError: The node cannot be built; the message starts with `where`.
+        CompressKitError: The node cannot be built.
     """
     with own_randomness(*seed):
-        return nodes.build({key: value for key, value in node.items() if key != "weights"}, kind="module", where=where)
+        return nodes.build({key: value for key, value in node.items() if key != "weights"}, kind="module")
 
 
-def teacher_place(name: str) -> str:
-    """Where in a recipe the teacher of that name is written."""
-    return name if name == TEACHER else f"teacher.{name}"
+def model_path(name: str) -> KeyPath:
+    """Return the place of a model in a recipe, by its name."""
+    return (name,) if name in (STUDENT, TEACHER) else (TEACHER, name)
+
+
+def _dataset(node: Mapping[str, Any], split: str) -> Any:
+    with at("data", split):
+        dataset = nodes.build(node, kind="dataset")
+        if len(dataset) == 0:
+            raise DataError(f"{type(dataset).__name__} holds no samples")
+        return dataset
+
+
+def _view(node: Mapping[str, Any], name: str) -> Any:
+    with at("views", name):
+        return nodes.build(node, kind="callable")
 
 
 def control_stages(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:

@@ -107,7 +107,7 @@ def _loaded(
     recipe = load_recipe(path, preset, overrides)
     if not parts:
         return recipe, None
-    with recipe.places.located(always=True):
+    with recipe.sources.with_locations(always=True):
         built = build_parts(recipe)
         if fitted:
             fit_to_data(built, recipe.seed)
@@ -119,7 +119,7 @@ def _of_recipe(text: str, name: str, recipe: Recipe, parts: Parts | None) -> Nam
     if name not in known:
         raise RecipeError(f"{text}: the recipe has no model {name!r}{close_names(name, known)}")
     if parts is None:
-        with recipe.places.located(always=True):
+        with recipe.sources.with_locations(always=True):
             return NamedModel(build_model(recipe, name))
     sample, view = parts.sample(), parts.views.get(name)
     model = parts.student if name == STUDENT else parts.teachers[name]

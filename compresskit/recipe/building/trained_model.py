@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from compresskit.errors import CheckpointError, RecipeError, close_names
+from compresskit.errors import CheckpointError, RecipeError, at, close_names
 from compresskit.files import read_json
 from compresskit.recipe.building.components import bare_model
 from compresskit.recipe.building.weights import load_weights, read_weights
@@ -68,11 +68,14 @@ def load_model(
             raise CheckpointError(
                 f"{path}: there is no {RECIPE_FILE} beside it; name the recipe that it was trained by"
             )
-        model, part = otherwise(read_weights(path, "weights")), part or "student"
+        with at("weights"):
+            state = read_weights(path)
+        model, part = otherwise(state), part or "student"
     else:
         part = part or _part_of(path)
         model = _built(tree, part, path)
-    load_weights(model, path, where="weights")
+    with at("weights"):
+        load_weights(model, path)
     return TrainedModel(model.eval(), tree, part, path)
 
 
@@ -113,4 +116,5 @@ def _built(tree: Mapping[str, Any], part: str, path: Path) -> nn.Module:
     node = tree.get(key)
     if not isinstance(node, Mapping):
         raise RecipeError(f"the recipe of {path} has no {key}")
-    return bare_model(node, key, 0)
+    with at(key):
+        return bare_model(node, 0)

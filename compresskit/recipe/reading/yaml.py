@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from compresskit.errors import RecipeError
+from compresskit.errors import KeyPath, RecipeError
 
 _LIMIT = 100_000
 """Values in one file: aliases of aliases grow exponentially."""
@@ -47,8 +47,8 @@ class Document:
 
     def __init__(self, text: str, source: str) -> None:
         self.source = source
-        self.lines: dict[str, int] = {}
-        """Line numbers, from 1, by place: `stages[0].matches[1].loss`."""
+        self.lines: dict[KeyPath, int] = {}
+        """Line numbers, from 1, by path: `("stages", 0, "matches", 1, "loss")`."""
         self._count = 0
         try:
             node = yaml.compose(text, Loader=_CoreSchema)
@@ -59,30 +59,29 @@ class Document:
             raise RecipeError(f"{source}: this is not YAML: {str(error).splitlines()[0]}") from None
         except RecursionError:
             raise RecipeError(f"{source}: this is nested too deeply") from None
-        self.data: Any = None if node is None else self._value(node, "", ())
+        self.data: Any = None if node is None else self._value(node, (), ())
 
-    def _value(self, node: yaml.Node, place: str, above: tuple[yaml.Node, ...]) -> Any:
+    def _value(self, node: yaml.Node, path: KeyPath, above: tuple[yaml.Node, ...]) -> Any:
         self._count += 1
         if node in above or self._count > _LIMIT:
             raise self._error(node, "the aliases of this file never end")
-        self.lines.setdefault(place, node.start_mark.line + 1)
+        self.lines.setdefault(path, node.start_mark.line + 1)
         if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
-            return self._mapping(node, place, (*above, node))
+            return self._mapping(node, path, (*above, node))
         if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
-            return [self._value(item, f"{place}[{n}]", (*above, node)) for n, item in enumerate(node.value)]
+            return [self._value(item, (*path, n), (*above, node)) for n, item in enumerate(node.value)]
         return self._scalar(node)
 
-    def _mapping(self, node: yaml.MappingNode, place: str, above: tuple[yaml.Node, ...]) -> dict[str, Any]:
+    def _mapping(self, node: yaml.MappingNode, path: KeyPath, above: tuple[yaml.Node, ...]) -> dict[str, Any]:
         mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key = self._scalar(key_node)
             if not isinstance(key, str):
                 raise self._error(key_node, f"a key must be text, got {key!r}")
-            inside = f"{place}.{key}" if place else key
             if key in mapping:
-                raise self._error(key_node, f"the key {key!r} is here twice, first in line {self.lines[inside]}")
-            self.lines[inside] = key_node.start_mark.line + 1
-            mapping[key] = self._value(value_node, inside, above)
+                raise self._error(key_node, f"the key {key!r} is here twice, first in line {self.lines[(*path, key)]}")
+            self.lines[(*path, key)] = key_node.start_mark.line + 1
+            mapping[key] = self._value(value_node, (*path, key), above)
         return mapping
 
     def _scalar(self, node: yaml.Node) -> Any:

@@ -11,7 +11,7 @@ from torch.utils.data import default_collate
 from compresskit import export as exporting
 from compresskit import nodes
 from compresskit.distill.batches import unpack_batch
-from compresskit.errors import RecipeError
+from compresskit.errors import RecipeError, at
 from compresskit.export import Exported, Inputs
 from compresskit.recipe.building.trained_model import TrainedModel, load_model
 from compresskit.recipe.reading import overrides as changes_by_path
@@ -83,11 +83,13 @@ def _samples(tree: Mapping[str, Any], size: str | None, *, dynamic: bool) -> lis
     """Inputs of the test data, or of the training data where there is none, all of one size, or of two."""
     data = tree.get("data") or {}
     split = "train" if data.get("test") is None else "test"
-    dataset = nodes.build(data.get(split), kind="dataset", where=f"data.{split}")
+    with at("data", split):
+        dataset = nodes.build(data.get(split), kind="dataset")
     found = [_inputs(dataset[index]) for index in range(min(SAMPLES, len(dataset)))]
     wanted = _size(size)
     if wanted is None:
-        example = found if split == "train" else [_inputs(nodes.build(data["train"], kind="dataset", where="data")[0])]
+        with at("data", "train"):
+            example = found if split == "train" else [_inputs(nodes.build(data["train"], kind="dataset")[0])]
         wanted = [*example[0][0].shape[2:]]
     sized = [tuple(_cut(tensor, wanted) for tensor in inputs) for inputs in found]
     if dynamic:

@@ -71,7 +71,7 @@ def run_recipe(
             loaded = load_recipe(recipe, preset, overrides)
         if preset is None and "full" in loaded.presets and loaded.preset != "full" and torch.cuda.is_available():
             say("There is a GPU here: --preset full runs the whole recipe on it.")
-        with loaded.places.located():
+        with loaded.sources.with_locations():
             if dry_run:
                 run = _Run(loaded, None, device)
                 run.solve()

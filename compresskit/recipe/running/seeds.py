@@ -97,7 +97,7 @@ def run_seeds(
         together = replace(loaded, name=f"{loaded.name}-seeds")  # so that it is not taken for a single run's folder
         call = [str(recipe), *call_options(loaded.preset, overrides, device)]
         runs = {}
-        with loaded.places.located():
+        with loaded.sources.with_locations():
             folder = processes.broadcast_from_main(lambda: choose_folder(together, out, resume=resume))
             command = [*call, "--seeds", ",".join(map(str, seeds))]
             with says_how_to_go_on(folder, command):

@@ -14,12 +14,12 @@ from compresskit.distill.distiller import chosen_device
 from compresskit.distill.spec.address import STUDENT, TEACHER
 from compresskit.distill.taps.restore import preserved
 from compresskit.environment import environment
-from compresskit.errors import RecipeError, close_names
+from compresskit.errors import RecipeError, close_names, written
 from compresskit.evaluation import Evaluation, as_evaluation, has_own
 from compresskit.files import write_json, write_text
 from compresskit.randomness import own_randomness
 from compresskit.recipe.building.closed_form import fit_to_data
-from compresskit.recipe.building.components import Parts, build_parts, teacher_place
+from compresskit.recipe.building.components import Parts, build_parts, model_path
 from compresskit.recipe.reading.load import Recipe, load_recipe
 from compresskit.recipe.reading.overrides import parse
 from compresskit.recipe.reading.run_files import EVALUATION_FILE, RECIPE_FILE, WEIGHTS_FILE
@@ -75,9 +75,9 @@ def evaluate_recipe(
     if weights is not None:
         changes["student.weights"] = str(weights)
     loaded = load_recipe(recipe, preset, changes)
-    with loaded.places.located():
+    with loaded.sources.with_locations():
         loaded = load_recipe(recipe, preset, changes | _data_changes(loaded, data, limit))
-    with loaded.places.located():
+    with loaded.sources.with_locations():
         folder = _free_folder(loaded.name, out)
         models, parts = _models(loaded, methods)
         place = chosen_device(device)
@@ -96,7 +96,7 @@ def _weights_of_run(folder: Path) -> dict[str, Any]:
     for name in load_recipe(folder / RECIPE_FILE).teachers:
         if name != TEACHER:
             last, pretrained = folder / f"{name}.safetensors", folder / f"teacher-{name}" / WEIGHTS_FILE
-            files[f"{teacher_place(name)}.weights"] = last if last.is_file() else pretrained
+            files[f"{written(model_path(name))}.weights"] = last if last.is_file() else pretrained
     return {place: str(file) for place, file in files.items() if file.is_file()}
 
 
@@ -106,12 +106,16 @@ def _data_changes(recipe: Recipe, data: str | Path | None, limit: int | None) ->
     if data is None and limit is None:
         return {}
     if node is None:
-        raise RecipeError("data: this recipe has no 'test', so there is nothing that --data and --limit could change")
-    options = option_names(nodes.find(node["_target_"], where="data.test", kind="dataset")) or []
+        raise RecipeError(
+            "data: this recipe has no 'test', so there is nothing that --data and --limit could change", path=("data",)
+        )
+    options = option_names(nodes.find(node["_target_"], kind="dataset")) or []
     if limit is not None and "limit" not in options:
-        raise RecipeError(f"data.test: {node['_target_']} has no option 'limit', so --limit cannot be used")
+        raise RecipeError(
+            f"data.test: {node['_target_']} has no option 'limit', so --limit cannot be used", path=("data", "test")
+        )
     if data is not None and not options:
-        raise RecipeError(f"data.test: {node['_target_']} has no option that --data could be")
+        raise RecipeError(f"data.test: {node['_target_']} has no option that --data could be", path=("data", "test"))
     changes = {} if data is None else {f"data.test.{options[0]}": str(data)}
     return changes if limit is None else changes | {"data.test.limit": limit}
 
@@ -127,9 +131,11 @@ def _models(recipe: Recipe, methods: Sequence[str] | None) -> tuple[dict[str, nn
         if name not in builders:
             raise RecipeError(f"--methods: there is no method {name!r}{close_names(name, builders)}")
         if name in trained and name not in parts.loaded:
-            place = STUDENT if name == STUDENT else teacher_place(name)
+            place = written(model_path(name))
             option = "--weights FILE" if name == STUDENT else f"--set {place}.weights=FILE"
-            raise RecipeError(f"{place}: it has no weights; add {option}, or leave it out of --methods")
+            raise RecipeError(
+                f"{place}: it has no weights; add {option}, or leave it out of --methods", path=model_path(name)
+            )
     models = {name: builders[name]() for name in names}
     parts.baselines = {name: model for name, model in models.items() if name not in trained}
     parts.loaded = frozenset(trained)  # those that are not compared need not be fitted
@@ -147,7 +153,7 @@ def _builders(recipe: Recipe, parts: Parts) -> dict[str, Callable[[], nn.Module]
 
 def _evaluation(parts: Parts) -> Evaluation:
     if parts.evaluation is None:
-        raise RecipeError("evaluate: this recipe has no evaluation")
+        raise RecipeError("evaluate: this recipe has no evaluation", path=("evaluate",))
     return parts.evaluation
 
 

@@ -107,7 +107,8 @@ def measure_model(
         return {name: float(value) for name, value in means.items()}, {}
     except (AttributeError, TypeError, ValueError, RuntimeError):
         raise RecipeError(
-            f"evaluate: an evaluation returns a number for each metric, such as {{'accuracy': 93.1}}, got {means!r}"
+            f"evaluate: an evaluation returns a number for each metric, such as {{'accuracy': 93.1}}, got {means!r}",
+            path=("evaluate",),
         ) from None
 
 
@@ -152,7 +153,8 @@ def _values(name: str, values: Iterable[float]) -> list[float]:
     except (TypeError, ValueError, RuntimeError):
         raise RecipeError(
             f"evaluate: per_sample returns a number for every sample, got {name!r}: {values!r}. A metric of the data "
-            "as a whole is returned by __call__"
+            "as a whole is returned by __call__",
+            path=("evaluate",),
         ) from None
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from compresskit import nodes
-from compresskit.errors import DataError, RecipeError
+from compresskit.errors import DataError, RecipeError, at
 
 LINEAR = {"_target_": "torch.nn.Linear", "in_features": 2, "out_features": 3}
 
@@ -29,7 +29,7 @@ def package(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
-def _build(node, *args, kind: nodes.Kind = "module", where="student", **offered):
+def _build(node, *args, kind: nodes.Kind = "module", where="", **offered):
     return nodes.build(node, *args, kind=kind, where=where, **offered)
 
 
@@ -97,7 +97,7 @@ def test_building_does_not_change_the_node():
         ({**LINEAR, "bias": "no"}, "module", "bias must be true or false, got 'no'"),
         ({**LINEAR, "in_features": -1}, "module", "torch.nn.Linear refuses these options: "),
         ({**LINEAR, "_partial_": True}, "module", "a node has no key '_partial_'; besides options it takes _target_"),
-        ({"_target_": "torch.nn.ReLU", "_args_": 1}, "module", "student._args_: expected a list, got 1"),
+        ({"_target_": "torch.nn.ReLU", "_args_": 1}, "module", "_args_: expected a list, got 1"),
         (
             {"_target_": "torch.optim.SGD"},
             "module",
@@ -116,8 +116,7 @@ def test_building_does_not_change_the_node():
 def test_a_bad_node_says_where_what_and_how_to_fix(node, kind, message):
     with pytest.raises(RecipeError) as caught:
         _build(node, kind=kind)
-    told = str(caught.value).removeprefix("student: ")
-    assert told.startswith(message)
+    assert str(caught.value).startswith(message)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +141,7 @@ def test_a_bad_node_says_where_what_and_how_to_fix(node, kind, message):
 @pytest.mark.parametrize("kind", ["module", "callable", "argument", "dataset", "evaluation"])
 def test_a_recipe_is_data_and_reaches_no_function_that_could_run_code(dotted, kind):
     with pytest.raises(RecipeError):
-        nodes.find(dotted, where="student", kind=kind)
+        nodes.find(dotted, kind=kind)
 
 
 def test_looking_for_a_name_in_a_stranger_runs_none_of_its_code(package):
@@ -204,10 +203,11 @@ def test_our_own_errors_keep_their_kind_and_say_where(monkeypatch):
 
 def test_a_check_finds_what_building_would_and_calls_nothing(package):
     with nodes.allow(["strangers"]):
-        nodes.check({"_target_": "strangers.parts.broken"}, kind="module", where="student")
-        with pytest.raises(RecipeError, match="student: width must be a whole number, got 'x'"):
-            nodes.check({"_target_": "strangers.parts.Net", "width": "x"}, kind="module", where="student")
+        nodes.check({"_target_": "strangers.parts.broken"}, kind="module")
+        with pytest.raises(RecipeError, match=r"^width must be a whole number, got 'x'"):
+            nodes.check({"_target_": "strangers.parts.Net", "width": "x"}, kind="module")
     inner = {"_target_": "torch.nn.Sequential", "_args_": [{**LINEAR, "in_features": "x"}]}
-    with pytest.raises(RecipeError, match=r"student\._args_\[0\]: in_features must be"):
-        nodes.check(inner, kind="module", where="student")
+    with pytest.raises(RecipeError, match=r"^student\._args_\[0\]: in_features must be") as caught, at("student"):
+        nodes.check(inner, kind="module")
+    assert caught.value.path == ("student", "_args_", 0, "in_features")
     assert package
