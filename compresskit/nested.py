@@ -1,10 +1,11 @@
 """Tensors in nested containers: walking them, their device and their batch size."""
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from compresskit.errors import DataError
 
@@ -77,3 +78,9 @@ def batch_size(inputs: Any) -> int:
 def inputs_device(inputs: Any) -> str:
     """The device type of the first tensor in a batch's inputs."""
     return next((tensor.device.type for tensor in tensors_in(inputs)), "cpu")
+
+
+def device_of(value: Any) -> torch.device:
+    """Return the device of the first tensor of a module or a nested value; the CPU if there is none."""
+    tensors = chain(value.parameters(), value.buffers()) if isinstance(value, nn.Module) else tensors_in(value)
+    return next((tensor.device for tensor in tensors), torch.device("cpu"))
