@@ -1,4 +1,4 @@
-"""From the numbers of a mosaic to those of a picture, or of another mosaic: the work on each part of a frame."""
+"""The development of each part of a frame: from a mosaic's numbers to those of a picture, or of another mosaic."""
 
 import itertools
 from collections.abc import Callable

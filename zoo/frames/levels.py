@@ -48,7 +48,7 @@ class Levels:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Input:
-    """What the user states about the frames. None leaves it to the files."""
+    """The user's statements about the frames. None leaves a statement to the files."""
 
     cfa: CFA | None = None
     photographs: bool = False

@@ -1,4 +1,4 @@
-"""How much memory a demosaicing module takes, and the return of what a tile took to the system."""
+"""The memory that a demosaicing module takes, and its return to the system after each tile."""
 
 import ctypes
 import math
@@ -30,7 +30,7 @@ MMAP_THRESHOLD = -3
 
 
 LARGE = 2**20
-"""Bytes of a block that is taken from the system by itself."""
+"""Size in bytes from which a block is taken from the system by itself."""
 
 
 def bytes_per_pixel(module: nn.Module, cfa: CFA) -> float:

@@ -1,4 +1,4 @@
-"""How far a demosaicing module sees: the surroundings that a tile needs to come out as in the whole frame.
+"""The reach of a demosaicing module: the surroundings that a tile needs to come out as in the whole frame.
 
 `compresskit.profiling` measures a receptive field too, from one row or column of any input. Tiles need the reach of a
 whole tile of the colour filter array, since its places have filters of their own, and also through comparisons.

@@ -1,4 +1,4 @@
-"""All demosaicing methods that are no networks, by their names on the command line."""
+"""The demosaicing methods that are no networks, by their names on the command line."""
 
 from collections.abc import Callable
 
