@@ -45,6 +45,8 @@ class CompressKitError(Exception):
         """The parts that callers have put before the path; the text of the error starts with them."""
         self.inner = path
         self.about = about
+        self.located = False
+        """Whether the message starts with a file and line already."""
 
     @property
     def path(self) -> KeyPath:

@@ -8,8 +8,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from compresskit.data import SampleLoader, endless, rng
 from compresskit.distill.batches import BatchStream
-from compresskit.distill.precision import Precision
-from compresskit.distill.processes import Processes
+from compresskit.distill.execution import Execution
 from compresskit.errors import DataError
 from compresskit.randomness import own_randomness, restore_rng_state, rng_state
 
@@ -88,7 +87,7 @@ def test_batches_are_pinned_for_a_run_on_a_gpu_and_for_no_other(monkeypatch, dev
         lambda _, batch_sampler, **options: made.append(options) or ([torch.zeros(4, 1)] for _ in batch_sampler),
     )
     monkeypatch.setattr("compresskit.distill.batches.moved", lambda value, _: value)  # there may be no GPU
-    BatchStream(SampleLoader(Noisy(), 4), 0, 0, None, torch.device(device), Precision(), Processes()).peek()
+    BatchStream(SampleLoader(Noisy(), 4), 0, Execution(device=torch.device(device)), None).peek()
     assert [options["pin_memory"] for options in made] == [pinned]
 
 

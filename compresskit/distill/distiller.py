@@ -10,20 +10,22 @@ from torch import Tensor, nn
 
 from compresskit.distill.batches import BatchStream, Unpack, unpack_batch
 from compresskit.distill.cache.options import CacheOptions
+from compresskit.distill.execution import Execution
 from compresskit.distill.objective.extra_modules import ExtraModules
 from compresskit.distill.objective.models import Models, View
 from compresskit.distill.own_loop import StageObjective, check_closed
-from compresskit.distill.precision import Precision, lay_out_like
+from compresskit.distill.precision import Precision, match_memory_format
 from compresskit.distill.processes import Processes, init_processes, local
 from compresskit.distill.session.checkpoint import Checkpoints
 from compresskit.distill.session.interrupt import deferred_interrupt
-from compresskit.distill.session.plan import Plan, TracedPlan, batch_signature, plan_stages
-from compresskit.distill.session.progress import shown
+from compresskit.distill.session.plan import TracedPlan, plan_stages
+from compresskit.distill.session.plan_text import Plan
+from compresskit.distill.session.progress import open_display
 from compresskit.distill.session.results import Result
 from compresskit.distill.session.session import Session
 from compresskit.distill.spec.address import TEACHER, unwrap, wrapper_of
 from compresskit.distill.spec.stage import Stage
-from compresskit.distill.training.autotune import settled
+from compresskit.distill.training.autotune import choose
 from compresskit.distill.training.validation import Evaluate
 from compresskit.errors import RecipeError
 from compresskit.nested import moved
@@ -34,22 +36,22 @@ class ProgressiveDistiller:
     """Distils a teacher into a student, stage by stage.
 
     Args:
-        teacher: Any module; None where no stage has matches; `{"name": module}` for several. One that stands on the
-            student's side of a term learns, too; the others are frozen.
-        student: Any module. It is trained in place. In one that is wrapped in `DistributedDataParallel` every backward
-            of `stage`'s objective averages the gradients over its processes.
-        stages: What to learn, in which order; see `compresskit.curricula`.
-        seed: Decides adapters' initial values, dropout and the order of replayed loaders.
-        device: "auto" takes CUDA where there is a device; else a torch device name.
+        teacher: Any module; None where no stage has matches; `{"name": module}` for several. A teacher on the student's
+            side of a term learns, too; the others are frozen.
+        student: Any module. It is trained in place. If it is wrapped in `DistributedDataParallel`, every backward of
+            `stage`'s objective averages the gradients over its processes.
+        stages: Stages in their order; see `compresskit.curricula`.
+        seed: Seed of adapters' initial values, dropout and the order of replayed loaders.
+        device: Device name; "auto" takes CUDA if there is a device.
         precision: "fp32"; "tf32", float32 whose products a GPU rounds; "bf16" or "fp16" for autocast forwards. Weights
             are float32 and losses float32 or better in every case. "auto" takes what is fastest here.
         compile: Whether the models run through `torch.compile`, each as one graph; or "auto".
         memory_format: "contiguous", "channels_last" for images, or "auto".
-        cache: Keeps what frozen teachers say about a sample for when it comes again: a mapping with `budget`, such as
-            "8GB", and maybe `dtype` (fp32, fp16, bf16) and `folder`, which runs share; or "auto", which uses one only
-            where it is possible and pays. It takes a `SampleLoader` of a dataset with `variants`.
-        views: What a model is given of a batch's inputs, where that is not all of them as they are: a callable by the
-            model's name, `"student"` and `"teacher"` or the teachers' own. See `compresskit.distill.views`.
+        cache: Options of the cache of frozen teachers' tensors, for samples that come again: a mapping with `budget`,
+            such as "8GB", and maybe `dtype` (fp32, fp16, bf16) and `folder`, which runs share; or "auto", which uses a
+            cache only where it is possible and pays. It takes a `SampleLoader` of a dataset with `variants`.
+        views: Functions that make a model's own inputs from a batch's inputs, by the model's name: `"student"` and
+            `"teacher"` or the teachers' own names. See `compresskit.distill.views`.
         out: Folder for metrics, checkpoints and the student's weights; None writes nothing.
 
     Raises:
@@ -82,11 +84,11 @@ class ProgressiveDistiller:
         self.precision.check(self.device)
         self.cache = CacheOptions.of(cache)
         self.out = None if out is None else Path(out)
-        self._learned: ExtraModules | None = None
+        self._extra_modules: ExtraModules | None = None
         """Adapters of `stage`; a run of `fit` has its own."""
-        self._opened: list[StageObjective] = []
+        self._open_blocks: list[StageObjective] = []
         self._traced_plan: TracedPlan | None = None
-        """The last plan: a run on such a batch need not look ahead again."""
+        """The last plan: a run on a batch of its signature need not look ahead again."""
         self._check()
 
     def __repr__(self) -> str:
@@ -95,39 +97,46 @@ class ProgressiveDistiller:
         return f"ProgressiveDistiller({teachers} => {type(self.models.student).__name__}: {stages})"
 
     def plan(self, batch: Any, unpack: Unpack | None = None) -> Plan:
-        """Trace one batch through every stage without training: taps, shapes, adapters, what trains, cost.
+        """Trace one batch through every stage without training, and return the plan.
 
-        Nothing is changed. `print(distiller.plan(batch))` shows it.
+        It tells taps, shapes, adapters, what trains and the cost; `print(distiller.plan(batch))` shows it. Nothing is
+        changed.
         """
-        check_closed(self._opened)
-        inputs, targets = (unpack or unpack_batch)(batch)
-        device = _home(self.models.student)
-        inputs, targets = moved(inputs, device), moved(targets, device)
+        check_closed(self._open_blocks)
+        inputs, targets = (moved(part, _device_of(self.models.student)) for part in (unpack or unpack_batch)(batch))
         with torch.inference_mode(mode=False):
-            plan = plan_stages(self.stages, self.models, self.seed, inputs, targets, timed=self.cache is not None)
-        self._traced_plan = TracedPlan(batch_signature(inputs, targets), plan)
-        return plan
+            timed = self.cache is not None
+            self._traced_plan = plan_stages(self.stages, self.models, self.seed, inputs, targets, timed=timed)
+        return self._traced_plan.plan
 
     def stage(
         self, index: int, batch: Any = None, *, steps: int | None = None, unpack: Unpack | None = None
     ) -> StageObjective:
-        """One stage for a loop of your own: `with distiller.stage(0) as objective: loss, terms = objective(x, y)`.
+        """Return one stage for a loop of your own.
+
+        `with distiller.stage(0, batch) as objective: loss, terms = objective(inputs, targets)`.
 
         Args:
-            index: Which stage, from 0; negative counts from the end.
-            batch: A batch to trace. Needed before `objective.parameters()`; without it the first call is traced.
-            steps: Optimizer steps that you will do, for the schedules of a stage in epochs.
-            unpack: Makes (inputs, targets) of the batch.
+            index: Number of the stage, from 0; negative numbers count from the end.
+            batch: Batch to trace. It is needed before `objective.parameters()`; without it the first call is traced.
+            steps: Number of optimizer steps that you will do, for the schedules of a stage in epochs.
+            unpack: Function that makes (inputs, targets) of the batch.
 
         Raises:
-            RecipeError: There is no such stage, or an "auto" has not been settled.
+            RecipeError: There is no such stage, or an "auto" has not been resolved.
         """
         if not -len(self.stages) <= index < len(self.stages):
             raise RecipeError(f"stage {index}: there are {len(self.stages)} stages, counted from 0")
-        if self._learned is None:
-            self._learned = ExtraModules.for_student(self.models.student, self.seed)
+        if self._extra_modules is None:
+            self._extra_modules = ExtraModules.for_student(self.models.student, self.seed)
         loop = StageObjective(
-            self.stages, index % len(self.stages), self.models, self._learned, steps, self._opened, self.precision
+            self.stages,
+            index % len(self.stages),
+            self.models,
+            self._extra_modules,
+            steps,
+            self._open_blocks,
+            self.precision,
         )
         if batch is not None:
             loop.bind((unpack or unpack_batch)(batch)[0])
@@ -143,21 +152,21 @@ class ProgressiveDistiller:
         *,
         trace: bool = False,
     ) -> Result:
-        """Train through all stages.
+        """Train through all stages, and return the student with its history.
 
         Under `torchrun`, or in a process group of your own, all processes train one student together, on parts of the
-        same batches; the first one writes and speaks.
+        same batches; the main one writes files and prints.
 
         Args:
             train_loader: Anything that can be iterated again and again; batches are (inputs, targets), or mappings
-                with these keys. Where each process has other data, it is taken to be its part of each batch.
-            val_loader: Its terms are averaged at each stage's end.
-            evaluate: Called with the student, in eval mode and without gradients, at each stage's end, and inside a
-                stage as often as its `every` says.
+                with these keys. Where each process has other data, that is its part of each batch.
+            val_loader: Validation data; the terms are averaged over it at each stage's end.
+            evaluate: Function of the student that returns metrics. It is called in eval mode and without gradients, at
+                each stage's end, and inside a stage as often as its `every` says.
             resume: False refuses a used folder; True demands a run to continue; "auto" continues one, starts a new
                 one, or returns a finished one.
-            unpack: Makes (inputs, targets) of a batch of another form.
-            trace: Write a profiler's trace of a few steps of each stage to `out`, in the folder `trace`.
+            unpack: Function that makes (inputs, targets) of a batch of another form.
+            trace: Whether to write a profiler's trace of a few steps of each stage to the folder `trace` in `out`.
 
         Raises:
             CheckpointError: The folder does not fit `resume`, or holds another run.
@@ -168,7 +177,7 @@ class ProgressiveDistiller:
             raise RecipeError(f"resume must be True, False or 'auto', got {resume!r}")
         if trace and self.out is None:
             raise RecipeError("trace=True needs a folder: give ProgressiveDistiller(..., out=...)")
-        check_closed(self._opened)
+        check_closed(self._open_blocks)
         for model in (self.models.student, *self.models.teachers.values()):
             model.to(self.device)
         with ExitStack() as stack:
@@ -177,33 +186,30 @@ class ProgressiveDistiller:
             processes = stack.enter_context(init_processes(self.device, self.models.group))
             for model in (self.models.student, *self.models.teachers.values()):
                 processes.broadcast_tensors([*model.parameters(), *model.buffers()])
-            display = stack.enter_context(shown(silent=not processes.is_main))
+            display = stack.enter_context(open_display(silent=not processes.is_main))
             stack.enter_context(own_randomness(self.seed, *(() if processes.is_main else (processes.rank,))))
             interrupt = stack.enter_context(deferred_interrupt())
-            self.precision = precision = self._resolved_precision(train_loader, unpack, display.note)
-            stack.enter_context(precision.applied_to(self.models.student, *self.models.teachers.values()))
+            self.precision = self._resolved_precision(train_loader, unpack, display.note)
+            stack.enter_context(self.precision.applied_to(self.models.student, *self.models.teachers.values()))
             session = Session(
                 self.models,
                 self.stages,
-                seed=self.seed,
-                device=self.device,
-                precision=precision,
+                Execution(self.seed, self.device, self.precision, processes),
                 cache=self.cache,
                 out=self.out,
-                trace=trace,
+                profiled=trace,
                 display=display,
                 interrupt=interrupt,
-                processes=processes,
                 traced_plan=self._traced_plan,
             )
             stack.callback(session.close)
             session.restore(resume=resume)
             session.run(train_loader, val_loader, evaluate, unpack)
-        lay_out_like(session.final_model, self.models.student)
+        match_memory_format(session.final_model, self.models.student)
         student = self.student if session.final_model is self.models.student else session.final_model
         return Result(student, session.run_folder.log.records, session.results, session.shares())
 
-    def settle(
+    def resolve_auto(
         self,
         batch: Any,
         unpack: Unpack | None = None,
@@ -211,36 +217,39 @@ class ProgressiveDistiller:
         *,
         shared: bool = True,
     ) -> Precision:
-        """Measure what `"auto"` should be, take it from now on and return it. Without any `"auto"` nothing is done.
+        """Measure what `"auto"` should be, use it from now on and return it. Without any `"auto"` nothing is done.
 
         Args:
-            batch: What is trained on.
-            unpack: Makes (inputs, targets) of the batch.
-            note: Is told what was measured.
-            shared: Whether the processes of a group all take what the first one found; then all of them must call this.
+            batch: Batch of the training data.
+            unpack: Function that makes (inputs, targets) of the batch.
+            note: Function that receives a line of text for each measurement.
+            shared: Whether the processes of a group all take the main one's choice; then all of them must call this.
         """
         if not self.precision.is_resolved:
             for model in (self.models.student, *self.models.teachers.values()):
                 model.to(self.device)
             inputs, targets = (moved(part, self.device) for part in (unpack or unpack_batch)(batch))
-            found = settled(self.precision, self.stages[-1], self.models, (inputs, targets), note)
-            self.precision = Processes.now(self.device, self.models.group).broadcast(found) if shared else found
+            choice = choose(self.precision, self.stages[-1], self.models, (inputs, targets), note)
+            processes = Processes.now(self.device, self.models.group)
+            self.precision = processes.broadcast(choice) if shared else choice
         return self.precision
+
+    settle = resolve_auto
+    """The former name of `resolve_auto`."""
 
     def _resolved_precision(
         self, loader: Iterable[Any], unpack: Unpack | None, note: Callable[[str], None]
     ) -> Precision:
-        """What is set; where that is "auto", what the run in the folder was begun with, or else what is fastest."""
+        """Return the options without "auto": those with which the run in the folder began, or else the fastest."""
         if self.precision.is_resolved:
             return self.precision
         if self.out is not None:
             state = Checkpoints(self.out / "checkpoints").newest(self.device, note)
             if state is not None:
                 return Precision(**state["numerics"])
-        batch = BatchStream(
-            loader, 0, self.seed, unpack, self.device, Precision(), Processes.now(self.device, self.models.group)
-        ).peek()
-        return self.settle((batch.inputs, batch.targets), None, note)
+        execution = Execution(self.seed, self.device, processes=Processes.now(self.device, self.models.group))
+        batch = BatchStream(loader, 0, execution, unpack).peek()
+        return self.resolve_auto((batch.inputs, batch.targets), None, note)
 
     def _check(self) -> None:
         for stage in self.stages:
@@ -248,13 +257,13 @@ class ProgressiveDistiller:
                 raise RecipeError(f"stages must be Stage objects, got {stage!r}")
         if not self.stages:
             raise RecipeError("stages: there are none")
-        mine = set(_tensors(self.models.student))
+        of_student = set(_tensors(self.models.student))
         for name, teacher in self.models.teachers.items():
-            if not mine.isdisjoint(_tensors(teacher)):
+            if not of_student.isdisjoint(_tensors(teacher)):
                 raise RecipeError(
                     f"{name} shares parameters or buffers with the student; give it a copy (copy.deepcopy)"
                 )
-        for stage in self.stages:  # a model that is not there should be missed at once
+        for stage in self.stages:  # a missing model should be noticed at once
             self.models.check(stage)
 
 
@@ -263,22 +272,22 @@ def _tensors(model: nn.Module) -> Iterator[Tensor]:
     yield from model.buffers()
 
 
-def _home(model: nn.Module) -> torch.device:
-    """Where a model is."""
+def _device_of(model: nn.Module) -> torch.device:
+    """Return the device of a model."""
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
 def chosen_device(device: str | torch.device) -> torch.device:
-    """The device that is meant: "auto" takes CUDA where there is a device.
+    """Return the device for a name; "auto" takes CUDA if there is a device.
 
     Raises:
-        RecipeError: It cannot be used here.
+        RecipeError: The device cannot be used here.
     """
     if str(device) == "auto":
         return local(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     try:
-        made = local(torch.device(device))
-        torch.empty(0, device=made)
+        chosen = local(torch.device(device))
+        torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
         raise RecipeError(f"device: {device!r} cannot be used here: {str(error).splitlines()[0]}") from None
-    return made
+    return chosen

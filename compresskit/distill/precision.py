@@ -1,4 +1,4 @@
-"""How the numbers of a run are computed: precision, layout and compilation. None of it is on by default."""
+"""Precision, memory format and compilation of a run's forwards. None of it is on by default."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -12,20 +12,14 @@ from torch import Tensor, nn
 from compresskit.errors import RecipeError, close_names
 
 AUTO = "auto"
-
-
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
-
-
 MEMORY_FORMATS = ("contiguous", "channels_last")
-
-
-_HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """How numbers are computed. Weights and losses are float32 or better in every case.
+    """The precision, memory format and compilation of forwards. Weights and losses are float32 or better in every case.
 
     Raises:
         RecipeError: A value is unknown; the message names the nearest.
@@ -49,24 +43,24 @@ class Precision:
 
     @property
     def is_resolved(self) -> bool:
-        """Whether nothing is left to measure."""
+        """True if no option is "auto"."""
         return AUTO not in (self.precision, self.compile, self.memory_format)
 
     @property
     def autocast_dtype(self) -> torch.dtype | None:
-        """The autocast type of the forwards, or None."""
-        return _HALF.get(self.precision)
+        """The type to which forwards are cast, or None."""
+        return _AUTOCAST_DTYPES.get(self.precision)
 
     @property
     def is_default(self) -> bool:
-        """Whether everything is as without these options."""
+        """True if every option has its default."""
         return self == Precision()
 
     def check(self, device: torch.device) -> None:
-        """See that the device can do it.
+        """Check that the device supports the options.
 
         Raises:
-            RecipeError: It cannot.
+            RecipeError: It does not.
         """
         if self.precision == "tf32" and device.type != "cuda":
             raise RecipeError(
@@ -76,7 +70,7 @@ class Precision:
             raise RecipeError("precision: this GPU has no bf16; use fp16", path=("precision",))
 
     def to_memory_format(self, inputs: Any) -> Any:
-        """A nested batch in the memory format: images, which have four dimensions."""
+        """Return a nested batch with its images, the tensors of four dimensions, in the memory format."""
         if self.memory_format != "channels_last":
             return inputs
         if isinstance(inputs, Tensor):
@@ -87,13 +81,15 @@ class Precision:
             return type(inputs)(self.to_memory_format(item) for item in inputs)
         return inputs
 
-    def autocast(self, device: str) -> AbstractContextManager[Any]:
-        """Where forwards run, on a device of this type."""
-        return nullcontext() if self.autocast_dtype is None else torch.autocast(device, dtype=self.autocast_dtype)
+    def autocast(self, device_type: str) -> AbstractContextManager[Any]:
+        """Return the block in which forwards run on a type of device, such as "cuda"."""
+        if self.autocast_dtype is None:
+            return nullcontext()
+        return torch.autocast(device_type, dtype=self.autocast_dtype)
 
     @contextmanager
     def applied_to(self, *models: nn.Module) -> Iterator[None]:
-        """Inside, the models have the memory format and float32 products the precision; then all is as it was."""
+        """Give models the memory format, and float32 products the precision, inside the block; restore both on exit."""
         products = torch.get_float32_matmul_precision()
         if self.precision == "tf32":
             torch.set_float32_matmul_precision("high")
@@ -104,7 +100,7 @@ class Precision:
             torch.set_float32_matmul_precision(products)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, for a checkpoint or a recipe."""
+        """Return plain data, for a checkpoint or a recipe."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -113,28 +109,29 @@ class Precision:
 
 @contextmanager
 def channels_last(*models: nn.Module) -> Iterator[None]:
-    """Inside, four-dimensional weights and buffers lie channels last; then each is again as it was."""
-    moved = [tensor for tensor in dict.fromkeys(chain(*map(_tensors, models))) if _moves(tensor)]
-    _lay_out(moved, torch.channels_last)
+    """Store four-dimensional weights and buffers channels last inside the block; restore their order on exit."""
+    changed = [tensor for tensor in dict.fromkeys(chain(*map(_tensors, models))) if _changes(tensor)]
+    _store_as(torch.channels_last, changed)
     try:
         yield
     finally:
-        _lay_out(moved, torch.contiguous_format)
+        _store_as(torch.contiguous_format, changed)
 
 
-def lay_out_like(copy: nn.Module, model: nn.Module) -> None:
-    """Give the weights and buffers of a copy, made inside `channels_last`, the order of the model's own."""
+def match_memory_format(copy: nn.Module, model: nn.Module) -> None:
+    """Store the weights and buffers of a copy, made inside `channels_last`, in the order of the model's own."""
     pairs = zip(_tensors(copy), _tensors(model), strict=True)
-    _lay_out([ours for ours, theirs in pairs if ours.stride() != theirs.stride() and theirs.is_contiguous()])
+    different = [ours for ours, theirs in pairs if ours.stride() != theirs.stride() and theirs.is_contiguous()]
+    _store_as(torch.contiguous_format, different)
 
 
-def _moves(tensor: Tensor) -> bool:
+def _changes(tensor: Tensor) -> bool:
     if tensor.dim() != 4 or tensor.layout != torch.strided or not tensor.is_contiguous():
         return False
-    return tensor.detach().to(memory_format=torch.channels_last).stride() != tensor.stride()  # 1x1: both at once
+    return tensor.detach().to(memory_format=torch.channels_last).stride() != tensor.stride()  # 1x1 is both at once
 
 
-def _lay_out(tensors: list[Tensor], memory_format: torch.memory_format = torch.contiguous_format) -> None:
+def _store_as(memory_format: torch.memory_format, tensors: list[Tensor]) -> None:
     for tensor in tensors:
         tensor.data = tensor.data.to(memory_format=memory_format)
 

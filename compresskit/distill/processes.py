@@ -1,4 +1,4 @@
-"""The processes that share one run: each works on its part of every batch, and all of them take the same steps."""
+"""The processes of one run: each works on its part of every batch, and all of them take the same steps."""
 
 import itertools
 import os
@@ -17,58 +17,55 @@ from compresskit.errors import RecipeError
 
 T = TypeVar("T")
 
-
 CPU = torch.device("cpu")
 
-
-PATIENCE = timedelta(hours=12)
-"""How long a process waits for another: the first one makes the table at a run's end alone. A launcher ends them all
+TIMEOUT = timedelta(hours=12)
+"""Longest wait of a process for another: the main one makes the table at a run's end alone. A launcher ends all of them
 where one fails."""
 
-
-_turns = itertools.count()
-"""How often this process has joined the others: each time under names of its own in the store where they meet."""
+_joins = itertools.count()
+"""Number of times that this process has joined the others: each time under new names in the store where they meet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """Which of the processes of a run this is. Alone, every method gives back what it was given."""
+    """The processes of a run, seen from one of them. In a single process every method returns its argument."""
 
     rank: int = 0
     count: int = 1
     device: torch.device = CPU
-    """Where what is exchanged lies."""
+    """Device of the tensors that are exchanged."""
     group: Any = None
-    """torch's own object; None are all processes that are joined."""
+    """torch's process group; None stands for all processes that are joined."""
 
     @classmethod
     def now(cls, device: torch.device = CPU, group: Any = None) -> Self:
-        """The processes of a group, by default of all that are joined, or this one alone."""
+        """Return the processes of a group, by default of all that are joined, or this one alone."""
         if not dist.is_available() or not dist.is_initialized():
             return cls()
         return cls(dist.get_rank(group), dist.get_world_size(group), device, group)
 
     @property
     def is_single(self) -> bool:
-        """Whether there is no other process."""
+        """True if there is no other process."""
         return self.count == 1
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the one that writes and speaks."""
+        """True in the one process that writes files and prints."""
         return self.rank == 0
 
     def total(self, tensor: Tensor) -> Tensor:
-        """The sum over all processes, elementwise."""
+        """Return the elementwise sum over all processes."""
         if not self.is_single:
             tensor = tensor.clone()
             dist.all_reduce(tensor, group=self.group)
         return tensor
 
     def any_async(self, flags: Callable[[], Sequence[bool]]) -> Callable[[], Sequence[bool]]:
-        """What tells later, for each flag, whether it was raised in any process when all of them asked.
+        """Return a function that says later, for each flag, whether any process had raised it at the time of this call.
 
-        Others may answer while this one works. Alone, the flags are those at the time of the answer.
+        The others may answer while this process works. In a single process the flags are read when the answer is.
         """
         if self.is_single:
             return flags
@@ -83,43 +80,43 @@ class Processes:
         return answer
 
     def any(self, *, flag: bool) -> bool:
-        """Whether a flag is raised in any process. All of them are there when it returns."""
+        """Return True if any process has raised the flag. All of them have arrived when it returns."""
         return self.any_async(lambda: [flag])()[0]
 
     def broadcast(self, value: T) -> T:
-        """What the first process has here: plain data or tensors."""
+        """Return the main process's value: plain data or tensors."""
         if self.is_single:
             return value
-        held = [value]
-        dist.broadcast_object_list(held, group=self.group, group_src=0, device=self.device)
-        return held[0]
+        values = [value]
+        dist.broadcast_object_list(values, group=self.group, group_src=0, device=self.device)
+        return values[0]
 
     def broadcast_from_main(self, make: Callable[[], T]) -> T:
-        """What the first process makes, for all of them; the others make nothing.
+        """Call `make` in the main process only, and return its result in all of them.
 
         Raises:
-            SystemExit: In the others, if the first one failed.
+            SystemExit: In the others, if the main one failed.
         """
         with self.main_first():
-            made = [make()] if self.is_main else []
-        return self.broadcast(made)[0]
+            values = [make()] if self.is_main else []
+        return self.broadcast(values)[0]
 
     def gather(self, value: T) -> list[T]:
-        """What each process has here, in their order."""
+        """Return each process's value, in their order."""
         if self.is_single:
             return [value]
-        found: list[Any] = [None] * self.count
-        dist.all_gather_object(found, value, group=self.group)
-        return found
+        values: list[Any] = [None] * self.count
+        dist.all_gather_object(values, value, group=self.group)
+        return values
 
     @torch.no_grad()
     def broadcast_tensors(self, tensors: Iterable[Tensor]) -> None:
-        """Give tensors the values that they have in the first process."""
+        """Copy the values of the main process into tensors."""
         for tensor in () if self.is_single else tensors:
-            held = tensor.detach().to(self.device).contiguous()
-            dist.broadcast(held.reshape(-1).view(torch.uint8), group=self.group, group_src=0)  # of any type
+            values = tensor.detach().to(self.device).contiguous()
+            dist.broadcast(values.reshape(-1).view(torch.uint8), group=self.group, group_src=0)  # of any type
             if not self.is_main:
-                tensor.copy_(held)
+                tensor.copy_(values)
 
     def wait(self) -> None:
         """Return once all processes are here."""
@@ -127,12 +124,12 @@ class Processes:
 
     @contextmanager
     def main_first(self) -> Iterator[None]:
-        """Inside, the first process goes ahead and the others follow once it is through.
+        """Run the block in the main process first, and in the others once it is through.
 
-        What it stumbles over is told once, and what it makes is there for the others.
+        An error of the main process is reported once, and the others find what it has made.
 
         Raises:
-            SystemExit: In the others, if the first one failed.
+            SystemExit: In the others, if the main one failed.
         """
         if not self.is_main and self.any(flag=False):
             raise SystemExit(1)
@@ -147,20 +144,20 @@ class Processes:
 
 
 def launched() -> tuple[int, int]:
-    """The rank of this process and the number of processes, as a launcher such as `torchrun` tells them."""
+    """Return the rank of this process and the number of processes, from a launcher such as `torchrun`."""
     if not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
         return 0, 1
     return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 
 
 def is_main() -> bool:
-    """Whether this process speaks for all of its run."""
+    """Return True in the process that prints for all of its run, joined or not."""
     processes = Processes.now()
     return launched()[0] == 0 if processes.is_single else processes.is_main
 
 
 def local(device: torch.device) -> torch.device:
-    """The GPU that is this process's where several share a machine; any other device as it is.
+    """Return this process's own GPU where several share a machine, and any other device as it is.
 
     Raises:
         RecipeError: There are fewer GPUs than processes.
@@ -177,11 +174,11 @@ def local(device: torch.device) -> torch.device:
 
 @contextmanager
 def init_processes(device: torch.device, group: Any = None) -> Iterator[Processes]:
-    """Inside, the processes that a launcher started are joined; a group that is there already is taken and left as is.
+    """Join the processes that a launcher started, inside the block; a group that exists already is used as it is.
 
     Args:
-        device: Where these processes work.
-        group: Those that share the run, where they are joined already; None are all.
+        device: Device of this process.
+        group: Group of the processes that share the run, where they are joined already; None stands for all.
 
     Yields:
         The processes; this one alone where no launcher started others.
@@ -192,9 +189,9 @@ def init_processes(device: torch.device, group: Any = None) -> Iterator[Processe
     from torch.distributed.distributed_c10d import PrefixStore  # not in every build of torch
 
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    store, rank, count = _meeting()
-    names = PrefixStore(f"compresskit {next(_turns)}", store)
-    dist.init_process_group(backend, store=names, rank=rank, world_size=count, timeout=PATIENCE)
+    store, rank, count = _rendezvous()
+    names = PrefixStore(f"compresskit {next(_joins)}", store)
+    dist.init_process_group(backend, store=names, rank=rank, world_size=count, timeout=TIMEOUT)
     try:
         with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
             yield Processes.now(device)
@@ -203,8 +200,8 @@ def init_processes(device: torch.device, group: Any = None) -> Iterator[Processe
 
 
 @cache
-def _meeting() -> tuple[Any, int, int]:
-    """Where the launched processes meet, which of them this is, and of how many. They can do so only once."""
+def _rendezvous() -> tuple[Any, int, int]:
+    """Return the store where the launched processes meet, this one's rank and their number. It works only once."""
     from torch.distributed.rendezvous import rendezvous
 
-    return next(iter(rendezvous("env://", timeout=PATIENCE)))
+    return next(iter(rendezvous("env://", timeout=TIMEOUT)))

@@ -1,4 +1,4 @@
-"""Where the time of a run goes: seconds by phase, and on request a trace of a few steps."""
+"""Time of a run: seconds by phase, and on request a profiler's trace of a few steps, for ui.perfetto.dev."""
 
 import math
 import time
@@ -14,13 +14,13 @@ PHASES = ("load", "teacher", "student", "losses", "backward", "optimizer")
 
 
 class Clock:
-    """Adds up the time between entering and leaving each phase.
+    """Sums of the time between entering and leaving each phase.
 
-    A GPU works on while Python goes ahead, so there a phase ends when its work is done only while `tracing`.
+    A GPU works on while Python goes ahead, so there a phase ends when its work is done only while `profiling`.
     """
 
     def __init__(self) -> None:
-        self.tracing = False
+        self.profiling = False
         """Whether phases wait for the GPU, and are marked in a profiler's trace."""
         self.seconds: dict[str, float] = dict.fromkeys(PHASES, 0.0)
         self.uncounted = 0.0
@@ -28,18 +28,18 @@ class Clock:
         self._phases = {name: _Phase(self, name) for name in PHASES}
 
     def phase(self, name: str) -> "_Phase":
-        """`with clock.phase("backward"):`; phases do not nest."""
+        """Return the block of a phase: `with clock.phase("backward"):`. Phases do not nest."""
         return self._phases[name]
 
     def shares(self, total: float) -> dict[str, float]:
-        """The share of each phase in `total` seconds, and of all that is in none: `other`. They add up to 1."""
+        """Return the share of each phase in `total` seconds, and the rest as `other`. They add up to 1."""
         total = max(total - self.uncounted, sum(self.seconds.values()), 1e-9)
         shares = {name: seconds / total for name, seconds in self.seconds.items()}
         return {**shares, "other": max(0.0, 1.0 - sum(shares.values()))}
 
     @contextmanager
     def not_counting(self) -> Iterator[None]:
-        """Inside, time belongs to nothing."""
+        """Leave the time of the block out of all shares."""
         began = time.perf_counter()
         try:
             yield
@@ -47,8 +47,8 @@ class Clock:
             self.uncounted += time.perf_counter() - began
 
 
-def told(shares: Mapping[str, float]) -> str:
-    """Shares that add up to 1, as percentages that add up to 100: those are rounded up that lose the most."""
+def shares_text(shares: Mapping[str, float]) -> str:
+    """Return shares that add up to 1 as percentages that add up to 100: those are rounded up that lose the most."""
     percent = {name: math.floor(100 * share) for name, share in shares.items()}
     by_loss = sorted(shares, key=lambda name: percent[name] - 100 * shares[name])
     for name in by_loss[: 100 - sum(percent.values())]:
@@ -57,7 +57,7 @@ def told(shares: Mapping[str, float]) -> str:
 
 
 class _Phase:
-    """One phase; made once and entered again and again, as this is on the way of every step."""
+    """One phase, built once and entered in every step."""
 
     __slots__ = ("_began", "_clock", "_mark", "_name")
 
@@ -67,7 +67,7 @@ class _Phase:
         self._mark: Any = None
 
     def __enter__(self) -> None:
-        if self._clock.tracing:
+        if self._clock.profiling:
             self._mark = record_function(self._name)
             self._mark.__enter__()
         self._began = time.perf_counter()
@@ -81,21 +81,21 @@ class _Phase:
         self._clock.seconds[self._name] += time.perf_counter() - self._began
 
 
-STEPS = 3
-"""How many are traced, after two that are not if there are so many: the first are not like the others."""
+PROFILED_STEPS = 3
+"""Number of profiled steps, after two that are not if there are so many: the first are not like the others."""
 
 
 @contextmanager
 def profile_steps(path: Path | None, clock: Clock, steps: int) -> Iterator[Callable[[], None]]:
-    """Inside, some steps are traced with the clock's phases marked, and written to `path`; None traces nothing.
+    """Profile some steps inside the block, with the clock's phases marked, and write the trace to `path`.
 
     Args:
-        path: Ends in `.json.gz`.
-        clock: Does not count what the profiler takes for itself.
-        steps: That will be done inside.
+        path: File that ends in `.json.gz`; None profiles nothing.
+        clock: Clock that does not count what the profiler takes for itself.
+        steps: Number of steps inside the block.
 
     Yields:
-        What to call after each step.
+        A function to call after each step.
     """
     if path is None or steps < 1:
         yield lambda: None
@@ -104,15 +104,15 @@ def profile_steps(path: Path | None, clock: Clock, steps: int) -> Iterator[Calla
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
     profiler = profile(
         activities=activities,
-        schedule=_few(steps),
-        on_trace_ready=lambda done: done.export_chrome_trace(str(path)),
+        schedule=_schedule(steps),
+        on_trace_ready=lambda finished: finished.export_chrome_trace(str(path)),
     )
 
     def after_step() -> None:
         with clock.not_counting():
             profiler.step()
 
-    clock.tracing = True
+    clock.profiling = True
     with clock.not_counting():
         profiler.start()
     try:
@@ -120,13 +120,13 @@ def profile_steps(path: Path | None, clock: Clock, steps: int) -> Iterator[Calla
     finally:
         with clock.not_counting():
             profiler.stop()
-        clock.tracing = False
+        clock.profiling = False
 
 
-def _few(steps: int) -> Callable[[int], ProfilerAction]:
-    """What the profiler does in each of `steps` steps."""
-    first = max(0, min(2, steps - STEPS))
-    last = min(first + STEPS, steps) - 1
+def _schedule(steps: int) -> Callable[[int], ProfilerAction]:
+    """Return the profiler's action in each of `steps` steps."""
+    first = max(0, min(2, steps - PROFILED_STEPS))
+    last = min(first + PROFILED_STEPS, steps) - 1
     actions = {first - 1: ProfilerAction.WARMUP, last: ProfilerAction.RECORD_AND_SAVE}
     actions |= dict.fromkeys(range(first, last), ProfilerAction.RECORD)
     return lambda step: actions.get(step, ProfilerAction.NONE)

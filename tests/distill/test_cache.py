@@ -82,9 +82,9 @@ def test_a_cached_run_has_the_same_losses_bit_for_bit_and_runs_the_teacher_in_th
     cached = run({"budget": "1MB"}, teacher=teacher, workers=workers)
     assert losses(cached) == losses(plain)
     assert all(torch.equal(a, b) for a, b in zip(cached.student.parameters(), plain.student.parameters(), strict=True))
-    # traced for the plan and for the stage, looked at whole and by halves to see that samples are independent; then a
+    # traced once, looked at whole and by halves to see that samples are independent; then a
     # pass of two variants with three batches each
-    assert teacher.runs == 2 + 1 + 3 + 6
+    assert teacher.runs == 1 + 3 + 6
     assert cached.stages[0].recalled == pytest.approx((14 - 6) / 14)
     assert plain.stages[0].recalled is None
 

@@ -211,5 +211,5 @@ def test_a_run_on_a_batch_that_was_planned_looks_ahead_no_more():
         return len(calls) - before
 
     other = (torch.randn(2, 3), torch.tensor([0, 1]))
-    assert forwards(*BATCHES) == 2  # one to trace the stage, one to train
-    assert forwards() == forwards(other) == 4
+    assert forwards(*BATCHES) == 1  # to train
+    assert forwards() == forwards(other) == 2  # and one to trace

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from compresskit.distill.training.loop import all_finite
+from compresskit.distill.training.loop import _all_finite
 
 NAN, INF = float("nan"), float("inf")
 
@@ -21,11 +21,11 @@ NAN, INF = float("nan"), float("inf")
     ],
 )
 def test_gradients_are_finite_or_a_norm_has_to_tell(gradients, certain):
-    assert all_finite(gradients) is certain
+    assert _all_finite(gradients) is certain
 
 
 def test_the_gradients_stay_as_they_are():
     gradient = torch.randn(100)
     before = gradient.clone()
-    all_finite([gradient])
+    _all_finite([gradient])
     assert torch.equal(gradient, before)

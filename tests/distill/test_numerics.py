@@ -10,7 +10,7 @@ from torch import nn
 from compresskit import Match, ProgressiveDistiller, RecipeError, Stage, Task
 from compresskit.distill.precision import Precision
 from compresskit.distill.training import autotune
-from compresskit.distill.training.loop import _optimizer
+from compresskit.distill.training.optimizers import make_optimizer
 from compresskit.errors import CheckpointError, TrainingError
 
 SGD = {"_target_": "torch.optim.SGD", "lr": 0.02}
@@ -301,5 +301,5 @@ def test_tf32_is_refused_where_there_is_no_gpu():
 )
 def test_an_optimizer_is_fused_where_it_can_be_and_nothing_else_was_asked_for(optimizer, fused):
     one = Stage("s", tasks=[Task("mse")], steps=1, optimizer=optimizer)
-    made = _optimizer(one, [{"params": list(linear(1).parameters())}], fused=True)
+    made = make_optimizer(one, dict(linear(1).named_parameters()), {}, (), fused=True)
     assert made.param_groups[0].get("fused") is fused

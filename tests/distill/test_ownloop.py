@@ -170,9 +170,9 @@ def test_a_loop_of_one_s_own_computes_as_fit_does(options, batches, monkeypatch)
 
 def test_auto_is_settled_before_a_loop_of_one_s_own(batches):
     distiller = ProgressiveDistiller(net(6, 1), net(4, 2), [STAGE], device="cpu", precision="auto")
-    with pytest.raises(RecipeError, match=r"auto is measured on a batch .*: distiller.settle\(batch\)"):
+    with pytest.raises(RecipeError, match=r"auto is measured on a batch .*: distiller.resolve_auto\(batch\)"):
         distiller.stage(0)
-    distiller.settle(batches[0])
+    distiller.resolve_auto(batches[0])
     with distiller.stage(0, batches[0]) as objective:
         assert objective.parameters()
         assert torch.isfinite(objective(*batches[0])[0])

@@ -85,7 +85,7 @@ class TeacherCache:
         self.check(stage, constants, count, batches)
         teachers = {point.model: forwards.models.teachers[point.model] for point in constants}
         identities = {
-            model: model_fingerprint(teacher, forwards.traces[model].counts) for model, teacher in teachers.items()
+            model: model_fingerprint(teacher, forwards.traces[model].counters) for model, teacher in teachers.items()
         }
         names = {point: self._name(identities[point.model], point, tensor) for point, tensor in constants.items()}
         self._forget(set(names.values()))

@@ -1,15 +1,18 @@
-"""One look at the models: the shapes at their taps and which parameters feed them. It leaves no mark on them."""
+"""Shapes and parameters behind each tap, found by one forward of each model. Tracing leaves no mark on the models."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from compresskit.distill.objective.models import Models, qualified
+from compresskit.distill.objective.models import Models, Point, qualified
+from compresskit.distill.spec.address import HYBRID, PREVIOUS, STUDENT
+from compresskit.distill.spec.match import Match
+from compresskit.distill.spec.stage import Stage
 from compresskit.distill.taps.restore import preserved
 from compresskit.distill.taps.taps import Taps, check_call, writes_into
 from compresskit.nested import copied, tensors_in
@@ -18,29 +21,122 @@ from compresskit.randomness import own_randomness
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What one forward of a model showed."""
+    """Facts about the tapped tensors of one model, from one forward."""
 
     shapes: dict[str, torch.Size]
-    """The shape at each address."""
+    """Shape at each address."""
     dtypes: dict[str, torch.dtype]
-    """The type at each address."""
-    feeds: dict[str, frozenset[str]]
+    """Type at each address."""
+    parameters: dict[str, frozenset[str]]
     """Names of the learners' parameters from which the tensor at each address is computed."""
     overwritten: frozenset[str]
     """Addresses whose tensor is changed in place later in the forward."""
     writes: bool
-    """Whether the model writes into its inputs."""
-    counts: frozenset[str] = frozenset()
-    """Attributes, as `module.path.name`, that hold a whole number and held another one before the forward."""
+    """True if the model writes into its inputs."""
+    counters: frozenset[str] = frozenset()
+    """Attributes, as `module.path.name`, that hold a whole number which the forward changed."""
 
     def empty(self, address: str) -> Tensor:
-        """A tensor of the shape and type at an address, without values."""
+        """Return a tensor without values that has the shape and type at an address."""
         return torch.empty(self.shapes[address], dtype=self.dtypes[address], device="meta")
 
 
+class Role(NamedTuple):
+    """A model in one of its two roles: as a learner (training mode, gradients) or frozen (eval mode, no gradients)."""
+
+    model: str
+    learns: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Traces:
+    """Traces of all models of a run on one batch, shared by its stages: each role of a model ran once."""
+
+    signature: tuple[Any, ...]
+    """`batch_signature` of the models and the inputs."""
+    of: dict[Role, Trace]
+    """The trace of each model in each role."""
+    tensors: dict[Role, dict[str, Tensor]] = field(default_factory=dict)
+    """The detached tensors of that forward, for a check of the losses; `release` frees them."""
+
+    def points(self, learners: Collection[str]) -> dict[Point, Tensor]:
+        """Return the detached tensors at every point that a stage with these learners may read."""
+        return {
+            Point(role.model, address): tensor
+            for role, tensors in self.tensors.items()
+            if role.learns == (role.model in learners)
+            for address, tensor in tensors.items()
+        }
+
+    def release(self) -> None:
+        """Free the tensors."""
+        self.tensors.clear()
+
+
+def batch_signature(models: Models, *parts: Any) -> tuple[Any, ...]:
+    """Return what decides a trace: shapes, types and devices in a batch, and the very parameters of the models."""
+    batch = tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in tensors_in(parts))
+    return batch, tuple(id(p) for model in (models.student, *models.teachers.values()) for p in model.parameters())
+
+
+def trace_stages(
+    stages: Sequence[Stage],
+    models: Models,
+    inputs: Any,
+    *,
+    training: bool = True,
+    keep_tensors: bool = False,
+) -> Traces:
+    """Run each model once per role, to its end, with the taps of all `stages` in place.
+
+    Args:
+        stages: Stages whose taps are read. The hybrid of a stage with splices is left to `Forwards`.
+        models: The student and its teachers.
+        inputs: Inputs of a batch.
+        training: Whether learners run in training mode; False runs them alone, in eval mode as in validation.
+        keep_tensors: Whether the result holds the tapped tensors, until `release`.
+
+    Raises:
+        TapError: An address names no tensor, or several.
+    """
+    traces = Traces(batch_signature(models, inputs), {})
+    for role, addresses in _reads(stages, models).items():
+        if not training and not role.learns:
+            continue
+        model = models.module(STUDENT if role.model == PREVIOUS else role.model)
+        with tracing({role.model: model}, [role.model] if role.learns else []) as names:
+            if not training:
+                model.eval()
+            with Taps(model, addresses, stop=False) as taps:
+                traces.of[role] = observe(taps, models.view(role.model, inputs), names if training else {})
+                if keep_tensors:
+                    traces.tensors[role] = {address: taps.raw(address).detach() for address in addresses}
+    return traces
+
+
+def _reads(stages: Sequence[Stage], models: Models) -> dict[Role, list[str]]:
+    """Return the addresses that some stages read, by role; models that learn come last."""
+    reads: dict[Role, dict[str, None]] = {}
+    for number, stage in enumerate(stages):
+        learners = models.learners(stage.terms.values())
+        points = [point for term in stage.terms.values() for point in models.student_points(term)]
+        points += [p for term in stage.terms.values() if isinstance(term, Match) for p in models.teacher_points(term)]
+        if stage.splices:  # `Forwards` traces these itself; here they only tell a stage "between" what this one trains
+            followed = any(after.train == "between" for after in stages[number + 1 : number + 2])
+            points = [*points, *_student_ends(stage, models)] if followed else []
+        for name, address in points:
+            if name != HYBRID:
+                reads.setdefault(Role(name, name in learners), {})[address] = None
+    return {role: list(reads[role]) for role in sorted(reads, key=lambda role: role.learns)}
+
+
+def _student_ends(stage: Stage, models: Models) -> list[Point]:
+    return [end for splice in stage.splices for end in models.spliced(splice) if end.model == STUDENT]
+
+
 @contextmanager
-def tracing(models: Models, learners: Collection[str], others: Collection[str] = ()) -> Iterator[dict[Tensor, str]]:
-    """Inside, models may be run as they would be in training, and are put back on the way out.
+def tracing(chosen: Mapping[str, nn.Module], learners: Collection[str]) -> Iterator[dict[Tensor, str]]:
+    """Put models into the state of training, and restore them on exit.
 
     Learners run in training mode, with gradients for all parameters, others in eval mode. Buffers, modes, flags and
     random generators are restored.
@@ -48,7 +144,6 @@ def tracing(models: Models, learners: Collection[str], others: Collection[str] =
     Yields:
         The names of the learners' parameters.
     """
-    chosen = {name: models.module(name) for name in dict.fromkeys((*learners, *others))}
     with preserved(*chosen.values(), buffers=True), own_randomness(0):
         names: dict[Tensor, str] = {}
         for name, model in chosen.items():
@@ -61,7 +156,7 @@ def tracing(models: Models, learners: Collection[str], others: Collection[str] =
 
 
 def observe(taps: Taps, inputs: Any, names: Mapping[Tensor, str]) -> Trace:
-    """Run a model once, to its end, and note what is at its taps. Inside `tracing` and inside `with taps`.
+    """Run a model once, to its end, and note the facts of its taps. Call it inside `tracing` and `with taps`.
 
     Raises:
         TapError: An address names nothing or several tensors.
@@ -73,17 +168,32 @@ def observe(taps: Taps, inputs: Any, names: Mapping[Tensor, str]) -> Trace:
     with torch.set_grad_enabled(bool(names)):
         taps.forward(inputs)
     return Trace(
-        {text: taps.raw(text).shape for text in taps},
-        {text: taps.raw(text).dtype for text in taps},
-        {text: frozenset(_feeding(taps.raw(text), names)) for text in taps},
+        {address: taps.raw(address).shape for address in taps},
+        {address: taps.raw(address).dtype for address in taps},
+        _parameters_behind({address: taps.raw(address) for address in taps}, names),
         taps.overwritten(),
         versions != [writes_into(tensor) for tensor in tensors_in(inputs)],
         frozenset(name for name, _ in _whole_numbers(taps.model) - numbers),
     )
 
 
+def reached_by_previous_stage(stages: Sequence[Stage], index: int, models: Models, traces: Traces) -> set[str]:
+    """Return the names of the parameters behind the points of the stage before, for a stage that trains "between"."""
+    if stages[index].train != "between" or index == 0:
+        return set()
+    before = stages[index - 1]
+    points = {point for term in before.matches or before.tasks for point in models.student_points(term)}
+    points.update(_student_ends(before, models))
+    return {
+        name
+        for model, address in points
+        if model != HYBRID
+        for name in traces.of[Role(model, learns=True)].parameters[address]
+    }
+
+
 def _whole_numbers(model: nn.Module) -> set[tuple[str, int]]:
-    """The attributes of a model's modules that hold a whole number, by `module.path.name`."""
+    """Return the attributes of a model's modules that hold a whole number, by `module.path.name`."""
     return {
         (f"{path}.{name}", value)
         for path, module in model.named_modules()
@@ -92,18 +202,12 @@ def _whole_numbers(model: nn.Module) -> set[tuple[str, int]]:
     }
 
 
-def feeding(models: Models, addresses: Mapping[str, Collection[str]], inputs: Any) -> set[str]:
-    """Names of the parameters that feed some taps of some models, all of which learn."""
-    found: set[str] = set()
-    for name, texts in addresses.items():
-        with tracing(models, [name]) as names, Taps(models.module(name), texts, stop=False) as taps:
-            seen = observe(taps, models.view(name, inputs), names)
-        found |= {parameter for fed in seen.feeds.values() for parameter in fed}
-    return found
+def _parameters_behind(tensors: Mapping[str, Tensor], names: Mapping[Tensor, str]) -> dict[str, frozenset[str]]:
+    return {address: frozenset(_leaves(tensor, names)) if names else frozenset() for address, tensor in tensors.items()}
 
 
-def _feeding(tensor: Tensor, names: Mapping[Tensor, str]) -> Iterator[str]:
-    """Names of the parameters that the autograd graph of `tensor` ends in."""
+def _leaves(tensor: Tensor, names: Mapping[Tensor, str]) -> Iterator[str]:
+    """Yield the names of the parameters in which the autograd graph of `tensor` ends."""
     if isinstance(tensor, nn.Parameter) and tensor in names:
         yield names[tensor]
     queue, seen = [tensor.grad_fn], set()
@@ -116,18 +220,18 @@ def _feeding(tensor: Tensor, names: Mapping[Tensor, str]) -> Iterator[str]:
             yield names[leaf]
         for module in _modules_of(getattr(node, "run_function", None)):  # reentrant checkpointing hides its graph
             yield from (names[parameter] for parameter in module.parameters() if parameter in names)
-        queue.extend(following for following, _ in node.next_functions)
+        queue.extend(parent for parent, _ in node.next_functions)
 
 
 def _modules_of(function: Any) -> Iterator[nn.Module]:
-    """The modules that a function may call: itself, its object, what it closes over."""
+    """Yield the modules that a function may call: itself, its object and what it closes over."""
     if isinstance(function, nn.Module):
         yield function
     elif isinstance(function, partial):
         for part in (function.func, *function.args):
             yield from _modules_of(part)
     elif callable(function):
-        closed = (cell.cell_contents for cell in getattr(function, "__closure__", None) or ())
-        for part in (getattr(function, "__self__", None), *closed):
+        cells = (cell.cell_contents for cell in getattr(function, "__closure__", None) or ())
+        for part in (getattr(function, "__self__", None), *cells):
             if isinstance(part, nn.Module):
                 yield part

@@ -1,1 +1,12 @@
-"""TODO-ROOM session."""
+"""One call of `fit`, in reading order.
+
+- `session`: the state of a run, and the loop over stages and steps: load, step, log, validate, save, stop.
+- `plan`: every stage bound to one batch before training: the plan that users print, and the look-ahead of `fit`.
+- `plan_text`: the plan as data and as text.
+- `run_folder`: which run a folder holds, and how a call continues it.
+- `checkpoint`: files from which a run continues exactly, and the fingerprint that tells runs apart.
+- `metrics_log`: `metrics.jsonl`, one line a step.
+- `progress`: bars on a terminal, plain lines elsewhere.
+- `interrupt`: Ctrl-C between two steps.
+- `results`: what `fit` returns.
+"""

@@ -1,4 +1,4 @@
-"""Checkpoints: all that a run needs to continue exactly, in files that are whole or not there, and that run no code."""
+"""Checkpoints: everything that a run needs to continue exactly, in files that are whole or absent, and run no code."""
 
 import hashlib
 import io
@@ -20,26 +20,27 @@ from compresskit.errors import CheckpointError
 from compresskit.files import write_atomically
 
 KEPT = 2
+"""Number of checkpoints that stay."""
 
 
 def save_weights(path: Path, model: nn.Module) -> None:
-    """Write a model's state as safetensors; tensors that share memory are written each, so that any loader can read."""
+    """Write a model's state as safetensors; tensors that share memory are written separately, for any loader."""
     state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in named_tensors(model).items()}
     write_atomically(path, lambda part: part.write_bytes(save(state)))
 
 
 class Checkpoints:
-    """The checkpoints of one run: a folder of numbered files of which the newest two stay."""
+    """The checkpoints of one run: a folder of numbered files, of which the newest two stay."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def files(self) -> list[Path]:
-        """The checkpoints, oldest first."""
+        """Return the checkpoints, oldest first."""
         return sorted(self.folder.glob("[0-9]*.pt"))
 
     def save(self, state: Mapping[str, Any]) -> Path:
-        """Write `state` under its `global_step` and stage, and drop what is older than the newest two."""
+        """Write `state` under its `global_step` and stage, delete all but the newest two, and return the new file."""
         path = self.folder / f"{state['global_step']:08d}-{state['stage']:03d}.pt"
         content = io.BytesIO()  # torch.save hides what a full disk says; a plain write does not
         torch.save(dict(state), content)
@@ -49,7 +50,7 @@ class Checkpoints:
         return path
 
     def newest(self, device: torch.device, note: Callable[[str], None]) -> dict[str, Any] | None:
-        """The newest readable state, or None where there is no checkpoint; a damaged one is passed over and noted.
+        """Return the newest readable state, or None if there is no checkpoint; a damaged one is skipped and noted.
 
         Raises:
             CheckpointError: There are checkpoints and none can be read.
@@ -71,7 +72,7 @@ class Checkpoints:
 def fingerprint(
     stages: tuple[Stage, ...], models: Models, learning: Collection[str], seed: int, precision: str
 ) -> dict[str, str]:
-    """What must be the same for a run to be continued, each part as a short hash or value.
+    """Return the properties that must be the same for a run to be continued, each as a short hash or value.
 
     Of a model that learns only the names and shapes count: its weights are the run's own.
     """

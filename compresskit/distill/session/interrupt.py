@@ -10,16 +10,17 @@ from types import FrameType
 
 @dataclass
 class Interrupt:
-    """Whether Ctrl-C was pressed since the block began."""
+    """Flag that Ctrl-C raises."""
 
     requested: bool = False
+    """True if Ctrl-C was pressed since the block began."""
 
 
 @contextmanager
 def deferred_interrupt() -> Iterator[Interrupt]:
-    """Inside, the first Ctrl-C only sets a flag and the second one interrupts at once.
+    """Let the first Ctrl-C only set a flag inside the block; the second one interrupts at once.
 
-    Signals reach the main thread alone; in another thread the flag is never set and nothing is changed.
+    Signals reach only the main thread; in another thread the flag is never set and nothing is changed.
     """
     interrupt = Interrupt()
     if threading.current_thread() is not threading.main_thread():

@@ -1,4 +1,4 @@
-"""`metrics.jsonl`: one line a step, cut back to the checkpoint when a run continues."""
+"""The file `metrics.jsonl`: one line a step, cut back to the checkpoint when a run continues."""
 
 import json
 import os
@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 FLUSH_SECONDS = 0.1
-"""Least time between two writes to the file."""
+"""Least number of seconds between two writes to the file."""
 
 
 class MetricsLog:
-    """Appends records to a file; without a path it only remembers them.
+    """Log that appends records to a file; without a path it only holds them in memory.
 
     Args:
         path: The file, or None.
-        size: Bytes that count; what lies behind them was written after the checkpoint and is cut off.
-        writes: Whether this process writes the file; others only read what was in it.
+        size: Number of bytes that count; the rest was written after the checkpoint and is cut off.
+        writes: Whether this process writes the file; others only read it.
     """
 
     def __init__(self, path: Path | None, size: int = 0, *, writes: bool = True) -> None:
@@ -46,7 +46,7 @@ class MetricsLog:
                 self._flushed = now
 
     def flush(self) -> int:
-        """Bring all records to the disk; returns the file's size in bytes."""
+        """Write all records to the disk, and return the size of the file in bytes."""
         if self._file is None:
             return 0
         self._file.flush()

@@ -1,213 +1,205 @@
-"""The plan: what each stage will do, found by tracing one batch, before anything is trained."""
+"""Every stage bound to one batch before anything is trained: the plan that users print, and the look-ahead of `fit`."""
 
-import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from compresskit.distill.cache.cache import TeacherCache
 from compresskit.distill.objective.extra_modules import ExtraModules
 from compresskit.distill.objective.models import Models, Point
 from compresskit.distill.objective.objective import Objective
-from compresskit.distill.precision import Precision
+from compresskit.distill.objective.trace import Traces, batch_signature, trace_stages
 from compresskit.distill.processes import Processes, launched
+from compresskit.distill.session.plan_text import Plan, PlannedStage, PlannedTerm, node_text
+from compresskit.distill.spec.address import STUDENT
 from compresskit.distill.spec.stage import Stage, steps_of
 from compresskit.distill.taps.restore import preserved
-from compresskit.distill.timing import Clock
-from compresskit.distill.training.loop import StageLoop
-from compresskit.distill.training.trainable import reached_by_previous_stage, train_only, trainable_names
+from compresskit.distill.training.bound_stage import BoundStage
+from compresskit.distill.training.ema import moving_average
+from compresskit.distill.training.optimizers import make_optimizer, make_scheduler
 from compresskit.errors import TapError
-from compresskit.nested import tensors_in
 from compresskit.randomness import own_randomness
 
-SMALL_SHARE = 0.1
-"""A teacher that takes less of a step than this is not worth a cache."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedTerm:
-    """One term of a stage, as it will be computed."""
-
-    name: str
-    weight: str
-    student: str
-    """Shape at the student's tap, `4x64x32x32`."""
-    teacher: str
-    """Shape at the teacher's tap; empty for a task."""
-    adapter: str
-    value: float
-    """The unweighted loss on the traced batch, before any training."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedStage:
-    """One stage, as it will run."""
-
-    name: str
-    length: str
-    terms: tuple[PlannedTerm, ...]
-    trains: tuple[str, ...]
-    """Names of the student's parameters that train."""
-    trained_elements: int
-    adapter_elements: int
-    unreached: tuple[str, ...]
-    """Names of declared parameters that no term reaches: they will not change."""
-    optimizer: str
-    constants: Mapping[Point, Tensor] = field(default_factory=dict)
-    """Shapes and types of the frozen teachers' tensors, which a cache would keep; without values."""
-    teacher_share: float | None = None
-    """Measured if a cache is asked for: the part of a step that frozen teachers take, with a backward taken to cost
-    twice a forward."""
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """All stages, as they will run. `print(plan)` shows them."""
-
-    student: str
-    teachers: tuple[str, ...]
-    parameters: int
-    """Elements of all parameters of the student."""
-    stages: tuple[PlannedStage, ...]
-
-    def __str__(self) -> str:
-        from rich.console import Console
-
-        console = Console(file=io.StringIO(), width=140, highlight=False)
-        console.print(f"{' + '.join(self.teachers) or 'no teacher'} => {self.student} ({self.parameters:,} parameters)")
-        for number, stage in enumerate(self.stages, start=1):
-            console.print(f"\n{number}. {stage.name}: {stage.length}, {stage.optimizer}", markup=False)
-            console.print(_summary(stage, self.parameters), markup=False)
-            console.print(_table(stage.terms))
-        return console.file.getvalue().rstrip()  # pyright: ignore[reportAttributeAccessIssue]
+Constants = Mapping[Point, Tensor]
+"""Shapes and types of the frozen teachers' tensors in one stage; without values."""
 
 
 class TracedPlan(NamedTuple):
-    """A plan, and of what kind of batch."""
+    """A plan with the traces that it rests on, for a run on a batch with the same signature."""
 
-    kind: tuple[Any, ...]
+    signature: tuple[Any, ...]
+    """`batch_signature` of the models, the inputs and the targets."""
+    traces: Traces
     plan: Plan
 
 
-def batch_signature(inputs: Any, targets: Any) -> tuple[Any, ...]:
-    """What two batches have in common with which every stage does the same: shapes and types."""
-    return tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in tensors_in((inputs, targets)))
-
-
 def plan_stages(
-    stages: Sequence[Stage],
-    models: Models,
-    seed: int,
-    inputs: Any,
-    targets: Any,
-    *,
-    timed: bool = False,
-    validated: bool = False,
-) -> Plan:
-    """Bind every stage to one batch, compute its terms once, and change nothing.
+    stages: Sequence[Stage], models: Models, seed: int, inputs: Any, targets: Any, *, timed: bool = False
+) -> TracedPlan:
+    """Bind every stage to one batch and compute its terms once, as in its first step. Nothing is changed.
 
     Args:
-        stages: In their order.
+        stages: Stages, in their order.
         models: The student and its teachers.
-        seed: Of adapters' initial values.
-        inputs: The batch's.
-        targets: The batch's.
-        timed: Whether to measure what frozen teachers cost.
-        validated: Whether the terms are computed in eval mode, too.
+        seed: Seed of adapters' initial values.
+        inputs: Inputs of the batch.
+        targets: Targets of the batch.
+        timed: Whether to measure the time of frozen teachers.
 
     Raises:
-        CompressKitError: What training would stumble over: taps, shapes, nodes, globs.
+        CompressKitError: Training would fail on this: taps, shapes, nodes, globs.
     """
-    student = models.student
-    learned = ExtraModules.for_student(student, seed)
+    traces = trace_stages(stages, models, inputs)
     planned = []
-    for index, stage in enumerate(stages):
-        objective = Objective(stage, models, learned, inputs, stage.steps or 1)
-        learners = {name: models.module(name) for name in objective.learners}
-        names = trainable_names(
-            stage, models, objective.reached_parameters(), reached_by_previous_stage(stages, index, models, inputs)
-        )
-        trained = {name: p for name, p in models.parameters(objective.learners) if name in names}
-        StageLoop(objective, trained, Precision(), Processes())  # can it be built?
-        beside = [*learners.values(), *objective.modules()]
-        same_modes = train_only(learners, stage, names)  # as in the first step; parts may run in training mode only
-        with preserved(*beside, buffers=True), own_randomness(seed), same_modes, objective, torch.no_grad():
-            _, values = objective(inputs, targets)
-            share = _teacher_share(objective, inputs, targets) if timed and objective.forwards.constants() else None
-            if validated:
-                _check_eval(objective, beside, inputs, targets)
-        found = {name: float(value) for name, value in values.items()}
-        planned.append(_planned(stage, objective, trained, found, share))
-    total = sum(parameter.numel() for parameter in student.parameters())
+    for bound in _bound(stages, models, seed, inputs, traces):
+        share = None
+        with preserved(*bound.modules.values(), buffers=True), own_randomness(seed), bound.training(), torch.no_grad():
+            _, terms = bound.objective(inputs, targets)
+            if timed and bound.objective.forwards.constants():
+                share = _teacher_share(bound.objective, inputs, targets)
+        planned.append(_planned(bound, {name: float(value) for name, value in terms.items()}, share))
+    total = sum(parameter.numel() for parameter in models.student.parameters())
     teachers = tuple(type(teacher).__name__ for teacher in models.teachers.values())
-    return Plan(type(student).__name__, teachers, total, tuple(planned))
+    plan = Plan(type(models.student).__name__, teachers, total, tuple(planned))
+    return TracedPlan(batch_signature(models, inputs, targets), traces, plan)
 
 
-def check_cache(plan: Plan, cache: TeacherCache, stages: Sequence[Stage], loader: Iterable[Any], count: int) -> None:
-    """See before anything is trained that what a cache would keep fits, in every stage.
+def look_ahead(
+    stages: Sequence[Stage], models: Models, seed: int, inputs: Any, targets: Any, *, validated: bool
+) -> tuple[Traces, list[Constants]]:
+    """Find mistakes in every stage before the first one trains, from one forward of each model.
 
     Args:
-        plan: Of the stages.
-        cache: Which was asked for, and not left to `auto`.
-        stages: Of the run.
+        stages: Stages, in their order.
+        models: The student and its teachers.
+        seed: Seed of adapters' initial values.
+        inputs: Inputs of a batch.
+        targets: Targets of the batch.
+        validated: Whether the terms are computed in eval mode, too, for validation data.
+
+    Returns:
+        The traces, for the objectives of the run, and each stage's constants, for the cache.
+
+    Raises:
+        CompressKitError: Training would fail on this: taps, shapes, nodes, globs.
+    """
+    traces = trace_stages(stages, models, inputs, keep_tensors=True)
+    evaluated = _trace_in_eval_mode(stages, models, inputs) if validated else None
+    constants = []
+    for bound in _bound(stages, models, seed, inputs, traces):
+        with preserved(*bound.modules.values(), buffers=True), own_randomness(seed), torch.no_grad():
+            if bound.stage.splices:
+                _run_once(bound, inputs, targets, validated=validated)
+            else:
+                tensors = traces.points(bound.learners)
+                bound.objective.values_at(tensors, targets)
+                if evaluated is not None:
+                    bound.objective.values_at({**tensors, **evaluated.points(bound.learners)}, targets)
+        constants.append(bound.objective.forwards.constants())
+    traces.release()
+    return traces, constants
+
+
+def check_cache(
+    constants: Sequence[Constants], cache: TeacherCache, stages: Sequence[Stage], loader: Iterable[Any], count: int
+) -> None:
+    """Check that what a cache would keep fits, in every stage.
+
+    Args:
+        constants: Constants of each stage.
+        cache: Cache that was asked for, and not left to `auto`.
+        stages: Stages of the run.
         loader: The training data.
-        count: Samples in the batch that was traced.
+        count: Number of samples in the batch that was traced.
 
     Raises:
         RecipeError: As from `TeacherCache.check`.
     """
     batches = [steps_of(stage, loader) * stage.accumulate for stage in stages]
-    for index, planned in enumerate(plan.stages):
-        cache.check(planned.name, planned.constants, count, sum(batches[index:]))
+    for index, stage in enumerate(stages):
+        cache.check(stage.name, constants[index], count, sum(batches[index:]))
 
 
-def _planned(
-    stage: Stage,
-    objective: Objective,
-    trained: Mapping[str, nn.Parameter],
-    values: Mapping[str, float],
-    teacher_share: float | None,
-) -> PlannedStage:
-    beside = [parameter for module in objective.modules() for parameter in module.parameters()]
-    optimizer = stage.optimizer or {"_target_": "torch.optim.AdamW", "lr": 1e-3}
+def _bound(stages: Sequence[Stage], models: Models, seed: int, inputs: Any, traces: Traces) -> Iterator[BoundStage]:
+    """Yield every stage, bound, after its optimizer, scheduler and averaged weights could be built."""
+    extra_modules = ExtraModules.for_student(models.student, seed)
+    for index, stage in enumerate(stages):
+        bound = BoundStage(stages, index, models, extra_modules, inputs, traces)
+        optimizer = make_optimizer(stage, bound.trainable, bound.extra_parameters, models.names())
+        make_scheduler(stage, optimizer, bound.objective.steps)
+        if stage.ema is not None and STUDENT in bound.learners:
+            moving_average(models.student, stage.ema)
+        yield bound
+
+
+def _run_once(bound: BoundStage, inputs: Any, targets: Any, *, validated: bool) -> None:
+    """Compute the terms of a stage with splices: its hybrid depends on what the other models say."""
+    with bound.training():
+        bound.objective(inputs, targets)
+        if validated:
+            for module in bound.modules.values():
+                module.eval()
+            with _in_eval_mode():
+                bound.objective(inputs, targets)
+
+
+def _trace_in_eval_mode(stages: Sequence[Stage], models: Models, inputs: Any) -> Traces:
+    with _in_eval_mode():
+        return trace_stages(stages, models, inputs, training=False, keep_tensors=True)
+
+
+@contextmanager
+def _in_eval_mode() -> Iterator[None]:
+    """Say of a TapError that it happened in eval mode: some parts run in training mode only."""
+    try:
+        yield
+    except TapError as error:
+        raise TapError(
+            f"{error}\nThis is in eval mode, as for the validation data: leave that out, or the tap"
+        ) from None
+
+
+def _planned(bound: BoundStage, values: Mapping[str, float], teacher_share: float | None) -> PlannedStage:
+    stage, objective = bound.stage, bound.objective
+    extra = [parameter for module in objective.modules() for parameter in module.parameters()]
     return PlannedStage(
         name=stage.name,
         length=f"{stage.steps} steps" if stage.steps else f"{stage.epochs} epochs",
         terms=tuple(_planned_term(name, objective, values[name]) for name in objective.terms),
-        trains=tuple(trained),
-        trained_elements=sum(parameter.numel() for parameter in trained.values()),
-        adapter_elements=sum(parameter.numel() for parameter in beside),
-        unreached=tuple(sorted(trained.keys() - objective.reached_parameters())),
-        optimizer=_node_text(optimizer),
+        trains=tuple(bound.trainable),
+        trained_elements=sum(parameter.numel() for parameter in bound.trainable.values()),
+        adapter_elements=sum(parameter.numel() for parameter in extra),
+        unreached=tuple(sorted(bound.unreached)),
+        optimizer=node_text(stage.optimizer or {"_target_": "torch.optim.AdamW", "lr": 1e-3}),
         constants=objective.forwards.constants(),
         teacher_share=teacher_share,
         warnings=tuple(_warnings(stage, objective)),
     )
 
 
+def _planned_term(name: str, objective: Objective, value: float) -> PlannedTerm:
+    term, (student, teacher) = objective.terms[name], objective.shapes(name)
+    spec, adapter = term.spec, "" if term.glue is None else str(term.glue)
+    weight = f"{spec.weight:g}" if isinstance(spec.weight, (int, float)) else node_text(spec.weight)
+    return PlannedTerm(name, weight, _sizes(student), _sizes(teacher), adapter, value)
+
+
+def _sizes(shapes: Sequence[torch.Size]) -> str:
+    return " + ".join("x".join(map(str, shape)) for shape in shapes)
+
+
 def _teacher_share(objective: Objective, inputs: Any, targets: Any) -> float:
-    """The part of a step that the teachers take, over a few forwards after one to warm up."""
-    clock = objective.forwards.clock = Clock()
-    clock.tracing = True
+    """Return the share of a step that the teachers take, over a few forwards after one to warm up."""
+    clock = objective.forwards.clock
+    clock.seconds |= dict.fromkeys(clock.seconds, 0.0)
+    clock.profiling = True
     for _ in range(3):
         objective(inputs, targets)
     teacher, learner = clock.seconds["teacher"], clock.seconds["student"] + clock.seconds["losses"]
     return teacher / (teacher + 3 * learner)
-
-
-def _check_eval(objective: Objective, learning: Iterable[nn.Module], inputs: Any, targets: Any) -> None:
-    """See that the terms can be computed as for validation: some parts run in training mode only."""
-    for module in learning:
-        module.eval()
-    try:
-        objective(inputs, targets)
-    except TapError as error:
-        error.message += "\nThis is in eval mode, as for the validation data: leave that out, or the tap"
-        raise
 
 
 def _warnings(stage: Stage, objective: Objective) -> Iterator[str]:
@@ -216,58 +208,3 @@ def _warnings(stage: Stage, objective: Objective) -> Iterator[str]:
             yield f"{name} compares the samples of a batch with each other: with accumulate it sees one batch at a time"
         if term.entry.relational and (launched()[1] > 1 or not Processes.now().is_single):
             yield f"{name} compares the samples of a batch with each other: each process sees its own part of it"
-
-
-def _planned_term(name: str, objective: Objective, value: float) -> PlannedTerm:
-    term, (student, teacher) = objective.terms[name], objective.shapes(name)
-    spec, adapter = term.spec, "" if term.glue is None else str(term.glue)
-    weight = f"{spec.weight:g}" if isinstance(spec.weight, (int, float)) else _node_text(spec.weight)
-    return PlannedTerm(name, weight, _sizes(student), _sizes(teacher), adapter, value)
-
-
-def _sizes(shapes: Sequence[torch.Size]) -> str:
-    return " + ".join("x".join(map(str, shape)) for shape in shapes)
-
-
-def _summary(stage: PlannedStage, parameters: int) -> str:
-    share = f"{stage.trained_elements:,} of {parameters:,} parameters"
-    beside = f" and {stage.adapter_elements:,} in adapters" if stage.adapter_elements else ""
-    text = f"   trains {share} ({len(stage.trains)} tensors){beside}"
-    if stage.unreached:
-        shown = ", ".join(stage.unreached[:4]) + (", …" if len(stage.unreached) > 4 else "")
-        text += f"\n   no term reaches {len(stage.unreached)} of them: {shown}"
-    if stage.teacher_share is not None:
-        text += f"\n   {_cache_text(stage, stage.teacher_share)}"
-    return text + "".join(f"\n   note: {warning}" for warning in stage.warnings)
-
-
-def _cache_text(stage: PlannedStage, share: float) -> str:
-    size = sum(kept.shape[1:].numel() * kept.dtype.itemsize for kept in stage.constants.values()) / 1000
-    kept = f"its tensors take {size:.3g} KB a sample in fp32"
-    if share < SMALL_SHARE:
-        return f"cache: the teacher is the cheap part, about {share:.0%} of a step; {kept}, so leave it off"
-    return f"cache: from the second pass on it saves up to {share:.0%} of a step, the teacher's part; {kept}"
-
-
-def _table(terms: Sequence[PlannedTerm]) -> Any:
-    from rich import box
-    from rich.table import Table
-
-    table = Table("term", "weight", "student", "teacher", "adapter", "value now", box=box.SIMPLE_HEAD, pad_edge=False)
-    for term in terms:
-        name = term.name.replace("[", r"\[")
-        table.add_row(name, term.weight, term.student, term.teacher, term.adapter, f"{term.value:.4g}")
-    return table
-
-
-def _node_text(node: Any) -> str:
-    """A node, a schedule or a callable, in a few words."""
-    if isinstance(node, Mapping) and "schedule" in node:
-        shape = node["schedule"]
-        if "start" not in node:
-            return f"schedule {_node_text(shape)}"
-        return f"{_node_text(shape)} {node['start']} → {node.get('end', node['start'])}"
-    if isinstance(node, Mapping):
-        options = ", ".join(f"{key}={value}" for key, value in node.items() if key != "_target_")
-        return f"{str(node['_target_']).rpartition('.')[2]}({options})"
-    return node if isinstance(node, str) else getattr(node, "__name__", type(node).__name__)

@@ -10,21 +10,21 @@ SECONDS_BETWEEN_LINES = 20.0
 
 
 class Display(Protocol):
-    """What shows the progress of one stage after the other."""
+    """Display of the progress of one stage after the other."""
 
     def start(self, title: str, done: int, steps: int) -> None:
-        """A stage begins, or goes on after `done` of its `steps`."""
+        """Begin a stage, or continue it after `done` of its `steps`."""
 
     def advance(self, done: int, loss: float, samples_per_s: float) -> None:
-        """One more optimizer step is done."""
+        """Show that one more optimizer step is done."""
 
     def note(self, text: str) -> None:
-        """Say something beside the progress."""
+        """Print a line beside the progress."""
 
 
 @contextmanager
-def shown(*, silent: bool = False) -> Iterator[Display]:
-    """The display that fits standard error; a silent one shows nothing, where another process speaks for all."""
+def open_display(*, silent: bool = False) -> Iterator[Display]:
+    """Yield the display that fits standard error; a silent one is for processes other than the main one."""
     if silent:
         yield _Silence()
         return
@@ -77,15 +77,15 @@ class _Lines:
     def start(self, title: str, done: int, steps: int) -> None:
         self._title, self._steps = title, steps
         self._first, self._began = done, time.monotonic()
-        self._said = self._began
+        self._last_line = self._began
         if done:
             self.note(f"{title}: going on after step {done} of {steps}")
 
     def advance(self, done: int, loss: float, samples_per_s: float) -> None:
         now = time.monotonic()
-        if done < self._steps and now - self._said < SECONDS_BETWEEN_LINES:
+        if done < self._steps and now - self._last_line < SECONDS_BETWEEN_LINES:
             return
-        self._said = now
+        self._last_line = now
         left = (now - self._began) / (done - self._first) * (self._steps - done)
         time_left = f"{_clock(left)} left" if done < self._steps else f"took {_clock(now - self._began)}"
         self.note(

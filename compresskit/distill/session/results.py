@@ -1,4 +1,4 @@
-"""What a run and its stages came to."""
+"""Results of a run and of its stages."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,14 +8,14 @@ from torch import nn
 
 @dataclass(frozen=True, slots=True)
 class StageResult:
-    """What one stage came to."""
+    """The result of one stage."""
 
     name: str
     steps: int
     seconds: float
-    """Training time of the stage; after a resume, that since the resume."""
+    """Training time of the stage; after a resume, the time since the resume."""
     metrics: dict[str, float] = field(default_factory=dict)
-    """What `evaluate` said at the stage's end."""
+    """Metrics that `evaluate` measured at the stage's end."""
     validation: dict[str, float] = field(default_factory=dict)
     """Means of the stage's terms over the validation data, in eval mode."""
     recalled: float | None = None
@@ -24,13 +24,13 @@ class StageResult:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What `fit` gives back."""
+    """The result of `fit`."""
 
     student: nn.Module
-    """The very object that was passed in, trained; where the last stage averages weights, a copy that has these."""
+    """The object that was passed in, trained; where the last stage averages weights, a copy that has these."""
     history: list[dict[str, Any]]
-    """A record a step, as in `metrics.jsonl`."""
+    """One record a step, as in `metrics.jsonl`."""
     stages: list[StageResult]
     shares: dict[str, float] = field(default_factory=dict)
-    """Where the time of this call went: shares of `load`, `teacher`, `student`, `losses`, `backward`, `optimizer` and
-    `other`. On a GPU only where it was traced."""
+    """Shares of this call's time: `load`, `teacher`, `student`, `losses`, `backward`, `optimizer`, `other`. On a GPU
+    only where it was profiled."""

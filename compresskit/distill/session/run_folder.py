@@ -1,4 +1,4 @@
-"""What a run keeps in its folder: the log, the checkpoints, the weights at its end. One process writes, all read."""
+"""The folder of a run: the log, the checkpoints, the weights at its end. The main process writes, all read."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -14,15 +14,15 @@ from compresskit.distill.session.metrics_log import MetricsLog
 from compresskit.errors import CheckpointError
 
 CHECKPOINT_SECONDS = 60.0
-"""Training time after which a checkpoint is due, besides those at each stage's end."""
+"""Seconds of training after which a checkpoint is due, besides those at each stage's end."""
 
 
 class RunFolder:
     """The folder of a run.
 
     Args:
-        out: Where it is; None keeps nothing but the log's records.
-        fingerprint: What must be the same for the run in the folder to be continued.
+        out: Its path; None keeps nothing but the log's records.
+        fingerprint: Properties that must be the same for the run in the folder to be continued.
         processes: The processes that share the run.
     """
 
@@ -33,7 +33,7 @@ class RunFolder:
         self._saved_at = time.monotonic()
 
     def resume(self, device: torch.device, note: Callable[[str], None], *, resume: bool | str) -> dict[str, Any] | None:
-        """The state that the run in the folder was saved in, or None where one begins: see `ProgressiveDistiller.fit`.
+        """Return the saved state of the run in the folder, or None if a run begins: see `ProgressiveDistiller.fit`.
 
         Raises:
             CheckpointError: The folder does not fit `resume`, or holds another run.
@@ -61,26 +61,26 @@ class RunFolder:
 
     @property
     def due(self) -> bool:
-        """Whether it is time for a checkpoint."""
+        """True when it is time for a checkpoint."""
         return time.monotonic() - self._saved_at > CHECKPOINT_SECONDS
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Write a checkpoint; in other processes than the first this does nothing."""
+        """Write a checkpoint, in the main process."""
         if self.out is not None and self._processes.is_main:
             whole = {**state, "fingerprint": self._fingerprint, "log_bytes": self.log.flush()}
             self._checkpoints(self.out).save(whole)
         self._saved_at = time.monotonic()
 
-    def keep(self, models: Mapping[str, nn.Module]) -> None:
-        """Write the weights of models, each to a file of its name."""
+    def save_weights(self, models: Mapping[str, nn.Module]) -> None:
+        """Write the weights of models, each to a file of its name, in the main process."""
         if self.out is not None and self._processes.is_main:
             for name, model in models.items():
                 save_weights(self.out / f"{name}.safetensors", model)
 
     def _check_shared(self, out: Path, state: Mapping[str, Any] | None) -> None:
-        """See that all processes found the same in the folder, before one of them writes to it."""
-        found = self._processes.gather(None if state is None else (state["stage"], state["step"], state["global_step"]))
-        if len(set(found)) > 1:
+        """Check that all processes see the same checkpoint in the folder, before one of them writes to it."""
+        position = None if state is None else (state["stage"], state["step"], state["global_step"])
+        if len(set(self._processes.gather(position))) > 1:
             raise CheckpointError(
                 f"{out}: the processes of this run see different checkpoints there; the folder must be one that all of "
                 "them share"

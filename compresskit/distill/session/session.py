@@ -14,86 +14,105 @@ from compresskit.distill.batches import BatchStream, Unpack
 from compresskit.distill.cache.cache import TeacherCache, open_cache
 from compresskit.distill.cache.lookup import CachedTeacher, recalled_share
 from compresskit.distill.cache.options import CacheOptions
+from compresskit.distill.execution import Execution
 from compresskit.distill.objective.extra_modules import ExtraModules
+from compresskit.distill.objective.forwards import Forwards
 from compresskit.distill.objective.models import Models
-from compresskit.distill.objective.objective import Objective
-from compresskit.distill.precision import Precision
-from compresskit.distill.processes import Processes
+from compresskit.distill.objective.trace import Traces, batch_signature, trace_stages
 from compresskit.distill.session.checkpoint import fingerprint
 from compresskit.distill.session.interrupt import Interrupt
-from compresskit.distill.session.plan import TracedPlan, batch_signature, check_cache, plan_stages
+from compresskit.distill.session.plan import TracedPlan, check_cache, look_ahead
 from compresskit.distill.session.progress import Display
 from compresskit.distill.session.results import StageResult
 from compresskit.distill.session.run_folder import RunFolder
 from compresskit.distill.spec.address import STUDENT
 from compresskit.distill.spec.stage import Stage, steps_of
-from compresskit.distill.timing import Clock, profile_steps, told
+from compresskit.distill.timing import Clock, profile_steps, shares_text
+from compresskit.distill.training.bound_stage import BoundStage
 from compresskit.distill.training.loop import StageLoop
-from compresskit.distill.training.trainable import reached_by_previous_stage, train_only, trainable_names
 from compresskit.distill.training.validation import Evaluate, Validator
 from compresskit.errors import RecipeError, within
 from compresskit.nested import batch_size
 from compresskit.randomness import restore_rng_state, rng_state, seed_all
 
 
+@dataclass(frozen=True, slots=True)
+class Position:
+    """The position of a run: how much of it is done."""
+
+    stage: int = 0
+    """Stages that are finished."""
+    step: int = 0
+    """Optimizer steps of the present stage that are done."""
+    global_step: int = 0
+    """Optimizer steps of the run that are done."""
+    batches: int = 0
+    """Batches that were consumed."""
+
+
 class Session:
-    """The state of one run, and what takes it to its end. Built by `ProgressiveDistiller.fit`."""
+    """The state of one run, and the loop that takes it to its end. Built by `ProgressiveDistiller.fit`.
+
+    Args:
+        models: The student and its teachers.
+        stages: Stages of the run.
+        execution: Seed, device, precision and processes.
+        cache: Options of the teacher cache, or None.
+        out: Folder of the run, or None.
+        profiled: Whether to write a profiler's trace of a few steps of each stage.
+        display: Display of the progress.
+        interrupt: Flag that Ctrl-C raises.
+        traced_plan: The last plan: a run on a batch of its signature need not look ahead again.
+    """
 
     def __init__(
         self,
         models: Models,
         stages: tuple[Stage, ...],
+        execution: Execution,
         *,
-        seed: int,
-        device: torch.device,
-        precision: Precision,
         cache: CacheOptions | None,
         out: Path | None,
-        trace: bool,
+        profiled: bool,
         display: Display,
         interrupt: Interrupt,
-        processes: Processes,
         traced_plan: TracedPlan | None = None,
     ) -> None:
-        self.models = models
-        self.processes = processes
-        self.student = models.student
-        self.stages = stages
-        self.seed = seed
-        self.device = device
-        self.precision = precision
+        self.models, self.student, self.stages = models, models.student, stages
+        self.execution, self.processes = execution, execution.processes
+        self.out, self.display, self.interrupt = out, display, interrupt
         self.clock = Clock()
         self.seconds = 0.0
-        """Of all stages that this call trained."""
-        self.out = out
-        self.display = display
-        self.interrupt = interrupt
+        """Training time of all stages in this call."""
         self.position = Position()
-        self.learned = ExtraModules.for_student(models.student, seed)
+        self.extra_modules = ExtraModules.for_student(models.student, execution.seed)
         self.results: list[StageResult] = []
         self.final_model: nn.Module = models.student
-        """What the run gives back: the student, or the copy that holds the average of its weights."""
-        self._learning = sorted(
+        """The student, or the copy that holds the average of its weights: what the run returns."""
+        self._learning_teachers = sorted(
             {name for stage in stages for name in models.learners(stage.terms.values())} - {STUDENT}
         )
-        self._trace, self._traced_plan = trace, traced_plan
+        self._profiled, self._traced_plan = profiled, traced_plan
+        self._traces: Traces | None = None
         self._cache_options = cache
         self._cache: TeacherCache | None = None
-        precision_text = str(precision) + (f", cache in {cache.dtype}" if cache and cache.dtype != "fp32" else "")
-        same = {} if out is None else fingerprint(stages, models, self._learning, seed, precision_text)
-        self.run_folder = RunFolder(out, same, processes)
+        precision = str(execution.precision) + (f", cache in {cache.dtype}" if cache and cache.dtype != "fp32" else "")
+        identity = {}
+        if out is not None:
+            identity = fingerprint(stages, models, self._learning_teachers, execution.seed, precision)
+        self.run_folder = RunFolder(out, identity, self.processes)
         self._restored: dict[str, Any] | None = None
-        """What a checkpoint holds of the stage that it was made in, until that stage goes on."""
+        """The content of a checkpoint about the stage in which it was made, until that stage continues."""
 
     def restore(self, *, resume: bool | str) -> None:
-        """Take up the run in the folder, or begin one: see `ProgressiveDistiller.fit`."""
-        state = self.run_folder.resume(self.device, self.display.note, resume=resume)
+        """Continue the run in the folder, or begin one: see `ProgressiveDistiller.fit`."""
+        state = self.run_folder.resume(self.execution.device, self.display.note, resume=resume)
         if state is None:
             return
         self.student.load_state_dict(state["student"])
         for name, weights in state["teachers"].items():
             self.models.teachers[name].load_state_dict(weights)
-        self.learned.load_state_dict(state["learned"])
+        self.extra_modules.load_state_dict(state["learned"])
         self.position = Position(**{name: state[name] for name in ("stage", "step", "global_step", "batches")})
         self.results = [StageResult(**result) for result in state["results"]]
         if state["given"] is not None:
@@ -105,130 +124,135 @@ class Session:
         self, loader: Iterable[Any], val_loader: Iterable[Any] | None, evaluate: Evaluate | None, unpack: Unpack | None
     ) -> None:
         """Train through all stages that are left."""
-        validator = Validator(
-            self.models,
-            self.seed,
-            self.device,
-            self.precision.autocast_dtype,
-            val_loader,
-            evaluate,
-            unpack,
-            self.processes,
-        )
+        validator = Validator(self.models, self.execution, val_loader, evaluate, unpack)
         if self.position.stage < len(self.stages):
             validator.check(self.stages)
-            note = self.display.note
-            feed = BatchStream(
-                loader, self.position.batches, self.seed, unpack, self.device, self.precision, self.processes, note
-            )
+            stream = BatchStream(loader, self.position.batches, self.execution, unpack, self.display.note)
             steps = self.processes.broadcast([steps_of(stage, loader) for stage in self.stages])
             self._open_cache(loader)
             if self._restored is None:
-                self._look_ahead(feed, loader, validated=val_loader is not None)
+                self._look_ahead(stream, loader, validated=validator.has_data)
                 self._save()
             for index in range(self.position.stage, len(self.stages)):
-                self.results.append(self._train(index, steps, feed, validator))
+                self.results.append(self._train(index, steps, stream, validator))
                 self.position = replace(self.position, stage=index + 1, step=0)
                 self._save()
                 if self.processes.any(flag=self.interrupt.requested):
                     self._stop(f"after stage {self.stages[index].name!r}")
             if shares := self.shares():
-                self.display.note(f"where the time went: {told(shares)}")
-        self.run_folder.keep(
-            {STUDENT: self.final_model, **{name: self.models.teachers[name] for name in self._learning}}
-        )
+                self.display.note(f"where the time went: {shares_text(shares)}")
+        teachers = {name: self.models.teachers[name] for name in self._learning_teachers}
+        self.run_folder.save_weights({STUDENT: self.final_model, **teachers})
         self.processes.wait()
 
     def close(self) -> None:
-        """Close the log, and bring what the cache holds to its folder."""
+        """Close the log, and write what the cache holds to its folder."""
         self.run_folder.log.close()
         if self._cache is not None:
             self._cache.close()
 
     def shares(self) -> dict[str, float]:
-        """Where the time of the stages went; nothing where the clock could not tell: a GPU works on by itself."""
-        if self.seconds == 0.0 or (self.device.type == "cuda" and not self._trace):
+        """Return the share of each phase in the stages' time; nothing on a GPU that works on by itself."""
+        if self.seconds == 0.0 or (self.execution.device.type == "cuda" and not self._profiled):
             return {}
         return self.clock.shares(self.seconds)
 
     def _open_cache(self, loader: Iterable[Any]) -> None:
         if self.models.teachers:
-            how = f"{self.device.type}, {self.precision}, torch {torch.__version__}"
-            self._cache = open_cache(
-                self._cache_options, loader, how, self.display.note, shared=not self.processes.is_single
+            how = f"{self.execution.device.type}, {self.execution.precision}, torch {torch.__version__}"
+            shared = not self.processes.is_single
+            self._cache = open_cache(self._cache_options, loader, how, self.display.note, shared=shared)
+
+    def _look_ahead(self, stream: BatchStream, loader: Iterable[Any], *, validated: bool) -> None:
+        """Check every stage: a mistake in the last one should not show after hours in the first."""
+        inputs, targets, _ = stream.peek()
+        plan = self._traced_plan
+        if plan is None or validated or plan.signature != batch_signature(self.models, inputs, targets):
+            self._traces, constants = look_ahead(
+                self.stages, self.models, self.execution.seed, inputs, targets, validated=validated
             )
-
-    def _look_ahead(self, feed: BatchStream, loader: Iterable[Any], *, validated: bool) -> None:
-        """Trace every stage: a mistake in the last one should not show after hours in the first."""
-        inputs, targets, _ = feed.peek()
-        traced_plan = self._traced_plan
-        if traced_plan is None or validated or traced_plan.kind != batch_signature(inputs, targets):
-            plan = plan_stages(self.stages, self.models, self.seed, inputs, targets, validated=validated)
         else:
-            plan = traced_plan.plan
+            self._traces, constants = plan.traces, [stage.constants for stage in plan.plan.stages]
         if self._cache is not None and self._cache_options is not None and not self._cache_options.auto:
-            check_cache(plan, self._cache, self.stages, loader, batch_size(inputs))
+            check_cache(constants, self._cache, self.stages, loader, batch_size(inputs))
 
-    def _batches(self, index: int, steps: Sequence[int]) -> int:
-        """How many batches there are from a stage on."""
-        return sum(steps[number] * self.stages[number].accumulate for number in range(index, len(steps)))
+    def _bind(self, index: int, inputs: Any, all_steps: Sequence[int]) -> tuple[BoundStage, list[CachedTeacher]]:
+        """Return a stage bound to a batch, and the teachers that the cache answers for."""
+        # the look-ahead has traced every stage; a batch of other sizes, or a resumed run, is traced here
+        if self._traces is None or self._traces.signature != batch_signature(self.models, inputs):
+            self._traces = trace_stages(self.stages, self.models, inputs)
+        cached: dict[str, CachedTeacher] = {}
 
-    def _train(self, index: int, all_steps: Sequence[int], feed: BatchStream, validator: Validator) -> StageResult:
+        def cached_teachers(forwards: Forwards) -> dict[str, CachedTeacher]:
+            if self._cache is not None:
+                left = sum(all_steps[n] * self.stages[n].accumulate for n in range(index, len(all_steps)))
+                cached.update(self._cache.recalls(self.stages[index].name, forwards, batch_size(inputs), left))
+            return cached
+
+        bound = BoundStage(
+            self.stages,
+            index,
+            self.models,
+            self.extra_modules,
+            inputs,
+            self._traces,
+            all_steps[index],
+            cached_teachers=cached_teachers,
+            clock=self.clock,
+            compiled=bool(self.execution.precision.compile),
+        )
+        return bound, list(cached.values())
+
+    def _train(self, index: int, all_steps: Sequence[int], stream: BatchStream, validator: Validator) -> StageResult:
+        """Train one stage to its end, validate it and return its result."""
         stage, steps = self.stages[index], all_steps[index]
-        inputs = feed.peek().inputs
-        objective = Objective(stage, self.models, self.learned, inputs, steps, compiled=bool(self.precision.compile))
-        objective.forwards.clock = self.clock
-        learners = {name: self.models.module(name) for name in objective.learners}
-        before = reached_by_previous_stage(self.stages, index, self.models, inputs)
-        names = trainable_names(stage, self.models, objective.reached_parameters(), before)
-        trained = {name: p for name, p in self.models.parameters(objective.learners) if name in names}
-        recalls: dict[str, CachedTeacher] = {}
-        if self._cache is not None:
-            left = self._batches(index, all_steps)
-            recalls = self._cache.recalls(stage.name, objective.forwards, batch_size(inputs), left)
-        objective.forwards.recalls = recalls
+        bound, cached_teachers = self._bind(index, stream.peek().inputs, all_steps)
         self.display.start(f"stage {index + 1}/{len(self.stages)} {stage.name}", self.position.step, steps)
         began = time.monotonic()
-        loop = StageLoop(objective, trained, self.precision, self.processes)
-        trace = (
-            self.out / "trace" / f"{index + 1}.json.gz" if self._trace and self.processes.is_main and self.out else None
-        )
-        left = steps - self.position.step
-        with train_only(learners, stage, names), objective, profile_steps(trace, self.clock, left) as after_step:
-            if self._restored is not None and self._restored["loop"] is not None:
-                loop.load_state_dict(self._restored["loop"])
-            if self._restored is not None:  # last, so that nothing above can have drawn a number
-                self._restore_rng(self._restored["rng"])
-                self._restored = None
+        loop = StageLoop(bound, self.execution)
+        profiled = self.out / "trace" / f"{index + 1}.json.gz" if self._profiled and self.out else None
+        profiled = profiled if self.processes.is_main else None
+        with bound.training(), profile_steps(profiled, self.clock, steps - self.position.step) as after_step:
+            self._restore_stage(loop)
             try:
-                while self.position.step < steps and not loop.watch.stalled:
-                    self._step(loop, feed, validator)
+                while self.position.step < steps and not loop.early_stopping.should_stop:
+                    self._step(loop, stream, validator)
                     after_step()
             finally:
                 loop.optimizer.zero_grad(set_to_none=True)
-            self._align_buffers(loop)
-            loop.watch.give_best(loop.learning())
+            self._broadcast_buffers(loop)
+            loop.early_stopping.restore_best(loop.learning())
             with loop.averaged():
-                validation = validator.validation(objective)
+                validation = validator.validate(bound.objective)
         self.final_model = self.student if loop.average is None else loop.average.module
         with loop.averaged():
             metrics = validator.metrics()
         seconds = time.monotonic() - began
         self.seconds += seconds
-        for recall in recalls.values():
-            self.display.note(f"stage {stage.name}: {recall}")
-        recalled = recalled_share(recalls.values())
-        return StageResult(stage.name, self.position.step, seconds, metrics, validation, recalled)
+        for teacher in cached_teachers:
+            self.display.note(f"stage {stage.name}: {teacher}")
+        return StageResult(
+            stage.name, self.position.step, seconds, metrics, validation, recalled_share(cached_teachers)
+        )
 
-    def _step(self, loop: StageLoop, feed: BatchStream, validator: Validator) -> None:
+    def _restore_stage(self, loop: StageLoop) -> None:
+        if self._restored is None:
+            return
+        if self._restored["loop"] is not None:
+            loop.load_state_dict(self._restored["loop"])
+        self._restore_rng(self._restored["rng"])  # last, so that nothing before can have drawn a number
+        self._restored = None
+
+    def _step(self, loop: StageLoop, stream: BatchStream, validator: Validator) -> None:
+        """Take the next batches, do one optimizer step, log it, and validate, save or stop where that is due."""
         step, steps = self.position.step, loop.objective.steps
         loop.objective.step = step
-        if self._cache is not None and feed.begins and not self.processes.is_single:
+        if self._cache is not None and stream.epoch_begins and not self.processes.is_single:
             self._share_cache(self._cache)
         with self.clock.phase("load"):
-            portion = feed.take(loop.stage.accumulate)
-        wishes = self.processes.any_async(self._wishes)
-        record = loop.update(portion)
+            batches = stream.take(loop.stage.accumulate)
+        stop_or_save = self.processes.any_async(lambda: (self.interrupt.requested, self.run_folder.due))
+        record = loop.train_step(batches)
         loss = record.pop("loss")
         last = step + 1 == steps
         if loop.stage.every is not None and (last or (step + 1) % loop.stage.every == 0):
@@ -237,42 +261,38 @@ class Session:
             {"stage": loop.stage.name, "step": step, "global_step": self.position.global_step, **record}
         )
         self.position = replace(
-            self.position, step=step + 1, global_step=self.position.global_step + 1, batches=feed.position
+            self.position, step=step + 1, global_step=self.position.global_step + 1, batches=stream.position
         )
         self.display.advance(step + 1, loss, record["samples_per_s"])
-        stop, due = wishes()
-        if stop or (due and not last):
+        stop, save = stop_or_save()
+        if stop or (save and not last):
             self._save(loop)
         if stop:
             self._stop(f"in stage {loop.stage.name!r} after step {self.position.step}")
 
-    def _wishes(self) -> tuple[bool, bool]:
-        """Whether this process is to stop, and whether it is time for a checkpoint."""
-        return self.interrupt.requested, self.run_folder.due
-
     def _validate(self, loop: StageLoop, validator: Validator) -> dict[str, float]:
-        """Evaluate inside a stage, and let the stage's watch see it."""
+        """Evaluate inside a stage, and let early stopping see it."""
         where = f"stage {loop.stage.name!r}"
-        self._align_buffers(loop)
+        self._broadcast_buffers(loop)
         with loop.averaged():
-            found = validator.validation(loop.objective)
+            metrics = validator.validate(loop.objective)
             with loop.objective.forwards.suspended():
-                metrics = validator.metrics()
-        for goal in loop.watch.goals:
-            if goal.metric in metrics and STUDENT not in loop.objective.learners:
+                of_student = validator.metrics()
+        for goal in loop.early_stopping.goals:
+            if goal.metric in of_student and STUDENT not in loop.objective.learners:
                 raise RecipeError(
                     f"{where}: {goal.metric!r} is the student's, and it does not learn here; watch 'loss'",
                     about=(loop.stage.name,),
                 )
-        found |= metrics
+        metrics |= of_student
         with within(about=loop.stage.name):
-            loop.watch.see(found, loop.learning(), where)
+            loop.early_stopping.update(metrics, loop.learning(), where)
         loop.restart_clock()
-        shown = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
-        self.display.note(f"stage {loop.stage.name}, step {self.position.step + 1}: {shown}")
-        if loop.watch.stalled:
+        text = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        self.display.note(f"stage {loop.stage.name}, step {self.position.step + 1}: {text}")
+        if loop.early_stopping.should_stop:
             self.display.note(f"stage {loop.stage.name}: no more progress, it ends here")
-        return found
+        return metrics
 
     def _stop(self, where: str) -> None:
         """End the run, which is saved, as Ctrl-C does."""
@@ -280,51 +300,38 @@ class Session:
         self.display.note(f"stopped {where}; {saved}")
         raise KeyboardInterrupt
 
-    def _align_buffers(self, loop: StageLoop) -> None:
-        """Give what learns the first process's running statistics, before anything reads them."""
+    def _broadcast_buffers(self, loop: StageLoop) -> None:
+        """Give what learns the main process's running statistics, before anything reads them."""
         for model in loop.learning().values():
             self.processes.broadcast_tensors(model.buffers())
 
     def _share_cache(self, cache: TeacherCache) -> None:
-        """Let every process find what the others have kept in the pass that just ended."""
+        """Let every process find what the others have stored in the epoch that just ended."""
         cache.flush()
         self.processes.wait()
 
     def _restore_rng(self, states: Sequence[dict[str, Any]]) -> None:
-        """Take up this process's random numbers; one that was not there before begins new ones."""
+        """Restore this process's random numbers; a process that was not there before begins new ones."""
         if self.processes.rank < len(states):
             restore_rng_state(states[self.processes.rank])
         else:
-            seed_all(self.seed, self.processes.rank, self.position.global_step)
+            seed_all(self.execution.seed, self.processes.rank, self.position.global_step)
 
     def _save(self, loop: StageLoop | None = None) -> None:
         if self.out is None:
             return
         if loop is not None:
-            self._align_buffers(loop)
+            self._broadcast_buffers(loop)
         finished = self.position.stage == len(self.stages)
         state = {
             **asdict(self.position),
-            "numerics": self.precision.to_dict(),
+            "numerics": self.execution.precision.to_dict(),
             "student": self.student.state_dict(),
-            "teachers": {name: self.models.teachers[name].state_dict() for name in self._learning},
+            "teachers": {name: self.models.teachers[name].state_dict() for name in self._learning_teachers},
             "given": self.final_model.state_dict() if finished and self.final_model is not self.student else None,
-            "learned": self.learned.state_dict(),
+            "learned": self.extra_modules.state_dict(),
             "loop": None if loop is None else loop.state_dict(),
             "rng": self.processes.gather(rng_state()),
             "results": [asdict(result) for result in self.results],
         }
         self.run_folder.save(state)
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Where a run stands."""
-
-    stage: int = 0
-    step: int = 0
-    """Optimizer steps done in the stage."""
-    global_step: int = 0
-    """Optimizer steps done in all."""
-    batches: int = 0
-    """Batches consumed in all."""

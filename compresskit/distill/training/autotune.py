@@ -1,4 +1,4 @@
-"""What is fastest here: a short measurement of the choices that were left to `auto`. It changes nothing."""
+"""Resolution of `auto`: a short measurement of precision, memory format and compilation. It changes no model."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +11,7 @@ import torch
 from compresskit.distill.objective.extra_modules import ExtraModules
 from compresskit.distill.objective.models import Models
 from compresskit.distill.objective.objective import Objective
+from compresskit.distill.objective.trace import trace_stages
 from compresskit.distill.precision import AUTO, Precision
 from compresskit.distill.spec.stage import Stage
 from compresskit.distill.taps.restore import preserved
@@ -18,36 +19,30 @@ from compresskit.errors import CompressKitError
 from compresskit.randomness import own_randomness
 
 ROUNDS = 5
-"""Timed forwards and backwards of each of two candidates, which take turns: at least so many."""
-
-
+"""Least number of timed forwards and backwards of each of two candidates, which take turns."""
 SECONDS = 0.5
-"""More of them for so long, where they are quick: a few alone would be noise."""
-
-
+"""Time for more rounds where they are quick: a few alone would be noise."""
 _FAILURES = (CompressKitError, RuntimeError, TypeError, ValueError, OSError)
-"""What it may come to where a candidate cannot be: ours, a compiler's, or that of an operation without bf16."""
-
-
+"""Errors of a candidate that cannot run here: ours, a compiler's, or that of an operation without bf16."""
 GAIN = 0.95
-"""A candidate must be faster than this part of the other's time: what is off stays off unless it helps."""
+"""Part of the other's time within which a candidate must stay: what is off stays off unless it helps."""
 
 
-def settled(
+def choose(
     precision: Precision,
     stage: Stage,
     models: Models,
     batch: tuple[Any, Any],
     note: Callable[[str], None],
 ) -> Precision:
-    """Replace each `auto` by what measured fastest, one after the other: precision, layout, compilation.
+    """Replace each `auto` by what measures fastest, one after the other: precision, memory format, compilation.
 
     Args:
-        precision: With `auto` in it.
-        stage: Whose forward and backward are timed; a run's last stage reads the most.
-        models: Where they run.
+        precision: Options with `auto` among them.
+        stage: Stage whose forward and backward are timed; a run's last stage reads the most.
+        models: The student and its teachers, on their device.
         batch: Inputs and targets, on the device.
-        note: Tells what was measured.
+        note: Function that receives a line of text for each measurement.
     """
     best = replace(
         precision,
@@ -65,9 +60,9 @@ def settled(
         except _FAILURES as error:
             note(f"auto: {words}: not here ({str(error).partition(chr(10))[0]})")
             continue
-        taken = changed < GAIN * usual
-        note(f"auto: {words}: {usual / changed:.2f} x as fast, {'taken' if taken else 'left off'}")
-        best = other if taken else best
+        faster = changed < GAIN * usual
+        note(f"auto: {words}: {usual / changed:.2f} x as fast, {'taken' if faster else 'left off'}")
+        best = other if faster else best
     return best
 
 
@@ -83,27 +78,28 @@ def _candidates(precision: Precision, device: torch.device) -> Iterator[dict[str
 def _compared(
     candidates: list[Precision], stage: Stage, models: Models, batch: tuple[Any, Any], device: torch.device
 ) -> list[float]:
-    """Median seconds of a forward and backward under each."""
+    """Return the median seconds of a forward and backward under each candidate."""
     learning = [models.student, *models.teachers.values()]
     with preserved(*learning, buffers=True), own_randomness(0):
-        runs = [_prepared(candidate, stage, models, batch, device) for candidate in candidates]
-        times: list[list[float]] = [[] for _ in runs]
+        runs = [_prepare(candidate, stage, models, batch, device) for candidate in candidates]
+        seconds: list[list[float]] = [[] for _ in runs]
         for run in (*runs, *runs):  # these warm up and compile
             run()
         began = time.perf_counter()
-        while len(times[0]) < ROUNDS or time.perf_counter() - began < SECONDS:
-            for run, taken in zip(runs, times, strict=True):
-                taken.append(run())
-    return [median(taken) for taken in times]
+        while len(seconds[0]) < ROUNDS or time.perf_counter() - began < SECONDS:
+            for run, times in zip(runs, seconds, strict=True):
+                times.append(run())
+    return [median(times) for times in seconds]
 
 
-def _prepared(
+def _prepare(
     precision: Precision, stage: Stage, models: Models, batch: tuple[Any, Any], device: torch.device
 ) -> Callable[[], float]:
+    """Return a function that times one forward and backward."""
     inputs, targets = precision.to_memory_format(batch[0]), batch[1]
-    objective = Objective(
-        stage, models, ExtraModules(0, device), inputs, stage.steps or 1, compiled=bool(precision.compile)
-    )
+    traces = trace_stages([stage], models, inputs)
+    steps, compiled = stage.steps or 1, bool(precision.compile)
+    objective = Objective(stage, models, ExtraModules(0, device), inputs, traces, steps, compiled=compiled)
 
     def run() -> float:
         for name in objective.learners:

@@ -5,7 +5,7 @@ student that stops after its last tap is no such module; the whole objective is 
 wrapped, for the length of a stage, and the user's models stay as they are.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from compresskit.data import SampleId
 from compresskit.distill.objective.objective import Objective
+from compresskit.distill.training.bound_stage import BoundStage
 from compresskit.errors import RecipeError, TrainingError
 
 _ADVICE = (
@@ -24,41 +25,39 @@ _ADVICE = (
 
 
 class SynchronizedObjective:
-    """`Objective.values` after whose backward every process has the mean over all processes of the gradients.
+    """`Objective.values`, after whose backward every process has the mean over all processes of the gradients.
 
     Args:
-        objective: Of the stage, the same in all processes.
-        trained: What of the models trains, by name.
+        bound: Stage, the same in all processes, whose `training` block has been entered.
     """
 
-    def __init__(self, objective: Objective, trained: Mapping[str, nn.Parameter]) -> None:
-        self._like = like = objective.models.wrapper
-        beside, feeds = objective.extra_parameters().values(), objective.reached_parameters()
-        self._reached = [*(p for name, p in trained.items() if name in feeds), *beside]
-        """What gets a gradient from every batch that runs as the traced one did."""
-        unsure = like is not None and like.find_unused_parameters
-        self._unreached = [] if unsure else [p for name, p in trained.items() if name not in feeds]
-        """What the traced batch did not reach: should another one, its gradients would not be exchanged."""
-        learners = [objective.models.module(name) for name in objective.learners]
-        if any(getattr(module, "sparse", False) for model in learners for module in model.modules()):
+    def __init__(self, bound: BoundStage) -> None:
+        objective, extra = bound.objective, bound.extra_parameters.values()
+        self._user_wrapper = wrapper = objective.models.wrapper
+        self._reached = [*(p for name, p in bound.trainable.items() if name not in bound.unreached), *extra]
+        """Parameters that get a gradient from every batch that runs as the traced one did."""
+        find_unused = wrapper is not None and wrapper.find_unused_parameters
+        self._unreached = [] if find_unused else [p for name, p in bound.trainable.items() if name in bound.unreached]
+        """Parameters that the traced batch did not reach: their gradients from another batch are not exchanged."""
+        if any(getattr(module, "sparse", False) for model in bound.learners.values() for module in model.modules()):
             raise RecipeError(
                 "several processes do not exchange sparse gradients; build the embedding with sparse=False"
             )
-        buffers = [buffer for model in (*learners, *objective.modules()) for buffer in model.buffers()]
+        buffers = [buffer for module in bound.modules.values() for buffer in module.buffers()]
         self._wrapped = DistributedDataParallel(
-            _ObjectiveModule(objective, [*trained.values(), *beside] if unsure else self._reached, buffers),
-            process_group=None if like is None else like.process_group,
-            find_unused_parameters=unsure,
+            _ObjectiveModule(objective, bound.parameters if find_unused else self._reached, buffers),
+            process_group=None if wrapper is None else wrapper.process_group,
+            find_unused_parameters=find_unused,
         )
-        if unsure:
+        if find_unused:
             self._reached = []
 
     def values(self, inputs: Any, targets: Any = None, samples: Sequence[SampleId] = ()) -> dict[str, Tensor]:
-        """As `Objective.values`; what does not ask for gradients has nothing to exchange."""
+        """Return what `Objective.values` returns; without gradients there is nothing to exchange."""
         if not torch.is_grad_enabled():
             return self._wrapped.module(inputs, targets, samples)
-        if self._like is not None:
-            self._wrapped.require_backward_grad_sync = self._like.require_backward_grad_sync
+        if self._user_wrapper is not None:
+            self._wrapped.require_backward_grad_sync = self._user_wrapper.require_backward_grad_sync
         try:
             return self._wrapped(inputs, targets, samples)
         except RuntimeError as error:
@@ -67,11 +66,11 @@ class SynchronizedObjective:
             raise TrainingError(f"a parameter got no gradient from the batch before{_ADVICE}") from None
 
     def no_sync(self) -> AbstractContextManager[Any]:
-        """Inside, gradients only add up here: a later backward exchanges them."""
+        """Accumulate gradients inside the block without an exchange: a later backward does it."""
         return self._wrapped.no_sync()
 
     def check(self, where: str) -> None:
-        """See that every gradient was exchanged, before a step is taken by them.
+        """Check that every gradient was exchanged, before a step uses them.
 
         Raises:
             TrainingError: A parameter got none, so others may not have come from all processes; or one got a gradient
@@ -95,5 +94,5 @@ class _ObjectiveModule(nn.Module):
             self.register_buffer(f"buffer_{number}", buffer)
 
     def forward(self, inputs: Any, targets: Any, samples: Sequence[SampleId]) -> dict[str, Tensor]:
-        """The objective's values."""
+        """Return the objective's values."""
         return self._objective.values(inputs, targets, samples)

@@ -1,4 +1,4 @@
-"""What a stage watches while it trains: the best evaluation so far, and whether there is still progress."""
+"""Early stopping and best weights: the evaluations inside a stage, and the decisions that follow from them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from compresskit.errors import RecipeError, close_names
 
 
 class EarlyStopping:
-    """The evaluations of one stage: keeps the best weights, and says when to stop.
+    """The evaluations of one stage: it keeps the best weights, and says when to stop.
 
     Args:
         best: The stage's `best`.
@@ -32,14 +32,14 @@ class EarlyStopping:
 
     @property
     def goals(self) -> list[Goal]:
-        """What is watched."""
+        """The metrics that decide."""
         return [goal for goal in (self._best, self._plateau) if goal is not None]
 
-    def see(self, metrics: Mapping[str, float], learning: Mapping[str, nn.Module], where: str) -> None:
-        """Take note of an evaluation of what is learning now.
+    def update(self, metrics: Mapping[str, float], learning: Mapping[str, nn.Module], where: str) -> None:
+        """Take an evaluation of what is learning now into account.
 
         Raises:
-            RecipeError: A metric that is watched was not measured; the nearest is named.
+            RecipeError: A metric that decides was not measured; the message names the nearest.
         """
         state = self._state
         if self._best is not None and self._best.better(_measured(self._best, metrics, where), state["best"]):
@@ -52,21 +52,21 @@ class EarlyStopping:
             state["without_progress"] = 0 if progress else state["without_progress"] + 1
 
     @property
-    def stalled(self) -> bool:
-        """Whether there was no progress for as many evaluations as the stage's patience."""
+    def should_stop(self) -> bool:
+        """True after as many evaluations without progress as the stage's patience."""
         return self._plateau is not None and self._state["without_progress"] >= self._patience
 
-    def give_best(self, learning: Mapping[str, nn.Module]) -> None:
-        """Give everything the weights that it had at the best evaluation, if there was one."""
+    def restore_best(self, learning: Mapping[str, nn.Module]) -> None:
+        """Restore the weights of the best evaluation, if there was one."""
         for name, weights in (self._state["weights"] or {}).items():
             learning[name].load_state_dict(weights)
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it, for a checkpoint."""
+        """Return everything, for a checkpoint."""
         return dict(self._state)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state`."""
+        """Continue from `state`."""
         self._state = dict(state)
 
 

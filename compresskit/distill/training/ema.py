@@ -1,4 +1,4 @@
-"""Copies of a model, and one with an exponential moving average of its weights."""
+"""A copy of a model with an exponential moving average of its weights."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,22 +10,22 @@ from compresskit.distill.taps.restore import copying
 
 
 def moving_average(model: nn.Module, decay: float) -> AveragedModel:
-    """A copy of `model` whose parameters follow its own, slowly; `.update_parameters(model)` after each step.
+    """Return a copy of `model` whose parameters follow its own slowly; call `.update_parameters(model)` after a step.
 
-    The decay rises to its value over the first steps, as min(decay, (1 + n) / (10 + n)) at update n: else a stage of a
-    few hundred steps would end with an average of where it began. Buffers are those of the model.
+    The decay rises to its value over the first steps, as min(decay, (1 + n) / (10 + n)) at update n: otherwise a stage
+    of a few hundred steps would end with an average of where it began. Buffers are those of the model.
     """
     with copying(model, "ema"):
-        return AveragedModel(model, multi_avg_fn=_following(decay), use_buffers=False)
+        return AveragedModel(model, multi_avg_fn=_with_decay(decay), use_buffers=False)
 
 
-def _following(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+def _with_decay(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
     @torch.no_grad()
-    def follow(averages: Sequence[Tensor], values: Sequence[Tensor], updates: Tensor | int) -> None:
+    def average_into(averages: Sequence[Tensor], values: Sequence[Tensor], updates: Tensor | int) -> None:
         count = int(updates)
         share = 1 - min(decay, (1 + count) / (10 + count))
         for average, value in zip(averages, values, strict=True):
             if average.is_floating_point():
                 average.lerp_(value, share)
 
-    return follow
+    return average_into

@@ -1,29 +1,27 @@
-"""What trains in a stage: which parameters, and a `with` block in which nothing else of the learners can change."""
+"""The parameters that train in a stage, and a `with` block in which nothing else of the learners can change."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import nn
 
 from compresskit.distill.objective.models import Models, qualified
-from compresskit.distill.objective.trace import feeding
-from compresskit.distill.spec.address import HYBRID, STUDENT
 from compresskit.distill.spec.stage import Stage
 from compresskit.distill.taps.restore import held_buffers, preserved, put_back
 from compresskit.errors import RecipeError, close_names
 
 
 def trainable_names(stage: Stage, models: Models, reached: Collection[str], before: Collection[str]) -> set[str]:
-    """Names of the parameters that `stage` trains.
+    """Return the names of the parameters that `stage` trains.
 
     Args:
-        stage: Whose `train` and `freeze` count.
-        models: Those that stand on the student's side of a term learn; a parameter with `requires_grad=False` stays
-            out: what the user froze stays frozen.
-        reached: Names of the parameters that feed the stage's terms.
-        before: Names of the parameters that feed the points of the stage before.
+        stage: Stage whose `train` and `freeze` count.
+        models: The student and its teachers. Those on the student's side of a term learn; a parameter with
+            `requires_grad=False` stays out: what the user froze stays frozen.
+        reached: Names of the parameters behind the stage's terms.
+        before: Names of the parameters behind the points of the stage before.
 
     Raises:
         RecipeError: A glob matches no parameter, or nothing is left to train.
@@ -33,12 +31,12 @@ def trainable_names(stage: Stage, models: Models, reached: Collection[str], befo
         for name, parameter in models.module(model).named_parameters(remove_duplicate=False):
             aliases.setdefault(parameter, []).append(qualified(model, name))
     names = models.names()  # a curriculum's stages share their globs, and not in all of them the same models learn
-    for globs, field in ((stage.train, "train"), (stage.freeze, "freeze")):
+    for globs, option in ((stage.train, "train"), (stage.freeze, "freeze")):
         for glob in () if isinstance(globs, str) else globs:
             if glob != "*" and not any(fnmatchcase(name, glob) for name in names):
                 raise RecipeError(
-                    f"stage {stage.name!r}: {field}: {glob!r} matches no parameter{close_names(glob, names)}",
-                    about=(glob, stage.name),
+                    f"stage {stage.name!r}: {option}: {glob!r} matches no parameter{close_names(glob, names)}",
+                    about=(glob,),
                 )
     wanted = {"upstream": set(reached), "between": set(reached) - set(before)}.get(str(stage.train))
     chosen = {
@@ -53,53 +51,37 @@ def trainable_names(stage: Stage, models: Models, reached: Collection[str], befo
         raise RecipeError(
             f"stage {stage.name!r}: train={stage.train!r} leaves nothing to train"
             + (f" ({frozen} of {len(aliases)} parameters have requires_grad=False)" if frozen else ""),
-            about=(stage.name,),
         )
     if not chosen & set(reached):
         raise RecipeError(
             f"stage {stage.name!r}: no term reaches any of the parameters that train={stage.train!r} names",
-            about=(stage.name,),
         )
     return chosen
 
 
-def reached_by_previous_stage(stages: Sequence[Stage], index: int, models: Models, inputs: Any) -> set[str]:
-    """Names of the parameters that feed the points of the stage before, for a stage that trains "between"."""
-    if stages[index].train != "between" or index == 0:
-        return set()
-    stage = stages[index - 1]
-    points = {point for term in stage.matches or stage.tasks for point in models.student_points(term)}
-    points |= {end for splice in stage.splices for end in models.spliced(splice) if end.model == STUDENT}
-    addresses: dict[str, list[str]] = {}
-    for name, address in points:
-        if name != HYBRID:
-            addresses.setdefault(name, []).append(address)
-    return feeding(models, addresses, inputs)
-
-
 @contextmanager
 def train_only(learners: Mapping[str, nn.Module], stage: Stage, names: Collection[str]) -> Iterator[Callable[[], None]]:
-    """Inside, `names` learn and nothing else of the learners changes; modes and flags are put back on the way out.
+    """Let the parameters `names` learn inside the block, and nothing else of the learners; restore modes and flags.
 
     A module with running statistics (or other buffers of its own) is in training mode only where the stage trains it:
     a parameter of its own is in `names`; where it has none, its buffers match the stage's globs, or, without globs, the
     layer before it trains.
 
     Yields:
-        What sets the modes again, where a loop has called `train()` or `eval()`.
+        A function that sets the modes again, after a loop has called `train()` or `eval()`.
     """
-    still = [
+    frozen = [
         module
         for model in learners
         for path, module in learners[model].named_modules()
         if _has_buffers(module) and not _buffers_learn(path, module, _Learner(model, learners[model]), stage, names)
     ]
-    held = held_buffers(still)
+    buffers = held_buffers(frozen)
 
     def set_modes() -> None:
         for learner in learners.values():
             learner.train()
-        for module in still:
+        for module in frozen:
             module.training = False
 
     with preserved(*learners.values()):
@@ -110,7 +92,7 @@ def train_only(learners: Mapping[str, nn.Module], stage: Stage, names: Collectio
         try:
             yield set_modes
         finally:
-            put_back(held)  # some modules count on in eval mode, too
+            put_back(buffers)  # some modules count on in eval mode, too
 
 
 class _Learner(NamedTuple):
@@ -134,7 +116,7 @@ def _buffers_learn(path: str, module: nn.Module, learner: _Learner, stage: Stage
 
 
 def _parameter_before(path: str, learner: _Learner) -> str | None:
-    """Name of the last parameter before the module at `path`: a norm without any belongs to the layer before it."""
+    """Return the last parameter before the module at `path`: a norm without any belongs to the layer before it."""
     last = None
     for place, module in learner.module.named_modules():
         if place == path:

@@ -1,4 +1,4 @@
-"""How good the student is: the stage's terms over the validation data, and what the user's `evaluate` says."""
+"""Validation: the stage's terms over the validation data, and the metrics of the user's `evaluate`."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from compresskit.distill.batches import Unpack, same_on_all, unpack_batch
+from compresskit.distill.execution import Execution
 from compresskit.distill.objective.models import Models
 from compresskit.distill.objective.objective import Objective
-from compresskit.distill.processes import Processes
 from compresskit.distill.spec.stage import Stage
 from compresskit.distill.taps.restore import preserved
 from compresskit.distill.training.early_stopping import EarlyStopping
@@ -21,36 +21,35 @@ Evaluate = Callable[[nn.Module], Mapping[str, float]]
 
 
 class Validator:
-    """Evaluates the student, in eval mode, without gradients and with random numbers of its own.
+    """Evaluates the student in eval mode, without gradients and with random numbers of its own.
 
     Args:
-        models: Whose student it is.
-        seed: Of the random numbers.
-        device: Where batches go.
-        half: The autocast type of the forwards, or None.
+        models: The student and its teachers.
+        execution: Seed, device, precision and processes of the run. Where processes have different validation data,
+            each has a part of it.
         loader: Validation data, or None.
         evaluate: The user's function, or None.
-        unpack: Makes (inputs, targets) of a batch; None follows the convention.
-        processes: The processes that share the run. Where they have different validation data, each has a part of it.
+        unpack: Function that makes (inputs, targets) of a batch; None follows the convention.
     """
 
     def __init__(
         self,
         models: Models,
-        seed: int,
-        device: torch.device,
-        half: torch.dtype | None,
+        execution: Execution,
         loader: Iterable[Any] | None,
         evaluate: Evaluate | None,
         unpack: Unpack | None,
-        processes: Processes,
     ) -> None:
-        self._processes = processes
-        self._models, self._seed, self._device, self._half = models, seed, device, half
+        self._models, self._execution = models, execution
         self._loader, self._evaluate, self._unpack = loader, evaluate, unpack or unpack_batch
 
+    @property
+    def has_data(self) -> bool:
+        """True if there is validation data."""
+        return self._loader is not None
+
     def check(self, stages: Sequence[Stage]) -> None:
-        """See that there is something to evaluate where a stage wants it, and read one batch.
+        """Check that there is something to evaluate where a stage wants it, and read one batch.
 
         Raises:
             RecipeError: A stage evaluates every so many steps, and there is nothing to evaluate with.
@@ -76,43 +75,48 @@ class Validator:
             return
         raise DataError("val_loader is empty")
 
-    def validation(self, objective: Objective) -> dict[str, float]:
-        """Means of the stage's terms over the validation data, and of their weighted sum, `loss`; as the first says."""
+    def validate(self, objective: Objective) -> dict[str, float]:
+        """Return the means of the stage's terms over the validation data, and of their weighted sum, `loss`.
+
+        All processes return the figures of the main one.
+        """
         if self._loader is None:
             return {}
+        device, precision, processes = self._execution.device, self._execution.precision, self._execution.processes
         totals: dict[str, float] = {}
         count, same = 0, None
-        learning = [self._models.module(name) for name in objective.learners]
-        with preserved(*learning, *objective.modules()), own_randomness(self._seed), torch.no_grad():
-            for model in (*learning, *objective.modules()):
-                model.eval()
+        learning = [*(self._models.module(name) for name in objective.learners), *objective.modules()]
+        with preserved(*learning), own_randomness(self._execution.seed), torch.no_grad():
+            for module in learning:
+                module.eval()
             for batch in self._loader:
-                inputs, targets = (moved(part, self._device) for part in self._unpack(batch))
+                inputs, targets = (moved(part, device) for part in self._unpack(batch))
                 size = batch_size(inputs)
-                same = same_on_all(inputs, self._processes) if same is None else same
-                with torch.autocast(self._device.type, dtype=self._half, enabled=self._half is not None):
+                same = same_on_all(inputs, processes) if same is None else same
+                with precision.autocast(device.type):
                     loss, terms = objective(inputs, targets)
                 count += size
                 for name, value in {**terms, "loss": loss}.items():
                     totals[name] = totals.get(name, 0.0) + float(value) * size
         if not same:
-            parts = self._processes.gather((totals, count))
+            parts = processes.gather((totals, count))
             totals = {name: sum(part[name] for part, _ in parts) for name in totals}
             count = sum(size for _, size in parts)
-        return self._processes.broadcast({name: total / count for name, total in totals.items()})
+        return processes.broadcast({name: total / count for name, total in totals.items()})
 
     def metrics(self) -> dict[str, float]:
-        """What `evaluate` says of the student, in the first process."""
+        """Return the metrics that `evaluate` measures of the student, in the main process."""
         if self._evaluate is None:
             return {}
         student = self._models.student
-        with preserved(student), own_randomness(self._seed), torch.no_grad():
+        with preserved(student), own_randomness(self._execution.seed), torch.no_grad():
             student.eval()
-            return self._processes.broadcast({name: float(value) for name, value in self._evaluate(student).items()})
+            metrics = {name: float(value) for name, value in self._evaluate(student).items()}
+            return self._execution.processes.broadcast(metrics)
 
 
 def _check_goals(stage: Stage) -> None:
-    """Raise a RecipeError for a goal that is no term of the stage: without `evaluate` nothing else is measured."""
+    """Refuse a goal that is no term of the stage: without `evaluate` nothing else is measured."""
     known = (*stage.terms, "loss")
     for goal in EarlyStopping(stage.best, stage.until).goals:
         if goal.metric not in known:

@@ -1,4 +1,4 @@
-"""A model's weights from a file: all of them or none, and nothing in the file can run code."""
+"""A model's weights from a file: all of them or none. Nothing in the file can run code."""
 
 import pickle
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from compresskit.errors import CheckpointError, close_names
 
 _PREFIX = "module."
-"""What DataParallel puts before every name."""
+"""The beginning of every name in a model that DataParallel wraps."""
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
@@ -19,7 +19,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
 
     Raises:
         CheckpointError: There is no such file, it cannot be read, or it is another architecture's: the message names
-            the first key that differs, and both shapes. The model keeps the weights it had.
+            the first key that differs, and both shapes. The model keeps its weights then.
     """
     state = read_weights(Path(path))
     if state and all(key.startswith(_PREFIX) for key in state):
@@ -42,10 +42,10 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors in a file of weights, by name.
+    """Return the tensors in a file of weights, by name.
 
     Raises:
-        CheckpointError: There is no such file, or it is not one of weights.
+        CheckpointError: There is no such file, or it does not hold weights.
     """
     if not path.is_file():
         raise CheckpointError(f"no file {str(path)!r}{_neighbours(path)}")
@@ -53,10 +53,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
     if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        found = (
+        content = (
             f"the keys {', '.join(map(str, list(state)[:5]))}" if isinstance(state, Mapping) else type(state).__name__
         )
-        raise CheckpointError(f"{path} is not a mapping of names to tensors, it holds {found}")
+        raise CheckpointError(f"{path} is not a mapping of names to tensors, it holds {content}")
     return {str(key): tensor for key, tensor in state.items()}
 
 

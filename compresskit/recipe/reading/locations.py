@@ -50,11 +50,11 @@ class SourceMap:
         except TrainingError:  # the run failed, not what is written
             raise
         except CompressKitError as error:
-            error.outer, error.about = self._place(error), ()
-            origin = self._origin(error.path) or (self.source if always else "")
-            if origin:
-                error.within(origin)
-                error.inner = ()  # so that a block around this one adds nothing
+            if not error.located:
+                error.outer = self._place(error)
+                if origin := self._origin(error.path) or (self.source if always else None):
+                    error.within(origin)
+                    error.located = True
             raise
 
     def _place(self, error: CompressKitError) -> KeyPath:

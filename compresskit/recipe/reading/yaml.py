@@ -1,7 +1,7 @@
-"""YAML read as plain data: nothing in a file can run code, and nothing in it is lost or reinterpreted silently.
+"""YAML as plain data: nothing in a file can run code, and nothing is lost or reinterpreted silently.
 
 Scalars follow the core schema of YAML 1.2: only `true` and `false` are booleans (`on`, `yes` and `no` are text), `1e-3`
-is a number, `2026-11-22` and `1:30` are text. Duplicate keys are errors. Each value's line is kept for messages.
+is a number, `2026-11-22` and `1:30` are text. Duplicate keys are errors. The line of each value is kept for messages.
 """
 
 import re
@@ -13,7 +13,7 @@ import yaml
 from compresskit.errors import KeyPath, RecipeError
 
 _LIMIT = 100_000
-"""Values in one file: aliases of aliases grow exponentially."""
+"""Largest number of values in one file: aliases of aliases grow exponentially."""
 
 
 _FLOAT = r"[-+]?(?:(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|\.(?:inf|Inf|INF))|\.(?:nan|NaN|NAN)"
@@ -35,14 +35,14 @@ for _tag, _pattern in {
 
 
 class Document:
-    """What a YAML text holds, and on which line each value stands.
+    """The data of a YAML text, and the line of each value.
 
     Args:
         text: The YAML text.
-        source: What messages call it: a file's name.
+        source: Name of the text in messages, such as the file's.
 
     Raises:
-        RecipeError: The text is no single YAML document of plain data; the message tells the line.
+        RecipeError: The text is not one YAML document of plain data; the message has the line.
     """
 
     def __init__(self, text: str, source: str) -> None:
@@ -108,10 +108,10 @@ class Document:
 
 
 def read(path: Path) -> Document:
-    """The document in a file.
+    """Read a file.
 
     Raises:
-        RecipeError: The file cannot be read, or is no YAML document of plain data.
+        RecipeError: The file cannot be read, or is not one YAML document of plain data.
     """
     try:
         return Document(path.read_text(encoding="utf-8-sig"), str(path))
@@ -122,23 +122,23 @@ def read(path: Path) -> Document:
 
 
 def value(text: str, source: str) -> Any:
-    """The plain data in a short text, such as the value of `--set`."""
+    """Return the plain data in a short text, such as the value of `--set`."""
     return Document(text, source).data
 
 
 def dump(data: Any) -> str:
-    """Plain data as YAML that `Document` reads back as it was, in the order given."""
+    """Return plain data as YAML that `Document` reads back unchanged, with keys in their order."""
     return yaml.dump(data, Dumper=_CoreDumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 def dump_line(data: Any) -> str:
-    """Plain data as YAML on one line, for messages and commands."""
+    """Return plain data as YAML on one line, for messages and commands."""
     flow = {"default_flow_style": True, "allow_unicode": True, "width": 10**9, "explicit_end": False}
     return yaml.dump(data, Dumper=_CoreDumper, sort_keys=False, **flow).strip().removesuffix("\n...")
 
 
 class _CoreDumper(yaml.SafeDumper):
-    """Quotes what YAML 1.2 would read as something other than text, short lists on one line, and no aliases."""
+    """A dumper without aliases that writes flat lists on one line and quotes text that YAML 1.2 reads otherwise."""
 
     yaml_implicit_resolvers = _CoreSchema.yaml_implicit_resolvers
 

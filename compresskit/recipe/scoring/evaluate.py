@@ -19,7 +19,7 @@ from compresskit.evaluation import Evaluation, as_evaluation, has_own
 from compresskit.files import write_json, write_text
 from compresskit.randomness import own_randomness
 from compresskit.recipe.building.closed_form import fit_to_data
-from compresskit.recipe.building.components import Parts, build_parts, model_path
+from compresskit.recipe.building.components import Components, build_components, model_path
 from compresskit.recipe.reading.load import Recipe, load_recipe
 from compresskit.recipe.reading.overrides import parse
 from compresskit.recipe.reading.run_files import EVALUATION_FILE, RECIPE_FILE, WEIGHTS_FILE
@@ -79,7 +79,7 @@ def evaluate_recipe(
         loaded = load_recipe(recipe, preset, changes | _data_changes(loaded, data, limit))
     with loaded.sources.with_locations():
         folder = _free_folder(loaded.name, out)
-        models, parts = _models(loaded, methods)
+        models, components = _models(loaded, methods)
         place = chosen_device(device)
         for model in models.values():
             model.to(place)
@@ -87,7 +87,7 @@ def evaluate_recipe(
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RecipeError(f"{folder} cannot be made a folder: {error.strerror}") from None
-        return _measure(loaded, parts, models, folder, place)
+        return _measure(loaded, components, models, folder, place)
 
 
 def _weights_of_run(folder: Path) -> dict[str, Any]:
@@ -120,50 +120,50 @@ def _data_changes(recipe: Recipe, data: str | Path | None, limit: int | None) ->
     return changes if limit is None else changes | {"data.test.limit": limit}
 
 
-def _models(recipe: Recipe, methods: Sequence[str] | None) -> tuple[dict[str, nn.Module], Parts]:
+def _models(recipe: Recipe, methods: Sequence[str] | None) -> tuple[dict[str, nn.Module], Components]:
     """Return the models to compare, by name, fitted and ready, and the other components of the recipe."""
     teachers = {name: node for name, node in recipe.teachers.items() if name in (methods or ())}
-    parts = build_parts(replace(recipe, teachers=teachers))
-    builders = _builders(recipe, parts)
-    names = list(dict.fromkeys([STUDENT, *parts.baselines] if methods is None else methods))
+    components = build_components(replace(recipe, teachers=teachers))
+    builders = _builders(recipe, components)
+    names = list(dict.fromkeys([STUDENT, *components.baselines] if methods is None else methods))
     trained = {STUDENT, *recipe.teachers}
     for name in names:
         if name not in builders:
             raise RecipeError(f"--methods: there is no method {name!r}{close_names(name, builders)}")
-        if name in trained and name not in parts.loaded:
+        if name in trained and name not in components.loaded:
             place = written(model_path(name))
             option = "--weights FILE" if name == STUDENT else f"--set {place}.weights=FILE"
             raise RecipeError(
                 f"{place}: it has no weights; add {option}, or leave it out of --methods", path=model_path(name)
             )
     models = {name: builders[name]() for name in names}
-    parts.baselines = {name: model for name, model in models.items() if name not in trained}
-    parts.loaded = frozenset(trained)  # those that are not compared need not be fitted
-    fit_to_data(parts, recipe.seed)
-    return models, parts
+    components.baselines = {name: model for name, model in models.items() if name not in trained}
+    components.loaded = frozenset(trained)  # those that are not compared need not be fitted
+    fit_to_data(components, recipe.seed)
+    return models, components
 
 
-def _builders(recipe: Recipe, parts: Parts) -> dict[str, Callable[[], nn.Module]]:
+def _builders(recipe: Recipe, components: Components) -> dict[str, Callable[[], nn.Module]]:
     """Return a function for each method that can be named, which returns its model."""
-    builders: dict[str, Callable[[], nn.Module]] = {STUDENT: lambda: parts.viewed(STUDENT, parts.student)}
-    builders |= {name: lambda name=name: parts.viewed(name, parts.teachers[name]) for name in recipe.teachers}
-    builders |= {name: lambda model=model: model for name, model in parts.baselines.items()}
-    return builders | dict(_evaluation(parts).methods)
+    builders: dict[str, Callable[[], nn.Module]] = {STUDENT: lambda: components.viewed(STUDENT, components.student)}
+    builders |= {name: lambda name=name: components.viewed(name, components.teachers[name]) for name in recipe.teachers}
+    builders |= {name: lambda model=model: model for name, model in components.baselines.items()}
+    return builders | dict(_evaluation(components).methods)
 
 
-def _evaluation(parts: Parts) -> Evaluation:
-    if parts.evaluation is None:
+def _evaluation(components: Components) -> Evaluation:
+    if components.evaluation is None:
         raise RecipeError("evaluate: this recipe has no evaluation", path=("evaluate",))
-    return parts.evaluation
+    return components.evaluation
 
 
 def _measure(
-    recipe: Recipe, parts: Parts, models: Mapping[str, nn.Module], folder: Path, device: torch.device
+    recipe: Recipe, components: Components, models: Mapping[str, nn.Module], folder: Path, device: torch.device
 ) -> MethodScores:
     """Measure every model under every condition and write the folder. The JSON file grows with each score."""
-    conditions = _conditions(_evaluation(parts))
+    conditions = _conditions(_evaluation(components))
     scores: list[Score] = []
-    result = MethodScores(recipe.name, scores, list(getattr(parts.test, "names", ())), folder)
+    result = MethodScores(recipe.name, scores, list(getattr(components.test, "names", ())), folder)
     setting = {"recipe": recipe.resolved(), "environment": environment(device)}
     for condition, evaluation in conditions.items():
         for method, model in models.items():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from compresskit.cli import main
-from compresskit.distill.timing import Clock, told
+from compresskit.distill.timing import Clock, shares_text
 from compresskit.distill.training import autotune
 from compresskit.errors import RecipeError
 from compresskit.recipe.reading import yaml
@@ -33,12 +33,12 @@ def repeated(edited):
 
 def test_a_cache_in_a_recipe_changes_no_number_and_says_how_often_it_answered(repeated, capsys):
     run_recipe(repeated, out="cached")
-    told = capsys.readouterr().err
+    stderr = capsys.readouterr().err
     run_recipe(repeated, out="plain", overrides=["cache=null"])
     assert steps("cached") == steps("plain")
-    share = re.search(r"stage output: cache: (\d+)% of 6 batches of teacher recalled", told)
+    share = re.search(r"stage output: cache: (\d+)% of 6 batches of teacher recalled", stderr)
     assert int(share[1]) >= 17  # the stage begins inside an epoch; its last batch at least has been seen whole
-    assert "where the time went: load" in told
+    assert "where the time went: load" in stderr
     assert "cache: " in Path("cached/recipe.yaml").read_text()
 
 
@@ -83,8 +83,8 @@ def test_a_trace_shows_whole_steps_of_short_stages_too(toy, steps):
 
 def test_shares_are_told_in_percentages_that_add_up_to_100():
     thirds = {"load": 1 / 3, "student": 1 / 3, "other": 1 / 3}
-    assert told(thirds) == "load 34%, student 33%, other 33%"
-    assert told({"load": 0.004, "student": 0.996, "other": 0.0}) == "load 0%, student 100%, other 0%"
+    assert shares_text(thirds) == "load 34%, student 33%, other 33%"
+    assert shares_text({"load": 0.004, "student": 0.996, "other": 0.0}) == "load 0%, student 100%, other 0%"
 
 
 def test_what_a_profiler_takes_for_itself_is_in_no_share():

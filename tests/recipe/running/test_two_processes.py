@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
 from compresskit.recipe.running.run import run_recipe
 
@@ -21,24 +20,19 @@ def _run(recipe, *arguments):
     return done.returncode, done.stdout, done.stderr
 
 
-def _weights(folder):
-    return {part: load_file(Path(folder) / part / "student.safetensors") for part in ("teacher", ".", "alone")}
-
-
-def test_two_processes_come_to_what_one_comes_to(edited):
+def test_two_processes_come_to_what_one_comes_to(edited, weights):
     recipe = edited("p: 0.2", "p: 0.0")
     run_recipe(recipe, out="one")
-    code, shown, said = _run(str(recipe), "--out", "two")
-    assert code == 0, said
-    for part, state in _weights("one").items():
-        for name, tensor in _weights("two")[part].items():
-            torch.testing.assert_close(tensor, state[name], atol=1e-6, rtol=1e-6)
-    assert said.count("part 2 of 3") == said.count("where the time went") // 3 == 1
-    assert shown.count("All of it is in two") == 1
+    code, stdout, stderr = _run(str(recipe), "--out", "two")
+    assert code == 0, stderr
+    for part in ("teacher", ".", "alone"):
+        torch.testing.assert_close(weights("two", part), weights("one", part), atol=1e-6, rtol=1e-6)
+    assert stderr.count("part 2 of 3") == stderr.count("where the time went") // 3 == 1
+    assert stdout.count("All of it is in two") == 1
     assert json.loads(Path("two/environment.json").read_text())[0]["processes"] == 2
 
 
 def test_a_mistake_is_told_once(toy):
-    code, _, said = _run(str(toy), "--set", "stages.0.stps=3")
+    code, _, stderr = _run(str(toy), "--set", "stages.0.stps=3")
     assert code != 0
-    assert said.count("compresskit: ") == said.count("unknown key 'stps'; did you mean 'steps'") == 1
+    assert stderr.count("compresskit: ") == stderr.count("unknown key 'stps'; did you mean 'steps'") == 1

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from compresskit.distill.spec.match import Match, Splice, Task
 from compresskit.errors import RecipeError
-from compresskit.recipe.building.components import build_parts, control_stages
+from compresskit.recipe.building.components import build_components, control_stages
 from compresskit.recipe.reading import yaml
 from compresskit.recipe.reading.load import load_recipe
 from compresskit.recipe.running.run import run_recipe
@@ -74,7 +74,7 @@ def test_a_chain_goes_on_where_it_was_stopped(chain, monkeypatch):
     whole = run_recipe(chain, out="whole")
     from compresskit.distill.training.loop import StageLoop
 
-    update, calls = StageLoop.update, []
+    update, calls = StageLoop.train_step, []
 
     def dies(self, batches):
         calls.append(1)
@@ -83,7 +83,7 @@ def test_a_chain_goes_on_where_it_was_stopped(chain, monkeypatch):
         return update(self, batches)
 
     with monkeypatch.context() as patch:
-        patch.setattr(StageLoop, "update", dies)
+        patch.setattr(StageLoop, "train_step", dies)
         patch.setattr("compresskit.distill.session.run_folder.CHECKPOINT_SECONDS", 0.0)
         with pytest.raises(KeyboardInterrupt):
             run_recipe(chain, out="part")
@@ -168,10 +168,10 @@ def test_a_control_needs_a_task_of_the_student_s(chain):
 
 
 def test_models_are_measured_behind_their_views(chain):
-    parts = build_parts(load_recipe(chain, overrides=["views={large: {_target_: torch.nn.Softmax, dim: 1}}"]))
-    large, points = parts.teachers["large"], torch.randn(2, 4)
-    assert torch.equal(parts.viewed("large", large)(points), large(points.softmax(1)))
-    assert parts.viewed("middle", parts.teachers["middle"]) is parts.teachers["middle"]
+    components = build_components(load_recipe(chain, overrides=["views={large: {_target_: torch.nn.Softmax, dim: 1}}"]))
+    large, points = components.teachers["large"], torch.randn(2, 4)
+    assert torch.equal(components.viewed("large", large)(points), large(points.softmax(1)))
+    assert components.viewed("middle", components.teachers["middle"]) is components.teachers["middle"]
 
 
 def test_an_evaluation_finds_the_weights_of_every_model_of_a_run(chain):
