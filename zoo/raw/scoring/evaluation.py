@@ -81,7 +81,7 @@ class DemosaicEvaluation(Evaluation):
         self.methods: Mapping[str, Callable[[], nn.Module]] = {
             name: partial(method, dataset.cfa) for name, method in UNFITTED.items()
         }
-        """All methods. Some have to be fitted like LMMSE-phase."""
+        """Every method by name. Some have to be fitted like LMMSE-phase."""
 
     def conditions(self) -> dict[str, "DemosaicEvaluation"]:
         """Return evaluations without noise and at each noise level, by name, with zipper and false colour too.
