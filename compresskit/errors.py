@@ -46,7 +46,7 @@ class CompressKitError(Exception):
         self.inner = path
         self.about = about
         self.located = False
-        """Whether the message starts with a file and line already."""
+        """True if the message starts with a file and line already."""
 
     @property
     def path(self) -> KeyPath:

@@ -33,7 +33,7 @@ def _configured(
         {"count": object()},  # no plain value: code may know better than its annotation
     ],
 )
-def test_what_fits_passes(keywords):
+def test_arguments_that_fit_pass(keywords):
     check_arguments(_configured, keywords, positional=1, name="configured")
 
 
@@ -51,7 +51,7 @@ def test_what_fits_passes(keywords):
         ({"scale": "big"}, "scale must be a number, got 'big'"),
     ],
 )
-def test_what_does_not_fit_is_named_with_the_nearest_right_answer(keywords, message):
+def test_an_argument_that_does_not_fit_is_reported_with_the_nearest_right_name(keywords, message):
     with pytest.raises(RecipeError) as caught:
         check_arguments(_configured, keywords, positional=1, name="configured")
     assert str(caught.value).startswith(message)
@@ -62,7 +62,7 @@ def test_a_missing_argument_is_named():
         check_arguments(_configured, {}, name="configured", noun="key")
 
 
-def test_a_function_that_takes_any_keyword_is_asked_for_none():
+def test_a_function_that_takes_any_keyword_gets_no_check():
     def anything(student, teacher, **options):
         return student, teacher, options
 

@@ -64,7 +64,7 @@ class Recipe:
     """The teachers' own stages, by name."""
     stages: tuple[Stage, ...]
     control: bool
-    """Whether an equal student is trained on the supervised terms alone, to compare with."""
+    """True trains an equal student on the supervised terms alone, to compare with."""
     evaluate: Mapping[str, Any] | None
     preset: str | None = None
     presets: tuple[str, ...] = ()

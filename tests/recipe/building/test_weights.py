@@ -25,7 +25,7 @@ def saved(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["plain.safetensors", "plain.pth", "parallel.pt", "wrapped.pt"])
-def test_weights_come_back_as_they_were(saved, name):
+def test_saved_weights_are_loaded_unchanged(saved, name):
     folder, state = saved
     model = _model()
     load_weights(model, folder / name)
@@ -71,7 +71,7 @@ def test_a_pickle_with_code_in_it_is_refused_and_not_run(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["plain.safetensors", "plain.pth", "parallel.pt"])
 @pytest.mark.parametrize("size", [0, 10, 600])
-def test_a_file_that_was_cut_short_is_refused(saved, name, size):
+def test_a_truncated_file_is_refused(saved, name, size):
     folder, _ = saved
     with (folder / name).open("r+b") as file:
         file.truncate(size)
@@ -79,7 +79,7 @@ def test_a_file_that_was_cut_short_is_refused(saved, name, size):
         load_weights(_model(), folder / name)
 
 
-def test_a_file_that_is_not_there_is_answered_with_its_neighbours(saved):
+def test_a_missing_file_is_reported_with_similar_names_in_its_folder(saved):
     folder, _ = saved
     with pytest.raises(CheckpointError, match=r"no file '.*plian\.safetensors'; did you mean 'plain\.safetensors'"):
         load_weights(_model(), folder / "plian.safetensors")
@@ -87,7 +87,7 @@ def test_a_file_that_is_not_there_is_answered_with_its_neighbours(saved):
         load_weights(_model(), "nowhere/x.pt")
 
 
-def test_what_is_no_file_of_weights_is_said_to_be_none(tmp_path):
+def test_a_file_that_does_not_hold_weights_is_refused(tmp_path):
     torch.save([1, 2], tmp_path / "list.pt")
     torch.save({"epoch": 3}, tmp_path / "number.pt")
     (tmp_path / "x.onnx").touch()

@@ -37,7 +37,7 @@ def test_the_order_is_file_then_preset_then_changes(toy):
     assert load_recipe(toy, "longer", {"stages.0.steps": 6}).stages[0].steps == 6
 
 
-def test_without_a_preset_called_quick_the_file_itself_is_meant(edited):
+def test_without_a_preset_called_quick_the_file_is_used_unchanged(edited):
     assert load_recipe(edited("quick: {}", "brief: {stages.0.steps: 1}")).preset is None
 
 
@@ -171,7 +171,7 @@ def test_every_shipped_recipe_loads_with_every_preset(name):
         ("student:\n", "spare: {}\nstudent:\n", "spare: unknown key"),
     ],
 )
-def test_a_bad_recipe_says_where_what_and_how_to_fix(edited, old, new, message):
+def test_a_mistake_in_a_recipe_is_reported_with_its_line_and_the_nearest_right_name(edited, old, new, message):
     recipe = edited(old, new)
     line = recipe.read_text()[: recipe.read_text().index(new)].count("\n") + 1
     with pytest.raises(RecipeError) as caught:
@@ -199,7 +199,7 @@ def test_a_bad_recipe_says_where_what_and_how_to_fix(edited, old, new, message):
         ),
     ],
 )
-def test_a_bad_change_is_the_place_that_the_message_names(toy, changes, message):
+def test_a_mistake_in_a_change_is_reported_with_the_change(toy, changes, message):
     with pytest.raises(RecipeError) as caught:
         load_recipe(toy, overrides=[changes])
     assert str(caught.value).startswith(message)
@@ -212,7 +212,7 @@ def test_a_control_needs_something_to_learn_from(edited):
         load_recipe(edited("tasks: [{loss: l1, weight: 1e-1}]", "freeze: []"))
 
 
-def test_an_unknown_preset_or_recipe_is_answered_with_what_there_is(toy):
+def test_an_unknown_preset_or_recipe_is_reported_with_the_known_ones(toy):
     with pytest.raises(RecipeError, match="no preset 'longr'; did you mean 'longer'"):
         load_recipe(toy, "longr")
     with pytest.raises(RecipeError, match=r"no recipe 'nope\.yaml'; "):
@@ -222,7 +222,7 @@ def test_an_unknown_preset_or_recipe_is_answered_with_what_there_is(toy):
 
 
 @pytest.mark.parametrize("text", ["", "- a list", "just text", "# nothing"])
-def test_a_file_without_a_mapping_is_no_recipe(text, tmp_path):
+def test_a_file_without_a_mapping_is_refused(text, tmp_path):
     path = tmp_path / "x.yaml"
     path.write_text(text)
     with pytest.raises(RecipeError, match="a recipe is a mapping with the keys student, data and stages"):

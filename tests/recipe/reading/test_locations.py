@@ -96,7 +96,7 @@ def test_a_message_is_located_once(sources):
     assert _located(sources, error, sources.with_locations(always=True), always=True) == "x.yaml, line 1: is wrong"
 
 
-def test_a_failed_run_is_no_fault_of_a_line(sources):
+def test_a_failed_run_is_not_located(sources):
     assert _located(sources, TrainingError("stage 'features': nan", about=("features",))) == "stage 'features': nan"
 
 

@@ -18,7 +18,7 @@ def test_a_new_run_takes_the_next_free_number(toy):
     assert choose_folder(recipe, None, resume=False) == Path("runs/toy-10")
 
 
-def test_to_go_on_without_a_folder_takes_the_newest_of_this_recipe(toy):
+def test_resume_without_a_folder_takes_the_newest_run_of_this_recipe(toy):
     brief = ["control=false", "pretrain="]
     for overrides in (brief, brief, [*brief, "seed=4"]):
         run_recipe(toy, overrides=overrides)
@@ -28,7 +28,7 @@ def test_to_go_on_without_a_folder_takes_the_newest_of_this_recipe(toy):
         choose_folder(load_recipe(toy, overrides=[*brief, "seed=5"]), None, resume=True)
 
 
-def test_a_used_folder_is_refused_and_stays_as_it_is(toy, files):
+def test_a_used_folder_is_refused_and_not_changed(toy, files):
     Path("used").mkdir()
     Path("used/thesis.txt").write_text("precious")
     with pytest.raises(
@@ -42,7 +42,7 @@ def test_a_used_folder_is_refused_and_stays_as_it_is(toy, files):
     assert files("used") == {"thesis.txt"}
 
 
-def test_to_go_on_with_nothing_is_refused(toy):
+def test_resume_without_a_run_is_refused(toy):
     with pytest.raises(
         CheckpointError, match="nowhere does not exist, so there is no run to go on with; start it with"
     ):
@@ -59,7 +59,7 @@ def test_another_recipes_folder_is_refused_with_the_first_difference(toy, files)
     assert {name: (Path("x") / name).read_bytes() for name in files("x")} == before
 
 
-def test_a_folder_that_holds_a_former_name_is_this_recipes(toy):
+def test_a_recipe_with_a_former_name_is_still_the_same_recipe(toy):
     recipe = load_recipe(toy)
     name, former = "compresskit.schedules.WarmupCosine", "compresskit.distill.schedules.WarmupCosine"
     text = yaml.dump(recipe.resolved())

@@ -1,4 +1,4 @@
-"""A whole run, killed without warning while the student learns, and taken up again: as if nothing had happened."""
+"""A whole run that is killed while the student learns, and resumed: the result is that of an undisturbed run."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ def _start(*arguments, delay=0.02):
 
 
 def _wait_for_stage_two(process, folder):
-    """Until the student's first stage is saved, and a little into the second one."""
+    """Wait until the student's first stage is saved, and a little into the second one."""
     for _ in range(1000):
         if list(Path(folder).glob("checkpoints/*-001.pt")):
             time.sleep(0.5)
@@ -42,7 +42,7 @@ def undisturbed(toy):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_killed_run_goes_on_to_the_same_weights_bit_for_bit(undisturbed, workers, same_weights):
+def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(undisturbed, workers, same_weights):
     process = _start("--out", "killed", "--set", f"data.workers={workers}")
     _wait_for_stage_two(process, "killed")
     os.killpg(process.pid, signal.SIGKILL)
@@ -54,7 +54,7 @@ def test_a_killed_run_goes_on_to_the_same_weights_bit_for_bit(undisturbed, worke
     assert not list(Path("killed").rglob("*.part"))
 
 
-def test_ctrl_c_saves_says_how_to_go_on_and_exits_with_130(undisturbed, same_weights):
+def test_ctrl_c_saves_the_run_shows_the_resume_command_and_exits_with_130(undisturbed, same_weights):
     process = _start("--out", "stopped")
     _wait_for_stage_two(process, "stopped")
     process.send_signal(signal.SIGINT)

@@ -12,11 +12,11 @@ from compresskit.recipe.running import run as running
 from compresskit.recipe.running.run import run_recipe
 
 
-def test_a_run_leaves_everything_that_tells_of_it(toy, files):
+def test_a_run_writes_all_its_files(toy, files):
     result = run_recipe(toy)
     assert result.folder == Path("runs/toy")
-    found = {name for name in files("runs/toy") if "checkpoints" not in name}
-    assert found == {
+    names = {name for name in files("runs/toy") if "checkpoints" not in name}
+    assert names == {
         "recipe.yaml",
         "environment.json",
         "fitted.safetensors",
@@ -72,7 +72,7 @@ def test_the_teacher_of_the_student_is_the_one_that_was_trained(toy, weights):
     assert not trained["1.weight"].equal(initial.state_dict()["1.weight"])
 
 
-def test_a_solution_is_taken_up_again_when_the_run_goes_on(toy, monkeypatch):
+def test_a_resumed_run_loads_the_closed_form_solution(toy, monkeypatch):
     run_recipe(toy, out="x", overrides=["control=false"])
     Path("x/summary.json").unlink()
     monkeypatch.setattr(running, "fit_to_data", lambda *_: pytest.fail("solved again"))
@@ -86,9 +86,7 @@ def test_the_same_recipe_gives_the_same_weights_with_any_number_of_workers(toy, 
 
 
 @pytest.mark.parametrize("part", ["teacher", ".", "alone", "evaluation"])
-def test_a_run_that_broke_off_goes_on_and_finished_parts_are_not_run_again(
-    toy, monkeypatch, part, capsys, same_weights
-):
+def test_a_stopped_run_resumes_and_finished_parts_are_not_trained_again(toy, monkeypatch, part, capsys, same_weights):
     run_recipe(toy, out="undisturbed")
     with monkeypatch.context() as broken:
         if part == "evaluation":
@@ -143,7 +141,7 @@ def _part(loop):
     return "teacher" if loop.stage.name == "fit" else "." if loop.stage.matches else "alone"
 
 
-def test_a_finished_run_is_only_told_again(toy, capsys, monkeypatch):
+def test_resuming_a_finished_run_only_shows_its_result(toy, capsys, monkeypatch):
     first = run_recipe(toy)
     monkeypatch.setattr(running, "build_components", lambda *_: pytest.fail("built again"))
     assert str(run_recipe(toy, resume=True)) == str(first)
@@ -159,7 +157,7 @@ def test_a_folder_with_this_recipe_and_no_checkpoint_starts_again_and_says_so(to
     assert "x has no checkpoint yet: starting again" in capsys.readouterr().err
 
 
-def test_a_damaged_checkpoint_is_passed_over_and_two_are_an_error(toy, weights, equal):
+def test_a_damaged_checkpoint_is_skipped_and_two_are_an_error(toy, weights, equal):
     overrides = ["control=false"]
     run_recipe(toy, out="x", overrides=overrides)
     expected = weights("x")
@@ -194,13 +192,13 @@ def test_a_damaged_checkpoint_is_passed_over_and_two_are_an_error(toy, weights, 
         ("data.train.count=0", DataError, r"toy\.yaml, line 18: data\.train: Points holds no samples"),
     ],
 )
-def test_what_cannot_work_is_found_before_anything_is_written(toy, change, kind, message):
+def test_mistakes_are_reported_before_anything_is_written(toy, change, kind, message):
     with pytest.raises(kind, match=message):
         run_recipe(toy, overrides=[change])
     assert not Path("runs").exists()
 
 
-def test_a_run_that_fails_says_so_as_it_is(toy):
+def test_a_failed_run_is_not_blamed_on_a_line_of_the_recipe(toy):
     with pytest.raises(TrainingError, match=r"^stage 'output', step"):
         run_recipe(toy, overrides=["stages.1.optimizer.lr=1e30", "stages.1.clip="])
 
@@ -225,7 +223,7 @@ def test_weights_are_loaded_before_the_stages(toy, weights, equal):
     assert equal(components.teachers["teacher"].state_dict(), weights("first", "teacher"))
 
 
-def test_validation_data_is_walked_at_each_stages_end(toy, monkeypatch):
+def test_each_part_is_validated_on_the_validation_data_in_order(toy, monkeypatch):
     seen = []
     fit = running.ProgressiveDistiller.fit
 

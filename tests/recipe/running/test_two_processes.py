@@ -1,4 +1,4 @@
-"""A whole run in two processes that torchrun starts: the numbers of one, one folder, one voice."""
+"""A whole run in two processes that torchrun starts: the numbers of one process, one folder, each message once."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from compresskit.recipe.running.run import run_recipe
 
 
 def _run(recipe, *arguments):
-    """`torchrun -m compresskit run`: its exit code, and what it printed."""
+    """Return the exit code, the output and the messages of `torchrun -m compresskit run`."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     command = [*launch, "compresskit", "run", recipe, "--allow", "toy_parts", *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -20,7 +20,7 @@ def _run(recipe, *arguments):
     return done.returncode, done.stdout, done.stderr
 
 
-def test_two_processes_come_to_what_one_comes_to(edited, weights):
+def test_two_processes_give_the_numbers_of_one(edited, weights):
     recipe = edited("p: 0.2", "p: 0.0")
     run_recipe(recipe, out="one")
     code, stdout, stderr = _run(str(recipe), "--out", "two")
@@ -32,7 +32,7 @@ def test_two_processes_come_to_what_one_comes_to(edited, weights):
     assert json.loads(Path("two/environment.json").read_text())[0]["processes"] == 2
 
 
-def test_a_mistake_is_told_once(toy):
+def test_a_mistake_is_reported_once(toy):
     code, _, stderr = _run(str(toy), "--set", "stages.0.stps=3")
     assert code != 0
     assert stderr.count("compresskit: ") == stderr.count("unknown key 'stps'; did you mean 'steps'") == 1
