@@ -6,7 +6,7 @@ from statistics import fmean
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from compresskit.errors import RecipeError, within
+from compresskit.errors import RecipeError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -84,12 +84,11 @@ def has_own(evaluation: Evaluation | None, method: str) -> TypeGuard[Evaluation]
     return own is not None and getattr(own, "__func__", None) is not getattr(Evaluation, method)
 
 
-def as_evaluation(thing: Any, *, where: str = "") -> Evaluation:
+def as_evaluation(thing: Any) -> Evaluation:
     """Return an evaluation with every optional member, made of an `Evaluation` or of anything that measures a model.
 
     Args:
         thing: An `Evaluation`; a function of a model; or an object of another class with some of the members.
-        where: Title of the message.
 
     Raises:
         RecipeError: It has no method that measures a model.
@@ -97,11 +96,10 @@ def as_evaluation(thing: Any, *, where: str = "") -> Evaluation:
     evaluation = thing if isinstance(thing, Evaluation) else _Completed(thing)
     is_called = callable(thing) and type(thing).__call__ is not Evaluation.__call__
     if not is_called and not has_own(evaluation, "per_sample"):
-        with within(where):
-            raise RecipeError(
-                f"{type(thing).__name__} cannot measure a model: define per_sample(model), which returns each metric's "
-                "value for every sample, or __call__(model), which returns each metric's mean"
-            )
+        raise RecipeError(
+            f"{type(thing).__name__} cannot measure a model: define per_sample(model), which returns each metric's "
+            "value for every sample, or __call__(model), which returns each metric's mean"
+        )
     return evaluation
 
 

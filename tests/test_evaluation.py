@@ -29,7 +29,7 @@ def test_the_base_class_is_a_public_name():
 def test_one_method_makes_an_evaluation_and_its_means_are_those_of_the_samples():
     evaluation = Sizes([1.0, 2.0])
     assert evaluation(lambda sample: 2 * sample) == {"size": 3.0}
-    assert as_evaluation(evaluation, where="evaluate") is evaluation
+    assert as_evaluation(evaluation) is evaluation
 
 
 def test_every_other_member_has_a_default(tmp_path):
@@ -49,7 +49,7 @@ def test_every_other_member_has_a_default(tmp_path):
 
 
 def test_a_plain_function_is_an_evaluation_of_means_only():
-    evaluation = as_evaluation(lambda model: {"size": model}, where="evaluate")
+    evaluation = as_evaluation(lambda model: {"size": model})
     assert evaluation(3.0) == {"size": 3.0}
     assert evaluation.per_sample(nn.Identity()) == {}
     assert {name: getattr(evaluation, name) for name in OPTIONAL} == OPTIONAL
@@ -73,7 +73,7 @@ class Foreign:
 
 def test_an_object_of_another_class_gets_the_members_that_it_lacks():
     foreign = Foreign()
-    evaluation = as_evaluation(foreign, where="evaluate")
+    evaluation = as_evaluation(foreign)
     assert evaluation(1.0) == {"size": 2.0}
     assert evaluation.per_sample(1.0) == {"size": [1.0, 3.0]}
     assert evaluation.units == {"size": "mm"}
@@ -87,8 +87,8 @@ def test_an_object_of_another_class_gets_the_members_that_it_lacks():
 
 @pytest.mark.parametrize("thing", [object(), Evaluation([]), type("Empty", (Evaluation,), {"persample": len})([])])
 def test_without_a_method_that_measures_nothing_is_an_evaluation(thing):
-    with pytest.raises(RecipeError, match=rf"^evaluate: {type(thing).__name__} cannot measure a model: define per_sam"):
-        as_evaluation(thing, where="evaluate")
+    with pytest.raises(RecipeError, match=rf"^{type(thing).__name__} cannot measure a model: define per_sam"):
+        as_evaluation(thing)
 
 
 def test_there_is_no_member_of_its_own_without_an_evaluation():

@@ -1,4 +1,4 @@
-"""A model as it is when it is used: in eval mode, for a while."""
+"""Eval mode for a while."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from torch import nn
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside; outside each part of the model is in the mode it was in."""
+    """Keep a model in eval mode inside the block, and restore the mode of each of its modules on exit."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

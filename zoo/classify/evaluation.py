@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from compresskit.errors import RecipeError, ShapeError
 from compresskit.evaluation import Evaluation
+from compresskit.nested import device_of
 from zoo.evaluating import evaluating
 
 
@@ -58,7 +59,7 @@ class ClassificationEvaluation(Evaluation):
 
     def scores(self, model: nn.Module) -> tuple[Float[Tensor, "n classes"], Int[Tensor, " n"]]:
         """Return the model's scores of all images, on the CPU in float32, and the labels."""
-        device = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+        device = device_of(model)
         scores, labels = [], []
         with evaluating(model), torch.no_grad():
             for images, target in DataLoader(self.dataset, self.batch_size):

@@ -9,6 +9,8 @@ from torch import Tensor
 
 CELL, GAP, MARGIN, LINE, TEXT = 64, 8, 24, 24, 17
 """In pixels: side of an enlarged image, space between two images, margin, height of a line and of its letters."""
+
+
 PAPER, INK, RIGHT, WRONG = "#ffffff", "#1c1e22", "#0a7d38", "#c0392b"
 
 
@@ -29,7 +31,7 @@ def draw_answers(
     sheet = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(sheet)
     for image, column in zip(images, columns, strict=True):
-        sheet.paste(_enlarged(image), (column, MARGIN))
+        sheet.paste(_enlarge(image), (column, MARGIN))
     for row, (name, classes) in enumerate({"truth": truth, **answers}.items()):
         height = MARGIN + CELL + GAP + row * LINE
         draw.text((MARGIN, height), name, fill=INK, font=font)
@@ -39,7 +41,7 @@ def draw_answers(
     return sheet
 
 
-def _enlarged(image: Tensor) -> Image.Image:
+def _enlarge(image: Tensor) -> Image.Image:
     colours = image[:3] if image.shape[0] >= 3 else image[:1].expand(3, -1, -1)
     values = (colours.clamp(0, 1) * 255).round().to(torch.uint8).movedim(0, -1).contiguous().numpy()
     return Image.fromarray(values).resize((CELL, CELL), Image.Resampling.NEAREST)

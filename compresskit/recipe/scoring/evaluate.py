@@ -14,7 +14,7 @@ from compresskit.distill.distiller import chosen_device
 from compresskit.distill.spec.address import STUDENT, TEACHER
 from compresskit.distill.taps.restore import preserved
 from compresskit.environment import environment
-from compresskit.errors import RecipeError, close_names, written
+from compresskit.errors import RecipeError, close_names, within, written
 from compresskit.evaluation import Evaluation, as_evaluation, has_own
 from compresskit.files import write_json, write_text
 from compresskit.randomness import own_randomness
@@ -161,10 +161,7 @@ def _measure(
     recipe: Recipe, components: Components, models: Mapping[str, nn.Module], folder: Path, device: torch.device
 ) -> MethodScores:
     """Measure every model under every condition and write the folder. The JSON file grows with each score."""
-    conditions = {
-        name: as_evaluation(condition, where=f"evaluate: conditions()[{name!r}]")
-        for name, condition in _evaluation(components).conditions().items()
-    }
+    conditions = _conditions(_evaluation(components))
     scores: list[Score] = []
     result = MethodScores(recipe.name, scores, list(getattr(components.test, "names", ())), folder)
     setting = {"recipe": recipe.resolved(), "environment": environment(device)}
@@ -180,6 +177,15 @@ def _measure(
         with preserved(*models.values()), own_randomness(recipe.seed), torch.no_grad():
             first.draw_worst(models, folder / "worst.png")
     return result
+
+
+def _conditions(evaluation: Evaluation) -> dict[str, Evaluation]:
+    """Return the evaluations under all conditions, by name."""
+    conditions = {}
+    for name, condition in evaluation.conditions().items():
+        with within(f"evaluate: conditions()[{name!r}]"):
+            conditions[name] = as_evaluation(condition)
+    return conditions
 
 
 def _score(condition: str, method: str, model: nn.Module, evaluation: Evaluation, seed: int) -> Score:

@@ -99,17 +99,11 @@ def measure_model(
     """
     with preserved(model), own_randomness(seed), torch.no_grad():
         model.eval()
-        per_sample = {name: _values(name, values) for name, values in evaluation.per_sample(model).items()}
-        if per_sample:
-            return {name: fmean(values) for name, values in per_sample.items()}, per_sample
-        means = evaluation(model)
-    try:
-        return {name: float(value) for name, value in means.items()}, {}
-    except (AttributeError, TypeError, ValueError, RuntimeError):
-        raise RecipeError(
-            f"evaluate: an evaluation returns a number for each metric, such as {{'accuracy': 93.1}}, got {means!r}",
-            path=("evaluate",),
-        ) from None
+        values = _by_metric(evaluation.per_sample(model))
+        if not values:
+            return {name: _mean(name, mean) for name, mean in _by_metric(evaluation(model)).items()}, {}
+        per_sample = {name: _values(name, each) for name, each in values.items()}
+    return {name: fmean(each) for name, each in per_sample.items()}, per_sample
 
 
 def illustrate(contenders: Sequence[Contender], evaluation: Evaluation | None, folder: Path, seed: int) -> None:
@@ -147,7 +141,26 @@ def _row(contender: Contender, evaluation: Evaluation | None, inputs: Any, seed:
     )
 
 
-def _values(name: str, values: Iterable[float]) -> list[float]:
+def _by_metric(figures: Any) -> Mapping[str, Any]:
+    if isinstance(figures, Mapping):
+        return figures
+    raise RecipeError(
+        f"evaluate: an evaluation returns figures by metric, such as {{'accuracy': 93.1}}, got {figures!r}",
+        path=("evaluate",),
+    )
+
+
+def _mean(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise RecipeError(
+            f"evaluate: a metric is a number, got {name!r}: {value!r}. Values per sample are returned by per_sample",
+            path=("evaluate",),
+        ) from None
+
+
+def _values(name: str, values: Iterable[Any]) -> list[float]:
     try:
         return [float(value) for value in values]
     except (TypeError, ValueError, RuntimeError):

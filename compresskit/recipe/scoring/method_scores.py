@@ -44,7 +44,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class MethodScores:
-    """All scores of an evaluation. It prints as a table for each condition.
+    """Scores of all methods under all conditions. They print as a table for each condition.
 
     Means have bootstrap intervals. Samples differ more than methods do, so the last column holds the difference to the
     first method, sample by sample, with an interval of its own: two methods differ if this interval leaves 0 out,

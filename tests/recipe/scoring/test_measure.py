@@ -61,13 +61,13 @@ def test_a_model_is_measured_in_eval_mode_without_gradients_and_returned_as_it_w
         seen.append((model.training, torch.is_grad_enabled()))
         return {"score": 0.0}
 
-    measure_model(linear, as_evaluation(note, where="evaluate"), seed=0)
+    measure_model(linear, as_evaluation(note), seed=0)
     assert seen == [(False, False)]
     assert linear.training
 
 
 def test_random_numbers_of_an_evaluation_come_from_the_seed_and_nobody_elses_change(linear):
-    draw = as_evaluation(lambda _: {"score": float(torch.rand(()))}, where="evaluate")
+    draw = as_evaluation(lambda _: {"score": float(torch.rand(()))})
     torch.manual_seed(0)
     expected = torch.rand(2)
     torch.manual_seed(0)
@@ -79,13 +79,22 @@ def test_random_numbers_of_an_evaluation_come_from_the_seed_and_nobody_elses_cha
 @pytest.mark.parametrize(
     ("measurement", "message"),
     [
-        (lambda _: 93.1, r"a number for each metric, such as {'accuracy': 93.1}, got 93.1"),
-        (lambda _: {"iou": [0.1, 0.2]}, r"a number for each metric, .* got {'iou': \[0.1, 0.2\]}"),
+        (lambda _: 93.1, r"returns figures by metric, such as {'accuracy': 93.1}, got 93.1"),
+        (lambda _: {"iou": [0.1, 0.2]}, r"a metric is a number, got 'iou': \[0.1, 0.2\]. Values per sample are"),
     ],
 )
 def test_figures_that_are_no_numbers_by_metric_are_refused(linear, measurement, message):
     with pytest.raises(RecipeError, match=message):
-        measure_model(linear, as_evaluation(measurement, where="evaluate"), seed=0)
+        measure_model(linear, as_evaluation(measurement), seed=0)
+
+
+def test_a_forgotten_return_is_named(linear):
+    class Forgetful(Evaluation):
+        def per_sample(self, model):
+            self.figures = {"weight": model.weight[0]}
+
+    with pytest.raises(RecipeError, match=r"returns figures by metric, such as {'accuracy': 93.1}, got None"):
+        measure_model(linear, Forgetful(None), seed=0)
 
 
 def test_a_mean_in_the_place_of_values_per_sample_is_refused(linear):

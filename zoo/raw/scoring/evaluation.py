@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from compresskit.errors import RecipeError, ShapeError
 from compresskit.evaluation import Evaluation
+from compresskit.nested import device_of
 from zoo.evaluating import evaluating
 from zoo.raw.methods.baselines import BinBicubic, NormalisedConvolution
 from zoo.raw.methods.lmmse import LMMSEPhase
@@ -20,7 +21,7 @@ from zoo.raw.methods.methods import UNFITTED
 from zoo.raw.photographs.dataset import PhotographFrames
 from zoo.raw.scoring.artefacts import false_colour, zipper
 from zoo.raw.scoring.metrics import MS_SSIM_SIDE, ms_ssim, psnr, ssim
-from zoo.raw.sensor.encoding import converted
+from zoo.raw.sensor.encoding import convert
 from zoo.raw.sensor.sensor import Sensor, usual_read
 
 
@@ -80,7 +81,7 @@ class DemosaicEvaluation(Evaluation):
         self.methods: Mapping[str, Callable[[], nn.Module]] = {
             name: partial(method, dataset.cfa) for name, method in UNFITTED.items()
         }
-        """All methods. Some have to be fitted like LMMSE-phase."""
+        """Every method by name. Some have to be fitted like LMMSE-phase."""
 
     def conditions(self) -> dict[str, "DemosaicEvaluation"]:
         """Return evaluations without noise and at each noise level, by name, with zipper and false colour too.
@@ -128,14 +129,13 @@ class DemosaicEvaluation(Evaluation):
         mosaic = cfa.unpack(packed[None])
         height, width = mosaic.shape[2:]
         extended = cfa.pack(cfa.extend(mosaic, (0, -width % self.multiple, 0, -height % self.multiple)))
-        device = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), extended.device)
         with evaluating(model), torch.no_grad():
-            picture = model(extended.to(device))
+            picture = model(extended.to(device_of(model)))
         return picture[0, :, :height, :width].float().cpu()
 
     def illustrate(self, models: Mapping[str, nn.Module], folder: Path) -> None:
         """Draw one PNG for each photograph, with the models side by side where they differ most."""
-        from zoo.raw.scoring.side_by_side import Panel, compare
+        from zoo.raw.scoring.side_by_side import Panel, draw_side_by_side
 
         folder.mkdir(parents=True, exist_ok=True)
         for index in range(min(self.illustrations, len(self.dataset))):
@@ -145,31 +145,32 @@ class DemosaicEvaluation(Evaluation):
                 Panel(name, picture, float(psnr(picture[None], truth[None], border=self.border)))
                 for name, picture in self._pictures(models, packed).items()
             ]
-            image = compare(self.dataset.names[index], truth, self._in_colours(packed), panels, border=self.border)
-            image.save(folder / f"{self.dataset.names[index].replace('/', '_')}.png")
+            name, sensed = self.dataset.names[index], self._in_colours(packed)
+            image = draw_side_by_side(name, truth, sensed, panels, border=self.border)
+            image.save(folder / f"{name.replace('/', '_')}.png")
 
     def draw_worst(self, models: Mapping[str, nn.Module], path: Path) -> None:
         """Draw one PNG of the places where the first model is worst, with all models side by side."""
-        from zoo.raw.scoring.sheet import Entry, Place, draw_sheet, worst_places
+        from zoo.raw.scoring.sheet import SheetRow, Square, draw_sheet, worst_squares
 
         first = next(iter(models.values()))
-        places: list[Place] = []
+        squares: list[Square] = []
         for index in range(len(self.dataset)):
             packed, truth = self.dataset[index]
             error = (self._displayed(self.demosaic(first, packed)) - self._displayed(truth)).square().mean(0)
-            places += worst_places(index, error, border=self.border)
-        worst = sorted(places, key=lambda place: -place.error)[: self.illustrations]
+            squares += worst_squares(index, error, border=self.border)
+        worst = sorted(squares, key=lambda square: -square.error)[: self.illustrations]
         pictures: dict[int, Mapping[str, Tensor]] = {}
-        entries = []
-        for place in worst:
-            index = place.photograph
+        rows = []
+        for square in worst:
+            index = square.photograph
             packed, truth = self.dataset[index]
             if index not in pictures:
                 pictures[index] = self._pictures(models, packed)
             truth, sensed = self._displayed(truth), self._in_colours(packed)
-            entries.append(Entry(self.dataset.names[index], place, truth, sensed, pictures[index]))
-        if entries:
-            draw_sheet(entries).save(path)
+            rows.append(SheetRow(self.dataset.names[index], square, truth, sensed, pictures[index]))
+        if rows:
+            draw_sheet(rows).save(path)
 
     def _pictures(
         self, models: Mapping[str, nn.Module], packed: Float[Tensor, "4 h2 w2"]
@@ -179,7 +180,7 @@ class DemosaicEvaluation(Evaluation):
 
     def _displayed(self, picture: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h w"]:
         """Return a picture in display encoding, clipped to black and white."""
-        return converted(picture.clamp(0, 1), self.dataset.domain, "display")
+        return convert(picture.clamp(0, 1), self.dataset.domain, "display")
 
     def _in_colours(self, packed: Float[Tensor, "4 h2 w2"]) -> Float[Tensor, "3 h w"]:
         """Return the mosaic with each pixel in the colour of its filter."""

@@ -6,7 +6,7 @@ from compresskit.errors import ShapeError
 from zoo.raw.scoring.artefacts import false_colour, lab, zipper
 
 
-def test_lab_is_scikit_image_s():
+def test_lab_equals_scikit_images():
     picture = torch.rand(2, 3, 6, 7)
     expected = torch.from_numpy(rgb2lab(picture.double().numpy(), channel_axis=1))
     torch.testing.assert_close(lab(picture), expected, atol=0.02, rtol=0)
@@ -19,7 +19,7 @@ def test_white_grey_and_black_are_on_the_axis_of_lightness():
     torch.testing.assert_close(lab(greys)[0, :, 0], expected, atol=0.01, rtol=0)
 
 
-def test_a_pixel_that_stands_out_is_a_zipper_and_so_are_those_that_it_is_the_reference_of():
+def test_a_pixel_that_stands_out_counts_and_so_do_the_pixels_whose_reference_it_is():
     truth = torch.full((1, 3, 7, 7), 0.5)
     estimate = truth.clone()
     estimate[..., 3, 3] = 0.6
@@ -38,7 +38,7 @@ def test_the_reference_is_the_most_similar_neighbour_of_the_truth():
     assert float(zipper(moved, truth)) == pytest.approx(100 * 6 / 12)
 
 
-def test_an_edge_that_is_only_softer_or_a_shift_of_all_is_no_zipper():
+def test_a_softer_edge_and_a_change_of_all_pixels_are_no_zipper():
     truth = torch.zeros(1, 3, 6, 8)
     truth[..., 4:] = 1.0
     assert float(zipper(truth, truth)) == 0
@@ -71,6 +71,6 @@ def test_figures_are_per_picture_without_the_border(metric):
     assert float(first) == pytest.approx(float(metric(estimate[:1, :, 4:-4, 4:-4], truth[:1, :, 4:-4, 4:-4])))
 
 
-def test_a_zipper_needs_neighbours():
+def test_a_picture_without_neighbours_has_no_zipper_figure():
     with pytest.raises(ShapeError, match="a border of 0 leaves 2x8 of a picture; at least 3x3"):
         zipper(torch.rand(1, 3, 2, 8), torch.rand(1, 3, 2, 8))

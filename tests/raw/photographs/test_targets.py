@@ -11,7 +11,7 @@ def test_a_reduced_picture_holds_the_means_of_squares():
     assert Reduced(factor=1)(picture).equal(picture)
 
 
-def test_what_cannot_be_reduced_is_named():
+def test_a_size_or_factor_that_does_not_fit_is_refused():
     with pytest.raises(ShapeError, match="4x6 pixels cannot be reduced by 4"):
         Reduced(factor=4)(torch.rand(1, 3, 4, 6))
     with pytest.raises(RecipeError, match="factor must be a whole number of at least 1, got 0"):

@@ -66,14 +66,14 @@ def test_packing_lays_blocks_of_one_colour_side_by_side():
     assert green_of_blue == [[18, 19, 22, 23], [26, 27, 30, 31]]
 
 
-def test_packing_is_the_release_s_reading_of_a_boolean_mask():
+def test_packing_equals_the_boolean_masks_of_the_released_code():
     mosaic = torch.rand(1, 1, 16, 24)
     place = torch.tensor([[1, 2], [0, 3]]).repeat_interleave(4, 0).repeat_interleave(4, 1).repeat(2, 3)
     expected = [mosaic[0, 0][place == plane].view(8, 12) for plane in range(4)]
     assert torch.equal(CFA.named().pack(mosaic)[0], torch.stack(expected))
 
 
-def test_a_mosaic_keeps_of_each_pixel_the_colour_of_its_filter():
+def test_a_mosaic_has_the_colour_of_each_pixels_filter():
     picture = torch.rand(1, 3, 4, 4)
     mosaic = CFA.of("bayer-rggb").mosaic(picture)[0, 0]
     assert torch.equal(mosaic[::2, ::2], picture[0, 0, ::2, ::2])
@@ -83,7 +83,7 @@ def test_a_mosaic_keeps_of_each_pixel_the_colour_of_its_filter():
 
 
 @given(arrays)
-def test_separate_puts_each_value_into_its_colour_and_masks_say_where(cfa):
+def test_separate_puts_each_value_into_the_channel_of_its_mask(cfa):
     picture = torch.rand(2, 3, 2 * cfa.period, cfa.period)
     masks = cfa.masks(2 * cfa.period, cfa.period)
     assert torch.equal(cfa.separate(cfa.mosaic(picture)), picture * masks)
@@ -144,7 +144,7 @@ def test_arrays_with_the_same_tile_are_equal():
         (lambda: CFA(["WR", "BG"]), "written in R, G and B, got 'W' in WR / BG"),
     ],
 )
-def test_an_impossible_array_is_named(make, message):
+def test_an_impossible_array_is_refused(make, message):
     with pytest.raises(RecipeError) as caught:
         make()
     assert message in str(caught.value)
@@ -160,7 +160,7 @@ def test_an_impossible_array_is_named(make, message):
         ("mosaic", (1, 3, 0, 8), "multiples of 8, got 0x8; nearest: 8x8"),
     ],
 )
-def test_a_size_that_the_period_does_not_divide_is_refused_with_the_nearest(method, shape, message):
+def test_a_size_that_the_period_does_not_divide_is_refused_with_the_nearest_ones(method, shape, message):
     with pytest.raises(ShapeError) as caught:
         getattr(CFA.of("qxq"), method)(torch.zeros(shape))
     assert message in str(caught.value)

@@ -31,7 +31,7 @@ def test_it_saturates_at_white_and_keeps_noise_below_black():
     assert float(sensed.min()) == pytest.approx(-64 / (1023 - 64))  # digital zero
 
 
-def test_the_generator_decides_all_that_is_random():
+def test_the_generator_alone_decides_the_noise():
     sensor, mosaic = Sensor(shot=(1e-4, 1e-2), read=None), torch.rand(1, 1, 8, 8)
     assert torch.equal(sensor(mosaic, generator()), sensor(mosaic, generator()))
     assert not torch.equal(sensor(mosaic, generator()), sensor(mosaic, np.random.default_rng(1)))

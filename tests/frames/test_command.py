@@ -22,12 +22,12 @@ PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text
 
 @pytest.fixture(autouse=True)
 def _commands(tmp_path, monkeypatch):
-    """The commands that pyproject.toml names, whatever the installed package's metadata say."""
+    """Register the commands of pyproject.toml, whatever the installed package's metadata say."""
 
-    def found(*, group):
+    def entry_points(*, group):
         return [EntryPoint(name, value, group) for name, value in PROJECT["entry-points"][group].items()]
 
-    monkeypatch.setattr(cli, "entry_points", found)
+    monkeypatch.setattr(cli, "entry_points", entry_points)
     monkeypatch.chdir(tmp_path)
 
 
@@ -45,14 +45,14 @@ def picture(path):
 
 @pytest.fixture
 def photograph(paint):
-    painted = paint(72, 100, 1)
-    Image.fromarray(painted).save("a.png")
-    return painted
+    picture = paint(72, 100, 1)
+    Image.fromarray(picture).save("a.png")
+    return picture
 
 
 @pytest.fixture
 def released():
-    """A checkpoint like the release's: prefixed names, instance norm, no recipe."""
+    """A checkpoint like the published one: prefixed names, instance norm, no recipe."""
     torch.manual_seed(0)
     network = PyNETQxQ(2).eval()
     torch.nn.init.normal_(network.conv_l0_d1.conv2d.weight, std=0.3)
@@ -66,13 +66,13 @@ def psnr(one, other):
 
 
 ARRAYS = ["bayer-rggb", "quad-bggr", "nona", "qxq-gbrg"]
-EVERY = (
+COMBINATIONS = (
     [(method, "quad-bggr") for method in METHODS] + [("nc", cfa) for cfa in ARRAYS] + [("lmmse", cfa) for cfa in ARRAYS]
 )
 
 
-@pytest.mark.parametrize(("method", "cfa"), sorted(set(EVERY)))
-def test_photographs_come_back_in_any_array_by_any_method(photograph, method, cfa, capsys, monkeypatch):
+@pytest.mark.parametrize(("method", "cfa"), sorted(set(COMBINATIONS)))
+def test_every_method_restores_a_photograph_in_every_array(photograph, method, cfa, capsys, monkeypatch):
     monkeypatch.setattr("zoo.raw.methods.methods.LMMSEPhase", _quick_lmmse)
     assert demosaic("a.png", "-o", "out", "--mosaic", "--method", method, "--cfa", cfa) == 0
     assert f"out/a_{method}.png  100x72, {CFA.of(cfa).name}, {method}, whole" in capsys.readouterr().out
@@ -86,7 +86,7 @@ def _quick_lmmse(cfa):
     return LMMSEPhase(cfa, radius=3, samples=4096)
 
 
-def test_a_mosaic_of_a_sensor_with_levels_balance_and_defects():
+def test_levels_balance_and_defects_of_a_sensors_mosaic():
     # a grey wall under light that is half as red and a quarter as blue
     cfa = CFA.of("quad-rggb")
     light = torch.tensor([0.2, 0.4, 0.1])[None, :, None, None].expand(1, 3, 21, 30)
@@ -104,7 +104,7 @@ def test_a_mosaic_of_a_sensor_with_levels_balance_and_defects():
     np.testing.assert_allclose(np.load("out/wall_nc.npy"), encoded, atol=1e-3)
 
 
-def test_remosaiced_bayer_has_the_sensors_own_numbers():
+def test_a_bayer_mosaic_has_the_sensors_own_numbers():
     cfa = CFA.of("quad-grbg")
     colours = torch.tensor([0.2, 0.4, 0.9])[None, :, None, None].expand(1, 3, 24, 24)
     np.save("flat.npy", (64 + 900 * cfa.mosaic(colours)[0, 0].numpy()).astype(np.float32))
@@ -127,7 +127,7 @@ def test_full_pixels_stay_white_and_black_ones_black():
 
 
 @pytest.mark.parametrize("phase", ["grbg", "rggb", "bggr", "gbrg"])
-def test_a_network_sees_its_own_phase_whatever_the_sensors(released, phase):
+def test_a_network_sees_its_own_phase_whatever_the_sensors_phase(released, phase):
     numbers = CFA.of("qxq").mosaic(torch.rand(1, 3, 64, 80))[0, 0].numpy()
     np.save("own.npy", numbers)
     top, left = {"grbg": (0, 0), "rggb": (0, 4), "bggr": (4, 0), "gbrg": (4, 4)}[phase]
@@ -142,7 +142,7 @@ def test_a_network_sees_its_own_phase_whatever_the_sensors(released, phase):
 
 
 @pytest.mark.usefixtures("released")
-def test_released_weights_in_tiles_are_the_whole_frame(monkeypatch, capsys):
+def test_published_weights_in_tiles_make_the_whole_frames_picture(monkeypatch, capsys):
     numbers = np.random.default_rng(0).random((330, 301)).astype(np.float32)
     np.save("a.npy", numbers)
     options = ["--weights", "released.pth", "--cfa", "qxq", "--to", "npy"]
@@ -153,7 +153,7 @@ def test_released_weights_in_tiles_are_the_whole_frame(monkeypatch, capsys):
     np.testing.assert_allclose(np.load("tiles/a_student.npy"), np.load("whole/a_student.npy"), atol=1e-5)
 
 
-def test_pynet_in_tiles_says_that_it_is_approximate(monkeypatch, capsys):
+def test_pynet_in_tiles_is_reported_as_approximate(monkeypatch, capsys):
     torch.manual_seed(0)
     torch.save(PyNET(2).state_dict(), "pynet.pth")
     np.save("a.npy", np.random.default_rng(0).random((64, 700)).astype(np.float32))
@@ -212,26 +212,26 @@ def test_mistakes_are_one_sentence_and_leave_nothing(arguments, message, capsys)
     np.save("big.npy", np.full((600, 600), 100, np.uint8))
     Path("r.raw").write_bytes(bytes(20))
     assert demosaic(*arguments.split()) == 2
-    said = capsys.readouterr().err
-    assert message in said
-    assert len(said.strip().splitlines()) == 1
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert len(printed.strip().splitlines()) == 1
     assert not Path("out").exists() or list(Path("out").iterdir()) == []
 
 
 @pytest.mark.usefixtures("photograph")
-def test_nothing_is_overwritten_unless_asked(capsys):
+def test_a_file_is_replaced_only_with_overwrite(capsys):
     arguments = ("a.png", "-o", "out", "--mosaic", "--method", "nc", "--cfa", "bayer")
     assert demosaic(*arguments) == 0
     before = Path("out/a_nc.png").read_bytes()
     Path("out/a_nc.png").write_bytes(before[:-1])
     assert demosaic(*arguments) == 2
-    assert "is there already; add --overwrite" in capsys.readouterr().err
+    assert "exists already; add --overwrite" in capsys.readouterr().err
     assert demosaic(*arguments, "--overwrite") == 0
     assert Path("out/a_nc.png").read_bytes() == before
 
 
 @pytest.mark.usefixtures("photograph")
-def test_a_full_disk_ends_with_1_and_leaves_no_part(monkeypatch, capsys):
+def test_a_full_disk_exits_with_1_and_leaves_no_part(monkeypatch, capsys):
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -241,7 +241,7 @@ def test_a_full_disk_ends_with_1_and_leaves_no_part(monkeypatch, capsys):
     assert list(Path("out").iterdir()) == []
 
 
-def test_a_file_that_says_another_array_is_overruled_aloud(tmp_path, dng, capsys):
+def test_the_user_overrides_the_files_array_and_is_told_so(tmp_path, dng, capsys):
     pytest.importorskip("rawpy")
     dng(tmp_path / "a.dng", np.full((64, 96), 500, np.uint16), ("GR", "BG"), orientation=6)
     assert demosaic("a.dng", "-o", "out", "--method", "nc", "--cfa", "quad") == 0
@@ -249,14 +249,14 @@ def test_a_file_that_says_another_array_is_overruled_aloud(tmp_path, dng, capsys
     assert picture("out/a_nc.png").shape == (96, 64, 3)  # upright
 
 
-def test_a_frame_that_looks_wrong_is_pointed_at(capsys):
+def test_a_frame_that_is_very_dark_causes_a_warning(capsys):
     np.save("a.npy", np.full((16, 16), 1000, np.uint16))
     assert demosaic("a.npy", "-o", "out", "--method", "nc", "--cfa", "qxq", "--black", 0, "--white", 65535) == 0
     assert "its brightest value is 1.5% of the way from black to white" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("photograph")
-def test_weights_of_a_run_bring_their_recipe():
+def test_a_run_with_weights_supplies_its_recipe():
     torch.manual_seed(0)
     network = PyNETQxQ(2, instance_norm_level_1=False, skip=NormalisedConvolution("qxq"))
     Path("run").mkdir()

@@ -17,7 +17,7 @@ def test_an_error_of_a_tenth_everywhere_is_20_db():
     torch.testing.assert_close(psnr(estimate, truth), torch.tensor([20.0, 40.0]).double(), atol=1e-4, rtol=0)
 
 
-def test_psnr_is_of_the_error_of_all_colours_together():
+def test_psnr_takes_the_error_of_all_colours_together():
     truth = torch.zeros(1, 3, 4, 4)
     estimate = truth.clone()
     estimate[:, 0] = 0.3  # mean square 0.03
@@ -28,7 +28,7 @@ def test_equal_pictures_have_an_infinite_psnr():
     assert torch.isinf(psnr(torch.ones(1, 3, 4, 4), torch.ones(1, 3, 4, 4))).all()
 
 
-def test_what_lies_in_the_border_does_not_count():
+def test_pixels_in_the_border_do_not_count():
     truth = torch.rand(1, 3, 40, 48)
     estimate = torch.rand(1, 3, 40, 48)
     estimate[..., 5:-5, 5:-5] = truth[..., 5:-5, 5:-5]
@@ -42,7 +42,7 @@ def test_values_beyond_black_and_white_are_clipped():
     assert torch.isinf(psnr(3 * truth - 1, truth)).all()
 
 
-def test_ssim_is_scikit_image_s():
+def test_ssim_equals_scikit_images():
     estimate, truth = noisy(40, 50)
     expected = [
         structural_similarity(

@@ -1,4 +1,4 @@
-"""Mosaics from files: hand-made bytes in, the right numbers out, and one sentence for whatever is wrong."""
+"""Mosaics from files: numbers from hand-made bytes, and one sentence for each mistake."""
 
 import struct
 import zlib
@@ -10,7 +10,7 @@ from PIL import Image
 
 from compresskit.errors import DataError
 from zoo.frames.mipi import Layout
-from zoo.frames.read import photographed, read_defects, read_mosaic
+from zoo.frames.read import read_defects, read_mosaic, simulate_mosaic
 from zoo.raw import CFA
 
 NUMBERS = np.random.default_rng(3).integers(0, 1024, (10, 14)).astype(np.uint16)
@@ -32,7 +32,7 @@ def test_raw12_by_hand(tmp_path):
     assert frame.white == 4095
 
 
-def test_raw16_with_a_stride_and_without_the_last_rows_padding(tmp_path):
+def test_raw16_with_a_stride_may_lack_the_last_rows_padding(tmp_path):
     (tmp_path / "a.bin").write_bytes(bytes([1, 2, 3, 0, 99, 99, 5, 0, 6, 1]))
     frame = read_mosaic(tmp_path / "a.bin", layout=Layout("raw16", 2, 2, stride=6))
     assert frame.values.tolist() == [[0x0201, 3], [5, 0x0106]]
@@ -54,7 +54,7 @@ def _png(path, numbers):
 
 
 @pytest.mark.parametrize(("name", "save"), [("a.npy", _npy), ("a.png", _png), ("a.tif", tifffile.imwrite)])
-def test_sixteen_bits_are_read_as_stored_and_state_no_levels(tmp_path, name, save):
+def test_16_bit_values_are_read_as_stored_and_state_no_levels(tmp_path, name, save):
     save(tmp_path / name, NUMBERS)
     frame = read_mosaic(tmp_path / name)
     assert np.array_equal(frame.values, NUMBERS)
@@ -79,7 +79,7 @@ def test_eight_bits_and_floats_state_their_levels(tmp_path):
         ("BBBBGGGG",) * 4 + ("GGGGRRRR",) * 4,  # LibRaw refuses this one
     ],
 )
-def test_a_dng_states_all(tmp_path, dng, pattern):
+def test_a_dng_states_its_array_levels_balance_and_turn(tmp_path, dng, pattern):
     pytest.importorskip("rawpy")
     values = np.random.default_rng(0).integers(64, 1024, (64, 96)).astype(np.uint16)
     frame = read_mosaic(dng(tmp_path / "a.dng", values, pattern, orientation=6))
@@ -89,7 +89,7 @@ def test_a_dng_states_all(tmp_path, dng, pattern):
     assert frame.gains == pytest.approx((2.0, 1.0, 1.6))
 
 
-def test_without_rawpy_a_camera_file_says_what_to_install(tmp_path, monkeypatch):
+def test_the_message_for_a_camera_file_without_rawpy_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "rawpy", None)
     (tmp_path / "a.dng").touch()
     with pytest.raises(DataError, match=r"a.dng: camera files need rawpy: pip install 'compresskit\[camera\]'"):
@@ -100,7 +100,7 @@ def test_a_photograph_is_seen_through_the_array(tmp_path):
     picture = np.zeros((3, 4, 3), np.uint8)
     picture[..., 0], picture[..., 1], picture[..., 2] = 10, 20, 30
     Image.fromarray(picture).save(tmp_path / "a.png")
-    frame = photographed(tmp_path / "a.png", CFA.of("bayer-rggb"))
+    frame = simulate_mosaic(tmp_path / "a.png", CFA.of("bayer-rggb"))
     assert frame.values.tolist() == [[10, 20, 10, 20], [20, 30, 20, 30], [10, 20, 10, 20]]
     assert (frame.black, frame.white, frame.domain, frame.cfa) == (0, 255, "display", CFA.of("bayer-rggb"))
 
@@ -137,13 +137,13 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("name", "content", "message"), WRONG)
-def test_what_is_wrong_is_said(tmp_path, name, content, message):
+def test_a_file_that_is_no_mosaic_is_refused_with_its_name(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=message):
         read_mosaic(tmp_path / name)
 
 
-def test_a_missing_file_and_a_folder_are_named(tmp_path):
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"b.png does not exist"):
         read_mosaic(tmp_path / "b.png")
     with pytest.raises(DataError, match=r"is a folder"):
@@ -158,7 +158,7 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path):
         (Layout("raw16", 100_000, 100_000), "claims to be 100000x100000 pixels"),
     ],
 )
-def test_a_layout_that_cannot_be_right_is_refused(tmp_path, layout, message):
+def test_a_layout_that_does_not_fit_the_file_is_refused(tmp_path, layout, message):
     (tmp_path / "a.raw").write_bytes(bytes(20))
     with pytest.raises(DataError, match=message):
         read_mosaic(tmp_path / "a.raw", layout=layout)

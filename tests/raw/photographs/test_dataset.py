@@ -5,10 +5,10 @@ from PIL import Image
 from compresskit.data import SampleId
 from compresskit.errors import DataError, RecipeError, ShapeError
 from zoo.raw import CFA, PhotographCrops, PhotographFrames, Sensor
-from zoo.raw.photographs.photographs import turned
+from zoo.raw.photographs.photographs import turn
 
 
-def test_a_sample_is_a_packed_mosaic_and_the_picture_it_shows(folder):
+def test_a_sample_is_a_packed_mosaic_and_the_picture_that_it_shows(folder):
     crops = PhotographCrops(folder, size=48, crops_per_photograph=4, cfa="quad-rggb")
     assert len(crops) == 12
     for index in range(len(crops)):
@@ -20,7 +20,7 @@ def test_a_sample_is_a_packed_mosaic_and_the_picture_it_shows(folder):
 
 def test_a_sample_is_a_function_of_seed_index_and_epoch(folder):
     crops, again = (PhotographCrops(folder, size=48, sensor=Sensor(shot=0.01)) for _ in range(2))
-    crops[SampleId(5, epoch=1, seed=3)]  # what was drawn before does not matter
+    crops[SampleId(5, epoch=1, seed=3)]  # earlier samples do not matter
     sample = crops[SampleId(7, epoch=2, seed=3)]
     assert all(map(torch.equal, sample, again[SampleId(7, epoch=2, seed=3)]))
     for other in (SampleId(7, epoch=1, seed=3), SampleId(7, epoch=2, seed=4), SampleId(6, epoch=2, seed=3)):
@@ -46,9 +46,8 @@ def test_crops_are_shown_in_all_eight_flips_and_turns(tmp_path, paint):
     Image.fromarray(paint(24, 24)).save(tmp_path / "p.png")
     crops = PhotographCrops(tmp_path, size=24)
     seen = [crops[SampleId(0, epoch=epoch)][1] for epoch in range(80)]
-    ways = [turned(crops.photographs[0], way) for way in range(8)]
-    found = {next(way for way in range(8) if torch.equal(ways[way], picture)) for picture in seen}
-    assert found == set(range(8))
+    ways = [turn(crops.photographs[0], way) for way in range(8)]
+    assert {next(way for way in range(8) if torch.equal(ways[way], picture)) for picture in seen} == set(range(8))
     upright = PhotographCrops(tmp_path, size=24, flips=False)
     assert all(torch.equal(upright[SampleId(0, epoch=epoch)][1], ways[0]) for epoch in range(20))
 
@@ -66,7 +65,7 @@ def test_more_candidates_show_more_detail(tmp_path, paint):
     assert flat(6) < 20
 
 
-def test_the_sensor_touches_the_mosaic_and_not_the_picture(folder):
+def test_the_sensor_changes_the_mosaic_and_not_the_picture(folder):
     clean = PhotographCrops(folder, size=48)[4]
     noisy = PhotographCrops(folder, size=48, sensor=Sensor(shot=0.01, read=0.001))[4]
     assert torch.equal(clean[1], noisy[1])
@@ -100,7 +99,13 @@ def test_frames_have_the_same_noise_each_time(folder):
         ({"unusable": "ignore"}, RecipeError, "unusable must be 'refuse' or 'skip', got 'ignore'"),
     ],
 )
-def test_an_impossible_option_is_named(options, error, message, folder):
+def test_an_impossible_option_is_refused(options, error, message, folder):
     with pytest.raises(error) as caught:
         PhotographCrops(folder, **({"size": 48} | options))
     assert message in str(caught.value)
+
+
+def test_a_limit_takes_the_first_photographs(folder):
+    assert PhotographFrames(folder, limit=2).names == ["a", "b"]
+    with pytest.raises(RecipeError, match="limit must be a whole number of at least 1, or none, got 0"):
+        PhotographFrames(folder, limit=0)

@@ -9,17 +9,13 @@ from compresskit.errors import DataError
 from zoo.raw import CFA, LMMSEPhase, NormalisedConvolution, PhotographCrops, PhotographFrames, Sensor
 
 
-def sense(cfa, picture):
-    return CFA.of(cfa).pack(CFA.of(cfa).mosaic(picture))
-
-
 def small(**options):
     return LMMSEPhase("quad", radius=3, samples=8000, **options)
 
 
-def error(model, picture, cfa="quad"):
+def error(model, packed, picture):
     inside = (..., slice(8, -8), slice(8, -8))
-    return float(((model(sense(cfa, picture)) - picture)[inside] ** 2).mean())
+    return float(((model(packed[None]) - picture)[inside] ** 2).mean())
 
 
 def test_in_white_noise_without_colour_the_best_guess_is_the_pixel_itself():
@@ -44,10 +40,10 @@ def test_it_is_the_least_squares_solution_for_each_place_of_the_tile():
     seen = torch.stack([mosaic[y - 1 : y + 2, x - 1 : x + 2].flatten() for y in rows for x in columns])
     residual = torch.stack([picture[0, y, x] - restored[0, y, x] for y in rows for x in columns])
     assert float((seen.T @ residual / len(residual)).abs().max()) < 0.03
-    assert float(residual.var()) == pytest.approx(1 / 12, rel=0.25)  # independent colours: nothing to be had
+    assert float(residual.var()) == pytest.approx(1 / 12, rel=0.25)  # independent colours: nothing to gain
 
 
-def test_flat_colours_are_restored():
+def test_flat_colours_are_restored(sense):
     pictures = list(torch.rand(40, 3, 1, 1).expand(40, 3, 32, 32))
     model = small()
     model.fit(pictures)
@@ -59,8 +55,8 @@ def test_it_is_far_above_normalised_convolution_on_photographs_of_other_scenes()
     model = LMMSEPhase("qxq", samples=16384)
     model.fit_to(PhotographCrops("bundled:train"))
     ratios = [
-        error(NormalisedConvolution("qxq"), picture[None], "qxq") / error(model, picture[None], "qxq")
-        for _, picture in PhotographFrames("bundled:test")
+        error(NormalisedConvolution("qxq"), packed, picture) / error(model, packed, picture)
+        for packed, picture in PhotographFrames("bundled:test")
     ]
     assert min(ratios) > 1.6  # 2 dB
 
@@ -79,7 +75,7 @@ def test_qxq_has_43_392_coefficients():
     assert sum(parameter.numel() for parameter in LMMSEPhase("qxq").parameters()) == 43_392
 
 
-def test_a_fit_to_noisy_mosaics_is_better_on_them(folder):
+def test_a_fit_to_noisy_mosaics_is_better_on_noisy_mosaics(folder):
     sensor = Sensor(shot=0.02, read=0.005)
     clean, aware = small(), small()
     clean.fit_to(PhotographCrops(folder, size=48, cfa="quad"))
@@ -89,7 +85,7 @@ def test_a_fit_to_noisy_mosaics_is_better_on_them(folder):
     assert errors[1] < 0.8 * errors[0]
 
 
-def test_without_a_fit_it_says_what_to_do():
+def test_a_missing_fit_is_an_error_that_names_the_remedy():
     with pytest.raises(DataError, match=r"no filters yet: call fit_to\(dataset\) first, or load a fitted state"):
         small()(torch.rand(1, 4, 8, 8))
 
@@ -111,7 +107,7 @@ def test_a_saved_fit_is_loaded(folder):
 
 
 @pytest.mark.parametrize("cfa", ["bayer", "quad", "nona-rggb", "qxq"])
-def test_one_tile_is_enough_of_a_mosaic(cfa):
+def test_a_mosaic_of_one_tile_is_enough(cfa):
     model = LMMSEPhase(cfa, samples=2000)
     model.fit([torch.rand(3, 64, 64)])
     side = model.cfa.period
@@ -132,7 +128,7 @@ def test_a_trace_and_an_export_are_right_for_other_inputs_and_sizes(folder):
     torch.testing.assert_close(exported(packed), model(packed))
 
 
-def test_what_cannot_be_fitted_to_is_named():
+def test_data_without_photographs_are_refused():
     with pytest.raises(DataError, match="list has no `photographs` and `sensor`"):
         small().fit_to([1, 2])
     with pytest.raises(DataError, match="cannot be fitted to no photographs"):

@@ -1,4 +1,4 @@
-"""The colour filter arrays against mosaics written out by hand: no expected value here was computed by the code."""
+"""Colour filter arrays against mosaics written by hand: the code computed none of the expected values."""
 
 import pytest
 import torch
@@ -72,7 +72,7 @@ MOSAICS = {
     ],
 }
 
-# one tile, its pixels numbered along the rows: what lies in its top-left, top-right, bottom-left, bottom-right block
+# one tile, its pixels numbered along the rows: its top-left, top-right, bottom-left and bottom-right block
 QUARTERS = {
     "bayer": ([[0]], [[1]], [[2]], [[3]]),
     "quad": ([[0, 1], [4, 5]], [[2, 3], [6, 7]], [[8, 9], [12, 13]], [[10, 11], [14, 15]]),
@@ -90,7 +90,7 @@ QUARTERS = {
     ),
 }
 
-# which quarter is blue, green of red's rows, red, green of blue's rows
+# the quarters that are blue, green of red's rows, red, green of blue's rows
 PLANES = {"grbg": (2, 0, 1, 3), "rggb": (3, 1, 0, 2), "bggr": (0, 2, 3, 1), "gbrg": (1, 3, 2, 0)}
 
 

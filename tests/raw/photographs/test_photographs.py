@@ -60,11 +60,11 @@ def test_16_bit_values_are_kept_to_the_last_bit(tmp_path):
     expected = torch.from_numpy(picture.astype(np.float32)).permute(2, 0, 1) / 65535
     photographs = Photographs(tmp_path)
     assert len(photographs) == 4
-    for found in photographs:
-        assert torch.equal(found, expected)
+    for photograph in photographs:
+        assert torch.equal(photograph, expected)
 
 
-def test_16_bit_planes_that_would_be_read_wrongly_are_refused(tmp_path):
+def test_separate_planes_of_16_bits_are_refused(tmp_path):
     planes = np.zeros((3, 20, 30), dtype=np.uint16)
     tifffile.imwrite(tmp_path / "p.tif", planes, photometric="rgb", planarconfig="separate")
     with pytest.raises(DataError, match=r"p\.tif is a TIFF of separate planes of 16 bits; save it with interleaved"):
@@ -91,13 +91,13 @@ def test_a_crop_is_a_part_of_the_picture(folder):
     assert torch.equal(photographs.crop(1, 10, 20, 30, 40), photographs[1][:, 10:40, 20:60])
 
 
-def test_what_memory_does_not_hold_is_decoded_when_asked_for(folder):
-    kept, not_kept = Photographs(folder), Photographs(folder, memory=0.0)
-    for one, other in zip(kept, not_kept, strict=True):
+def test_photographs_beyond_the_memory_are_decoded_at_each_access(folder):
+    resident, decoded = Photographs(folder), Photographs(folder, memory=0.0)
+    for one, other in zip(resident, decoded, strict=True):
         assert torch.equal(one, other)
 
 
-def test_a_pickled_copy_has_the_same_pictures_and_not_their_bytes(folder):
+def test_a_pickle_has_no_pictures_and_its_copy_decodes_the_same_ones(folder):
     photographs = Photographs(folder)
     pickled = pickle.dumps(photographs)
     assert len(pickled) < 5000
@@ -162,7 +162,7 @@ def test_a_jpeg_cut_short_is_refused_too(tmp_path, paint):
         Photographs(tmp_path)
 
 
-def test_a_damaged_photograph_beyond_memory_is_named_when_it_is_met(folder, tmp_path, paint):
+def test_a_damaged_photograph_beyond_the_memory_is_named_at_its_first_access(folder, tmp_path, paint):
     Image.fromarray(paint(128, 128)).save(tmp_path / "d.jpg")
     cut(tmp_path / "d.jpg")
     photographs = Photographs(folder, memory=0.0)
@@ -198,3 +198,9 @@ def test_an_empty_folder_and_a_file_are_no_source(folder):
         Photographs(folder / "empty")
     with pytest.raises(DataError, match=r"a\.png' is a file"):
         Photographs(folder / "a.png")
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_an_unknown_domain_is_refused(folder):
+    with pytest.raises(RecipeError, match="there is no domain 'linaer'; did you mean 'linear'"):
+        Photographs(folder, domain="linaer")

@@ -6,20 +6,20 @@ import tifffile
 from PIL import Image
 
 from compresskit.errors import DataError
-from zoo.frames.writing import free_place, write
+from zoo.frames.writing import check_writable, write
 from zoo.raw.photographs import read
 
 COLOURS = np.random.default_rng(0).integers(0, 2**16, (150, 37, 3)).astype(np.uint16)
 
 
-def test_a_png_of_sixteen_bits_is_read_back(tmp_path):
+def test_a_16_bit_png_is_read_back(tmp_path):
     write(tmp_path / "a.png", COLOURS)
     picture = read.read_picture(tmp_path / "a.png", read.read_header(tmp_path / "a.png"))
     assert np.array_equal(picture, COLOURS)
 
 
 @pytest.mark.parametrize("picture", [COLOURS.astype(np.uint8), COLOURS[..., 0], COLOURS[..., 0].astype(np.uint8)])
-def test_pillow_reads_the_pngs(tmp_path, picture):
+def test_pillow_reads_every_kind_of_png(tmp_path, picture):
     write(tmp_path / "a.png", picture)
     with Image.open(tmp_path / "a.png") as image:
         assert np.array_equal(np.asarray(image), picture)
@@ -46,18 +46,18 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch, name):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_place_is_looked_at_first(tmp_path):
-    free_place(tmp_path / "new" / "a.png", overwrite=False)
+def test_an_existing_file_and_an_impossible_folder_are_refused_first(tmp_path):
+    check_writable(tmp_path / "new" / "a.png", overwrite=False)
     assert (tmp_path / "new").is_dir()
     (tmp_path / "a.png").touch()
-    with pytest.raises(DataError, match="is there already; add --overwrite to replace it"):
-        free_place(tmp_path / "a.png", overwrite=False)
-    free_place(tmp_path / "a.png", overwrite=True)
+    with pytest.raises(DataError, match="exists already; add --overwrite to replace it"):
+        check_writable(tmp_path / "a.png", overwrite=False)
+    check_writable(tmp_path / "a.png", overwrite=True)
     with pytest.raises(DataError, match="cannot be made a folder: File exists"):
-        free_place(tmp_path / "a.png" / "b.png", overwrite=False)
+        check_writable(tmp_path / "a.png" / "b.png", overwrite=False)
 
 
-def test_a_folder_that_cannot_be_written_to_is_said(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("os.access", lambda *_: False)  # root may write anywhere
     with pytest.raises(DataError, match="cannot be written to"):
-        free_place(tmp_path / "a.png", overwrite=False)
+        check_writable(tmp_path / "a.png", overwrite=False)

@@ -5,7 +5,7 @@ import torch
 from compresskit.data import SampleId
 from compresskit.errors import RecipeError, ShapeError
 from zoo.raw import CFA, LMMSEPhase, PhotographCrops, PhotographFrames, Sensor
-from zoo.raw.sensor.imperfections import crosstalk, gained, stuck, unequal_greens
+from zoo.raw.sensor.imperfections import apply_defects, apply_gains, crosstalk, unequal_greens
 
 EXACT = {"black": 0, "white": 65535, "bits": 16}
 
@@ -48,23 +48,23 @@ def test_greens_of_red_rows_are_brighter_by_the_difference(cfa):
 
 def test_gains_belong_to_places_of_the_tile():
     gains = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
-    seen = gained(torch.ones(1, 1, 4, 6), gains, CFA.of("bayer"))[0, 0]
+    seen = apply_gains(torch.ones(1, 1, 4, 6), gains, CFA.of("bayer"))[0, 0]
     assert seen.tolist() == [[1, 2, 1, 2, 1, 2], [3, 4, 3, 4, 3, 4]] * 2
     with pytest.raises(ShapeError, match="must be 8x8, one for each place in the tile, got 2x2"):
-        gained(torch.ones(1, 1, 8, 8), gains, CFA.of("qxq"))
+        apply_gains(torch.ones(1, 1, 8, 8), gains, CFA.of("qxq"))
 
 
 def test_stuck_pixels_are_black_or_white():
     dead, hot = torch.tensor([True, False, False]), torch.tensor([False, True, False])
-    seen = stuck(torch.full((1, 1, 1, 3), 0.5), dead.view(1, 1, 1, 3), hot.view(1, 1, 1, 3))
+    seen = apply_defects(torch.full((1, 1, 1, 3), 0.5), dead.view(1, 1, 1, 3), hot.view(1, 1, 1, 3))
     assert seen.flatten().tolist() == [0.0, 1.0, 0.5]
 
 
-def test_a_sensor_does_all_of_it():
+def test_a_sensor_has_crosstalk_unequal_greens_and_gains_in_this_order():
     gains = (1 + 0.01 * torch.arange(16.0).view(4, 4)).tolist()
     sensor = Sensor(crosstalk=0.04, green_imbalance=0.02, gains=gains, **EXACT)
     cfa, mosaic = CFA.of("quad"), colours("quad", 0.2, 0.4, 0.6)
-    expected = gained(unequal_greens(crosstalk(mosaic, cfa, 0.04), cfa, 0.02), torch.tensor(gains), cfa)
+    expected = apply_gains(unequal_greens(crosstalk(mosaic, cfa, 0.04), cfa, 0.02), torch.tensor(gains), cfa)
     torch.testing.assert_close(sensor(mosaic, generator(), cfa), expected, atol=1e-4, rtol=0)
 
 
@@ -81,25 +81,25 @@ def test_rows_have_an_offset_of_their_own():
     assert float(seen[:, 0].std()) == pytest.approx(0.05, rel=0.15)
 
 
-def test_as_many_pixels_are_stuck_as_was_said():
+def test_the_share_of_stuck_pixels_is_that_of_the_sensor():
     seen = Sensor(defects=0.1, **EXACT)(torch.full((1, 1, 200, 200), 0.5), generator())
     assert float((seen == 0).float().mean()) == pytest.approx(0.05, rel=0.1)
     assert float((seen == 1).float().mean()) == pytest.approx(0.05, rel=0.1)
 
 
-def test_ranges_are_drawn_from_anew_for_each_sample():
+def test_each_sample_draws_its_own_value_from_a_range():
     draws, sensor = generator(), Sensor(crosstalk=[0.0, 0.2], **EXACT)
     corners = [float(sensor(colours("qxq", 0.0, 1.0, 0.0), draws, CFA.of("qxq"))[0, 0, 0, 0]) for _ in range(30)]
     assert 0.9 < min(corners) < 0.93 < 0.97 < max(corners) < 1.0  # 1 - share / 2
 
 
-def test_noise_is_the_same_with_and_without_what_is_switched_off():
+def test_noise_does_not_depend_on_imperfections_that_are_off():
     mosaic = torch.rand(1, 1, 8, 8)
     plain = Sensor(shot=1e-3)(mosaic, generator())
     assert torch.equal(plain, Sensor(shot=1e-3)(mosaic, generator(), CFA.of("qxq")))
 
 
-def test_everything_that_is_drawn_is_of_the_sample_and_the_epoch(folder):
+def test_random_numbers_depend_on_the_sample_and_the_epoch_alone(folder):
     sensor = Sensor(shot=(1e-4, 1e-2), read=None, crosstalk=(0.0, 0.1), gains=0.02, rows=0.01, defects=0.01)
     crops = PhotographCrops(folder, size=48, sensor=sensor)
     one, again, later = crops[SampleId(1, 2, 3)], crops[SampleId(1, 2, 3)], crops[SampleId(1, 3, 3)]
@@ -109,7 +109,7 @@ def test_everything_that_is_drawn_is_of_the_sample_and_the_epoch(folder):
     assert torch.equal(frames[0][0], frames[0][0])
 
 
-def test_a_fit_knows_what_its_sensor_does(folder):
+def test_a_fit_to_an_uneven_sensor_is_better_on_its_mosaics(folder):
     sensor = Sensor(crosstalk=0.3, green_imbalance=0.2, **EXACT)
     model, blind = (LMMSEPhase("quad", radius=3, samples=8000) for _ in range(2))
     model.fit_to(PhotographCrops(folder, size=48, cfa="quad", sensor=sensor))
@@ -138,6 +138,6 @@ def test_an_impossible_sensor_is_refused(options, message):
     assert message in str(caught.value)
 
 
-def test_without_the_array_pixels_cannot_differ_by_their_place():
-    with pytest.raises(RecipeError, match="must be told the CFA"):
+def test_an_uneven_sensor_without_the_array_is_refused():
+    with pytest.raises(RecipeError, match="crosstalk, green_imbalance or gains needs the CFA"):
         Sensor(gains=0.01)(torch.rand(1, 1, 8, 8), generator())
