@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from compresskit.errors import RecipeError, ShapeError
 from compresskit.evaluation import Evaluation
 from compresskit.nested import device_of
-from zoo.evaluating import evaluating
+from compresskit.restore import preserve_state
 
 
 class ClassificationEvaluation(Evaluation):
@@ -61,7 +61,8 @@ class ClassificationEvaluation(Evaluation):
         """Return the model's scores of all images, on the CPU in float32, and the labels."""
         device = device_of(model)
         scores, labels = [], []
-        with evaluating(model), torch.no_grad():
+        with preserve_state(model), torch.no_grad():
+            model.eval()
             for images, target in DataLoader(self.dataset, self.batch_size):
                 scores.append(_checked(model(images.to(device)), target).float().cpu())
                 labels.append(target)

@@ -20,7 +20,7 @@ from compresskit.distill.training.early_stopping import EarlyStopping
 from compresskit.distill.training.ema import moving_average
 from compresskit.distill.training.optimizers import make_optimizer, make_scheduler
 from compresskit.errors import TrainingError
-from compresskit.nested import inputs_device
+from compresskit.nested import device_of
 
 
 class StageLoop:
@@ -35,7 +35,7 @@ class StageLoop:
         self.bound, self.stage, self.objective = bound, bound.stage, bound.objective
         self.parameters = bound.parameters
         self._precision, self._processes = execution.precision, execution.processes
-        device = next((parameter.device for parameter in self.parameters), torch.device("cpu")).type
+        device = device_of(self.parameters).type
         self.optimizer = make_optimizer(
             self.stage,
             bound.trainable,
@@ -132,7 +132,7 @@ class StageLoop:
     def _forward(self, batch: PreparedBatch) -> dict[str, Tensor]:
         """Return the unweighted terms on one batch."""
         values = self.objective.values if self._synchronized is None else self._synchronized.values
-        with self._precision.autocast(inputs_device(batch.inputs)):
+        with self._precision.autocast(device_of(batch.inputs).type):
             return values(*batch)
 
     def _synchronizing(self, *, last: bool) -> AbstractContextManager[Any]:

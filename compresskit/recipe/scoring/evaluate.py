@@ -12,7 +12,6 @@ from torch import nn
 from compresskit import nodes
 from compresskit.distill.distiller import chosen_device
 from compresskit.distill.spec.address import STUDENT, TEACHER
-from compresskit.distill.taps.restore import preserved
 from compresskit.environment import environment
 from compresskit.errors import RecipeError, close_names, within, written
 from compresskit.evaluation import Evaluation, as_evaluation, has_own
@@ -27,6 +26,7 @@ from compresskit.recipe.scoring.measure import measure_model
 from compresskit.recipe.scoring.method_scores import MethodScores, Score
 from compresskit.recipe.scoring.metric import metrics_by_name
 from compresskit.recipe.terminal import say
+from compresskit.restore import preserve_state
 from compresskit.signature import option_names
 
 EVALUATIONS = Path("evaluations")
@@ -174,7 +174,7 @@ def _measure(
     first = next(iter(conditions.values()))
     if has_own(first, "draw_worst"):
         say("drawing where the first method is worst")
-        with preserved(*models.values()), own_randomness(recipe.seed), torch.no_grad():
+        with preserve_state(*models.values()), own_randomness(recipe.seed), torch.no_grad():
             first.draw_worst(models, folder / "worst.png")
     return result
 

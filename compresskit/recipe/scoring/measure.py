@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compresskit.distill.taps.restore import preserved
 from compresskit.errors import RecipeError
 from compresskit.evaluation import Evaluation, has_own
 from compresskit.files import read_json, write_json
@@ -18,6 +17,7 @@ from compresskit.randomness import own_randomness
 from compresskit.recipe.reading.run_files import EVALUATION_FILE
 from compresskit.recipe.scoring.metric import Metric, as_names, metrics_by_name
 from compresskit.recipe.terminal import say
+from compresskit.restore import preserve_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def measure_model(
     Raises:
         RecipeError: The evaluation returns something else than figures by metric.
     """
-    with preserved(model), own_randomness(seed), torch.no_grad():
+    with preserve_state(model), own_randomness(seed), torch.no_grad():
         model.eval()
         values = _by_metric(evaluation.per_sample(model))
         if not values:
@@ -111,7 +111,7 @@ def illustrate(contenders: Sequence[Contender], evaluation: Evaluation | None, f
     if not has_own(evaluation, "illustrate"):
         return
     models = {contender.name: contender.model for contender in contenders}
-    with preserved(*models.values()), own_randomness(seed), torch.no_grad():
+    with preserve_state(*models.values()), own_randomness(seed), torch.no_grad():
         for model in models.values():
             model.eval()
         folder.mkdir(exist_ok=True)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from compresskit.errors import RecipeError, ShapeError
 from compresskit.evaluation import Evaluation
 from compresskit.nested import device_of
-from zoo.evaluating import evaluating
+from compresskit.restore import preserve_state
 from zoo.raw.methods.baselines import BinBicubic, NormalisedConvolution
 from zoo.raw.methods.lmmse import LMMSEPhase
 from zoo.raw.methods.methods import UNFITTED
@@ -129,7 +129,8 @@ class DemosaicEvaluation(Evaluation):
         mosaic = cfa.unpack(packed[None])
         height, width = mosaic.shape[2:]
         extended = cfa.pack(cfa.extend(mosaic, (0, -width % self.multiple, 0, -height % self.multiple)))
-        with evaluating(model), torch.no_grad():
+        with preserve_state(model), torch.no_grad():
+            model.eval()
             picture = model(extended.to(device_of(model)))
         return picture[0, :, :height, :width].float().cpu()
 

@@ -1,4 +1,4 @@
-"""Each curriculum's defining property: what trains, from which teacher, by which terms, in which stage."""
+"""The defining property of each curriculum: the modules that train and the terms that they learn from, by stage."""
 
 import pytest
 import torch
@@ -27,9 +27,9 @@ def batches():
 
 
 def run(teacher, student, stages, batches):
-    """For each stage: the models whose weights changed, as `name.module`, and the terms that were logged."""
+    """Return, for each stage, the modules whose weights changed, as `model.module`, and the terms that were logged."""
     models = {"student": student, **(teacher if isinstance(teacher, dict) else {"teacher": teacher})}
-    told = []
+    changes = []
     before = {}
 
     def values():
@@ -37,27 +37,27 @@ def run(teacher, student, stages, batches):
 
     def evaluate(_student):
         now = values()
-        told.append({key for key in now if not torch.equal(now[key], before[key])})
+        changes.append({key for key in now if not torch.equal(now[key], before[key])})
         before.update(now)
         return {}
 
     before.update(values())
     history = ProgressiveDistiller(teacher, student, stages).fit(batches, evaluate=evaluate).history
     terms = [next(set(r["terms"]) for r in history if r["stage"] == stage.name) for stage in stages]
-    return list(zip(told, terms, strict=True))
+    return list(zip(changes, terms, strict=True))
 
 
 WHOLE = {"student.0", "student.1", "student.2"}
 
 
-def test_joint_is_one_stage_of_everything(batches):
+def test_joint_is_one_stage_in_which_everything_trains(batches):
     stages = curricula.joint(POINTS, steps=2, tasks=[TASK], optimizer=SGD)
     assert run(net(6, 1), net(4, 2), stages, batches) == [
         (WHOLE, {"mse(0)", "mse(1)", "kl(.)", "cross_entropy(., target)"})
     ]
 
 
-def test_fitnets_learns_the_hint_first_and_then_the_outputs_without_it(batches):
+def test_fitnets_learns_from_the_hint_first_and_then_from_the_outputs_alone(batches):
     stages = curricula.fitnets([Match("1")], [POINTS[2]], steps=[2, 3], tasks=[TASK], optimizer=SGD)
     assert [stage.steps for stage in stages] == [2, 3]
     assert run(net(6, 1), net(4, 2), stages, batches) == [
@@ -66,7 +66,7 @@ def test_fitnets_learns_the_hint_first_and_then_the_outputs_without_it(batches):
     ]
 
 
-def test_progressive_cumulative_keeps_what_was_learned_before_and_trains_all_that_feeds_it(batches):
+def test_progressive_cumulative_keeps_earlier_matches_and_trains_all_modules_that_feed_them(batches):
     stages = curricula.progressive(POINTS, steps=1, tasks=[TASK], optimizer=SGD)
     assert run(net(6, 1), net(4, 2), stages, batches) == [
         ({"student.0"}, {"mse(0)"}),
@@ -75,7 +75,7 @@ def test_progressive_cumulative_keeps_what_was_learned_before_and_trains_all_tha
     ]
 
 
-def test_progressive_isolated_has_one_point_at_a_time_and_leaves_what_lies_before_it(batches):
+def test_progressive_isolated_has_one_match_at_a_time_and_leaves_earlier_modules_alone(batches):
     stages = curricula.progressive(POINTS, steps=1, mode="isolated", tasks=[TASK], optimizer=SGD)
     assert run(net(6, 1), net(4, 2), stages, batches) == [
         ({"student.0"}, {"mse(0)"}),
@@ -84,7 +84,7 @@ def test_progressive_isolated_has_one_point_at_a_time_and_leaves_what_lies_befor
     ]
 
 
-def test_annealed_sharpens_the_teacher_to_temperature_1_and_ends_with_the_truth_alone(batches):
+def test_annealed_lowers_the_temperature_to_1_and_ends_with_the_tasks_alone(batches):
     seen = []
 
     def soft(student, teacher, temperature):
@@ -99,7 +99,7 @@ def test_annealed_sharpens_the_teacher_to_temperature_1_and_ends_with_the_truth_
     assert seen[-5:] == [5.0, 4.0, 3.0, 2.0, 1.0]
 
 
-def test_assistants_learn_one_from_the_other_and_the_student_from_the_last(batches):
+def test_each_assistant_learns_from_the_one_before_and_the_student_from_the_last(batches):
     teachers = {"large": net(8, 1), "middle": net(6, 2)}
     stages = curricula.assistants(["large", "middle"], [POINTS[2]], steps=1, tasks=[TASK], optimizer=SGD)
     assert run(teachers, net(4, 3), stages, batches) == [
@@ -115,7 +115,7 @@ def test_route_has_one_of_the_teacher_s_checkpoints_in_each_stage(batches):
     assert run(teachers, net(4, 3), stages, batches) == [(half, {"mse(1, early:1)"}), (half, {"mse(1, late:1)"})]
 
 
-def test_anchored_holds_later_stages_near_the_student_that_they_began_with(batches):
+def test_anchored_compares_later_stages_with_the_student_from_their_beginning(batches):
     stages = curricula.anchored([[POINTS[1]], [POINTS[2]]], anchor=Match("."), steps=2, optimizer=SGD)
     assert run(net(6, 1), net(4, 2), stages, batches) == [
         ({"student.0", "student.1"}, {"mse(1)"}),
@@ -124,7 +124,7 @@ def test_anchored_holds_later_stages_near_the_student_that_they_began_with(batch
 
 
 @pytest.mark.parametrize("mutual", [False, True])
-def test_together_trains_the_teacher_on_the_tasks_and_if_asked_on_its_student(batches, mutual):
+def test_together_trains_the_teacher_on_the_tasks_and_with_mutual_on_its_student(batches, mutual):
     stages = curricula.together([POINTS[2]], mutual=mutual, steps=1, tasks=[TASK], optimizer=SGD)
     back = {"kl(teacher:., student:.)"} if mutual else set()
     terms = {"kl(., teacher:.)", "cross_entropy(., target)", "cross_entropy(teacher:., target)"}
@@ -163,6 +163,29 @@ def test_blockwise_goes_from_local_to_global_with_the_student_s_blocks_in_the_te
     assert [[splice.source for splice in stage.splices] for stage in stages] == [[], ["0"], [], ["0", "1"], []]
 
 
+def test_progressive_cumulative_is_written_as_stages_that_train_upstream():
+    stages = curricula.progressive([Match("a"), Match("b"), Match(".")], steps=[1, 2, 3], tasks=[Task("mse")])
+    assert [[m.student for m in s.matches] for s in stages] == [["a"], ["a", "b"], ["a", "b", "."]]
+    assert [s.train for s in stages] == ["upstream", "upstream", ("*",)]
+    assert [len(s.tasks) for s in stages] == [0, 0, 1]
+    assert [s.steps for s in stages] == [1, 2, 3]
+
+
+def test_progressive_isolated_is_written_as_stages_that_train_between():
+    stages = curricula.progressive([Match("a"), Match("b"), Match(".")], steps=4, mode="isolated", clip=1.0)
+    assert [[m.student for m in s.matches] for s in stages] == [["a"], ["b"], ["."]]
+    assert [s.train for s in stages] == ["between", "between", ("*",)]
+    assert all(s.clip == 1.0 for s in stages)
+
+
+def test_in_turn_is_written_as_one_stage_upstream_for_each_task():
+    stages = curricula.in_turn([Task("mse", "a"), Task("l1")], steps=[3, 4], clip=1.0)
+    assert [(s.name, s.tasks[0].loss, s.train, s.steps, s.clip) for s in stages] == [
+        ("1-a", "mse", "upstream", 3, 1.0),
+        ("2-output", "l1", "upstream", 4, 1.0),
+    ]
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -177,11 +200,15 @@ def test_blockwise_goes_from_local_to_global_with_the_student_s_blocks_in_the_te
         (lambda: curricula.route([], POINTS, steps=1), "teachers: route needs at least 1"),
         (lambda: curricula.anchored([], anchor=Match("."), steps=1), "methods: anchored needs at least one"),
         (lambda: curricula.together(POINTS, steps=1, tasks=[]), "tasks: together needs at least one"),
+        (lambda: curricula.progressive([Match("a")], steps=5, mode="cumulativ"), "did you mean 'cumulative'"),
+        (lambda: curricula.progressive([Match("a")], steps=[1, 2]), "2 numbers for 1 matches"),
+        (lambda: curricula.progressive([], steps=5), "progressive needs at least one"),
+        (lambda: curricula.progressive([Match("a")], steps="ten"), "steps must be a whole number"),
         (lambda: curricula.blockwise([], steps=1, tasks=[TASK]), "blocks: blockwise needs at least one"),
         (lambda: curricula.blockwise(POINTS, steps=1), "outputs: blockwise needs matches of the outputs"),
     ],
 )
-def test_what_makes_no_curriculum_is_said(make, message):
+def test_wrong_arguments_of_a_curriculum_are_refused_with_a_reason(make, message):
     with pytest.raises(RecipeError) as caught:
         make()
     assert message in str(caught.value)
