@@ -59,7 +59,8 @@ def parse_address(text: str) -> Address:
     match = _ADDRESS.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         raise TapError(
-            f"{text!r} is no address; write PATH[#CALL][@in|@out][SELECTOR…], as in 'layer3' or 'rnn@out[0]'"
+            f"{text!r} is no address; write PATH[#CALL][@in|@out][SELECTOR…], as in 'layer3' or 'rnn@out[0]'",
+            about=(str(text),),
         )
     selectors, position = [], 0
     while position < len(match["selectors"]):
@@ -67,7 +68,8 @@ def parse_address(text: str) -> Address:
         if part is None:
             wrong = match["selectors"][position:]
             raise TapError(
-                f"address {text!r}: cannot read {wrong!r}; selectors are [0], .name or ['key'] after @in or @out"
+                f"address {text!r}: cannot read {wrong!r}; selectors are [0], .name or ['key'] after @in or @out",
+                about=(text,),
             )
         selectors.append(int(part["index"]) if part["index"] else part["name"] or part["key"])
         position = part.end()
@@ -119,11 +121,13 @@ def find_module(model: nn.Module, address: Address) -> nn.Module:
     modules = {**dict(model.named_modules(remove_duplicate=False)), ".": model}
     if isinstance(modules.get(address.path), torch.jit.ScriptModule):
         raise TapError(
-            f"{address.text!r} is a TorchScript module, which takes no hooks; tap a plain module that calls it"
+            f"{address.text!r} is a TorchScript module, which takes no hooks; tap a plain module that calls it",
+            about=(address.text,),
         )
     if address.path not in modules:
         paths = [path for path in modules if path not in ("", ".")]
-        raise TapError(f"{type(model).__name__} has no module {address.path!r}{close_names(address.path, paths)}")
+        message = f"{type(model).__name__} has no module {address.path!r}{close_names(address.path, paths)}"
+        raise TapError(message, about=(address.text,))
     return modules[address.path]
 
 
@@ -136,16 +140,20 @@ def select(value: Any, selectors: tuple[int | str, ...], address: Address) -> Te
     for selector in selectors:
         value = _step(value, selector, address)
     if value is None:
-        raise TapError(f"{address.text!r} is None in this forward, so there is nothing to compare")
+        raise TapError(
+            f"{address.text!r} is None in this forward, so there is nothing to compare", about=(address.text,)
+        )
     if not isinstance(value, Tensor):
         inside = _describe(value)
         raise TapError(
-            f"{address.text!r} is {inside}, not a tensor; select one, as in {address.text}[0] or …@{address.port}.name"
+            f"{address.text!r} is {inside}, not a tensor; select one, as in {address.text}[0] or …@{address.port}.name",
+            about=(address.text,),
         )
     if value.is_nested:
         raise TapError(
             f"{address.text!r} is a nested tensor, whose rows differ in length; "
-            "nn.TransformerEncoder gives plain ones with enable_nested_tensor=False"
+            "nn.TransformerEncoder gives plain ones with enable_nested_tensor=False",
+            about=(address.text,),
         )
     return value
 
@@ -157,7 +165,7 @@ def _step(value: Any, selector: int | str, address: Address) -> Any:
         return value[selector]
     except (KeyError, IndexError, TypeError):
         shown = f"[{selector}]" if isinstance(selector, int) else f".{selector}"
-        raise TapError(f"{address.text!r}: there is no {shown} in {_describe(value)}") from None
+        raise TapError(f"{address.text!r}: there is no {shown} in {_describe(value)}", about=(address.text,)) from None
 
 
 def _describe(value: Any) -> str:

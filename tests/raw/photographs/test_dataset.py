@@ -103,3 +103,9 @@ def test_an_impossible_option_is_refused(options, error, message, folder):
     with pytest.raises(error) as caught:
         PhotographCrops(folder, **({"size": 48} | options))
     assert message in str(caught.value)
+
+
+def test_a_limit_takes_the_first_photographs(folder):
+    assert PhotographFrames(folder, limit=2).names == ["a", "b"]
+    with pytest.raises(RecipeError, match="limit must be a whole number of at least 1, or none, got 0"):
+        PhotographFrames(folder, limit=0)

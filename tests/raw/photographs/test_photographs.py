@@ -198,3 +198,9 @@ def test_an_empty_folder_and_a_file_are_no_source(folder):
         Photographs(folder / "empty")
     with pytest.raises(DataError, match=r"a\.png' is a file"):
         Photographs(folder / "a.png")
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_an_unknown_domain_is_refused(folder):
+    with pytest.raises(RecipeError, match="there is no domain 'linaer'; did you mean 'linear'"):
+        Photographs(folder, domain="linaer")
