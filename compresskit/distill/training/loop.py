@@ -1,5 +1,6 @@
 """The training loop of one stage: `train_step` is one optimizer step, from zero_grad to the record for the log."""
 
+import functools
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -59,7 +60,8 @@ class StageLoop:
             TrainingError: A term or the gradient is not finite. The weights are still those of the step before.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        sums, norms, names = torch.zeros(()), {}, list(self.objective.terms)
+        sums: list[Tensor] = []
+        norms: dict[str, float] = {}
         for number, (batch, counted) in enumerate(zip(batches.batches, batches.counted, strict=True), start=1):
             share = counted / batches.total
             with self._synchronizing(last=number == len(batches.batches)):
@@ -68,11 +70,11 @@ class StageLoop:
                 norms = norms or self._gradient_norms(terms, share)
                 with self._phase("backward"):
                     self._scaled(loss, share * self._processes.count).backward()
-            sums = values.detach() * share if number == 1 else sums + values.detach() * share
+            sums.append(values.detach() if share == 1.0 else values.detach() * share)
         rate = self.optimizer.param_groups[0]["lr"]
         with self._phase("optimizer"):
             norm = self._gradient_norm()
-            means = dict(zip(names, self._processes.total(sums).tolist(), strict=True))  # here a GPU is waited for
+            means = self._means(sums)
             self._check_finite(means, norm)
             self._clip(norm)
             self._step_optimizer()
@@ -159,6 +161,11 @@ class StageLoop:
             self.scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         return 0.0 if self.stage.clip is None and _all_finite(gradients) else get_total_norm(gradients)
+
+    def _means(self, sums: Sequence[Tensor]) -> dict[str, float]:
+        """Return the mean of each term over all batches and processes. A GPU is waited for here."""
+        total = self._processes.total(sums[0] if len(sums) == 1 else functools.reduce(torch.add, sums))
+        return dict(zip(self.objective.terms, total.tolist(), strict=True))
 
     def _check_finite(self, terms: Mapping[str, float], norm: float | Tensor) -> None:
         """Refuse a step whose terms or gradient are not finite.
