@@ -5,7 +5,6 @@
 - `pynet`: PyNET and PyNET-QxQ, as plain modules.
 - `frames`: a camera's frames of any size, from files to pictures.
 - `commands`: the command line `compresskit demosaic`.
-- `evaluating`: eval mode for a while.
 
 The engine in `compresskit` never imports this package: a recipe names what it needs by a dotted name.
 """

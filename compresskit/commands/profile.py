@@ -1,12 +1,17 @@
 """`compresskit profile`."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from compresskit.commands.terminal import show
+from compresskit.errors import DataError
+
+if TYPE_CHECKING:
+    from compresskit.profiling import Comparison, ModelProfile
 
 EXAMPLES = """
 Examples:
@@ -34,36 +39,39 @@ def profile(
         typer.Option(
             "--input",
             metavar="SHAPE",
-            help="1x4x64x64, ids=1x128:int64 or @batch.pt; a recipe's models have their own.",
+            help="1x4x64x64, ids=1x128:int64 or @batch.pt; not needed for a recipe's models.",
         ),
     ] = None,
     megapixels: Annotated[
-        float | None, typer.Option(metavar="N", help="A picture of this size instead, rounded up to one that fits.")
+        float | None, typer.Option(metavar="N", help="A picture of this size instead, rounded up to a size that fits.")
     ] = None,
-    latency: Annotated[bool, typer.Option("--latency", help="Time real runs, of several models in turn.")] = False,
+    latency: Annotated[bool, typer.Option("--latency", help="Time real runs; several models in turn.")] = False,
     memory: Annotated[bool, typer.Option("--memory", help="Measure the memory of a real run.")] = False,
     receptive_field: Annotated[
         bool, typer.Option("--receptive-field", help="Probe how far one pixel of the input reaches.")
     ] = False,
     crosscheck: Annotated[
-        bool, typer.Option("--check/--no-check", help="Ask torch's counter, thop and fvcore too.")
+        bool, typer.Option("--check/--no-check", help="Compare the count with torch's counter, thop and fvcore.")
     ] = True,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 1 if something is uncounted or a counter differs unexplained.")
+        bool,
+        typer.Option(
+            "--strict", help="Exit with 1 if an operation is uncounted or a counter differs without a reason."
+        ),
     ] = False,
     device: Annotated[
-        str, typer.Option(metavar="DEVICE", help="Where real runs happen: auto, cpu, cuda, …; meta allows none.")
+        str, typer.Option(metavar="DEVICE", help="Device of real runs: auto, cpu, cuda, …; meta forbids them.")
     ] = "auto",
     max_seconds: Annotated[float, typer.Option(metavar="S", help="Limit of the timed calls.")] = 30.0,
     materialize: Annotated[
-        bool, typer.Option("--materialize", help="Run lazy modules once, for their weights.")
+        bool, typer.Option("--materialize", help="Give lazy modules their weights by one real forward.")
     ] = False,
     depth: Annotated[int, typer.Option(metavar="N", min=0, help="Levels of modules in the table.")] = 1,
     sort: Annotated[
         str, typer.Option(metavar="ORDER", help="model, macs, parameters, output_bytes or bytes.")
     ] = "model",
-    top: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only so many modules.")] = None,
-    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything, exact.")] = None,
+    top: Annotated[int | None, typer.Option(metavar="N", min=1, help="Number of modules in the table.")] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all figures, exact.")] = None,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a row for each module.")] = None,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table.")] = None,
     preset: Annotated[str | None, typer.Option(metavar="NAME", help="One of the recipe's presets.")] = None,
@@ -74,20 +82,65 @@ def profile(
         list[str] | None, typer.Option(metavar="PACKAGE", help="Trust a package that a MODEL names.")
     ] = None,
 ) -> None:
-    """Say what models cost: parameters, MACs, FLOPs, bytes, memory, and what nobody counted. Several are compared."""
+    """Count the cost of a model: parameters, MACs, FLOPs, bytes and memory, and compare several models."""
     from compresskit import nodes
-    from compresskit.profiling import files
-    from compresskit.profiling.table import view
-    from compresskit.recipe.building.profiled import profile_named
+    from compresskit.profiling import ModelProfile
+    from compresskit.profiling.files import write_files
 
-    asked = {"latency": latency, "memory": memory, "receptive_field": receptive_field, "crosscheck": crosscheck}
-    options = {**asked, "device": device, "materialize": materialize, "max_seconds": max_seconds}
+    measured = {"latency": latency, "memory": memory, "receptive_field": receptive_field}
+    options = {"crosscheck": crosscheck, "device": device, "materialize": materialize, "max_seconds": max_seconds}
     with nodes.allow(allow or ()):
-        result = profile_named(
-            models, inputs or (), megapixels=megapixels, preset=preset, overrides=changes or (), **options
+        result = _profile_arguments(
+            models,
+            inputs or (),
+            megapixels=megapixels,
+            preset=preset,
+            overrides=changes or (),
+            fitted=any(measured.values()),
+            **measured,
+            **options,
         )
-    show(view(result, depth=depth, sort=sort, top=top))
-    files.write(result, json=json, csv=csv, markdown=markdown)
+    show(result.table(depth=depth, sort=sort, top=top) if isinstance(result, ModelProfile) else result)
+    write_files(result, json=json, csv=csv, markdown=markdown)
     if strict and result.doubts:
         sys.stderr.write(f"compresskit: --strict: {'; '.join(result.doubts)}\n")
         raise typer.Exit(1)
+
+
+def _profile_arguments(
+    models: Sequence[str],
+    inputs: Sequence[str],
+    *,
+    megapixels: float | None,
+    preset: str | None,
+    overrides: Sequence[str],
+    fitted: bool,
+    **options: Any,
+) -> "ModelProfile | Comparison":
+    """Profile the model of one MODEL argument, or compare those of several.
+
+    Args:
+        models: MODEL arguments.
+        inputs: `--input` options; without any, the data of the recipe provides the inputs of its models.
+        megapixels: Size of the picture instead of that of the inputs.
+        preset: Preset of the recipes.
+        overrides: Changes to the recipes.
+        fitted: Fit the parts of a recipe's model that are solved in closed form, for a real run.
+        options: Options of `compresskit.profile`.
+    """
+    from compresskit.profiling import compare, profile
+    from compresskit.profiling.counting.sizes import resize_to_megapixels
+    from compresskit.profiling.input_option import common_inputs, parse_inputs
+    from compresskit.recipe.building.model_argument import build_named
+
+    if megapixels is not None and megapixels <= 0:
+        raise DataError(f"--megapixels must be more than 0, got {megapixels:g}")
+    named = build_named(models, with_inputs=not inputs, fitted=fitted, preset=preset, overrides=overrides)
+    call = parse_inputs(inputs) if inputs else common_inputs({name: one.inputs for name, one in named.items()})
+    built = {name: one.model for name, one in named.items()}
+    if megapixels is not None:
+        call = resize_to_megapixels(list(built.values()), call, megapixels)
+    if len(built) == 1:
+        (model,) = built.values()
+        return profile(model, call.args, call.kwargs, **options)
+    return compare(built, call.args, call.kwargs, **options)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from compresskit.errors import RecipeError, close_names
+from compresskit.nested import map_tensors
 
 AUTO = "auto"
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
@@ -71,13 +72,7 @@ class Precision:
         """Return a nested batch with its images, the tensors of four dimensions, in the memory format."""
         if self.memory_format != "channels_last":
             return inputs
-        if isinstance(inputs, Tensor):
-            return inputs.contiguous(memory_format=torch.channels_last) if inputs.dim() == 4 else inputs
-        if isinstance(inputs, dict):
-            return {key: self.to_memory_format(item) for key, item in inputs.items()}
-        if type(inputs) in (tuple, list):
-            return type(inputs)(self.to_memory_format(item) for item in inputs)
-        return inputs
+        return map_tensors(lambda t: t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t, inputs)
 
     def autocast(self, device_type: str) -> AbstractContextManager[Any]:
         """Return the block in which forwards run on a type of device, such as "cuda"."""

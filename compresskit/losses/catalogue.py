@@ -56,16 +56,17 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         "perceptual": Entry(Perceptual, built=True, name="perceptual"),
     }
 )
-"""A name here is a short form, never the only door: any callable and any dotted name is a loss too."""
+"""Losses by name. A name is only a short form: any callable and any dotted name is a loss too."""
 
 
 def resolve_loss(loss: str | Callable[..., Any] | Entry, *, where: str = "loss") -> Entry:
-    """The entry for a catalogue name, a dotted name or a callable; a foreign loss needs everything to agree.
+    """Return the entry of a catalogue name, a dotted name or a callable.
 
-    A foreign loss gets the batch's labels if it calls its third positional argument `target` and gives it no default.
+    For a loss that is not in the catalogue adapters make channels and space equal. It gets the batch's labels if its
+    third positional argument is called `target` and has no default.
 
     Raises:
-        RecipeError: The name is unknown (the nearest is named), may not be used, or `loss` is no callable.
+        RecipeError: The name is unknown (the message names the nearest) or not allowed, or `loss` is not callable.
     """
     if isinstance(loss, Entry):
         return loss
@@ -87,12 +88,12 @@ def resolve_loss(loss: str | Callable[..., Any] | Entry, *, where: str = "loss")
 
 
 def check_options(loss: str | Entry | Callable[..., Any], options: Mapping[str, Any], *, where: str) -> None:
-    """Hold a loss's options against its signature.
+    """Check a loss's options against its signature.
 
-    A schedule, `{"schedule": "linear", ...}`, passes for any option's value; so does any value that is not plain data.
+    Any option may be a schedule, `{"schedule": "linear", ...}`, or a value that is not plain data.
 
     Raises:
-        RecipeError: An option is unknown (the nearest is named), missing or of the wrong type.
+        RecipeError: An option is unknown (the message names the nearest), missing or of the wrong type.
     """
     entry = resolve_loss(loss, where=where)
     scheduled = [key for key, value in options.items() if is_schedule(value)]
@@ -103,11 +104,11 @@ def check_options(loss: str | Entry | Callable[..., Any], options: Mapping[str, 
 
 
 def make_loss(entry: Entry, options: Mapping[str, Any], *, where: str) -> Callable[..., Any]:
-    """What a class or factory makes of its options, once; a plain function is handed back as it is.
+    """Build the loss of a class or factory from its options; a plain function is returned as it is.
 
     Raises:
-        RecipeError: The class or factory refuses its options, or makes nothing that can be called.
-        CheckpointError: It reads a file, and that is missing or cannot be used.
+        RecipeError: The class or factory refuses its options, or its result is not callable.
+        CheckpointError: It reads a file that is missing or cannot be used.
     """
     if not entry.built:
         return entry.function
@@ -123,11 +124,11 @@ def make_loss(entry: Entry, options: Mapping[str, Any], *, where: str) -> Callab
 
 
 class _Scheduled:
-    """Stands for a value that changes over the stage."""
+    """A stand-in for a value that changes over the stage."""
 
 
 def is_schedule(value: Any) -> bool:
-    """Whether `value` is written as a schedule: `{"schedule": "linear", "start": 1.0, "end": 0.0}`."""
+    """Return whether `value` is written as a schedule: `{"schedule": "linear", "start": 1.0, "end": 0.0}`."""
     return isinstance(value, Mapping) and "schedule" in value
 
 
@@ -137,7 +138,7 @@ def _foreign(loss: Callable[..., Any], name: str) -> Entry:
 
 
 def _takes_labels(loss: Callable[..., Any]) -> bool:
-    """Whether a third positional argument is called `target` and must be given."""
+    """Return whether the third positional argument is called `target` and has no default."""
     call, own = loss, 0
     if isinstance(loss, nn.Module):
         call = loss.forward
@@ -145,6 +146,6 @@ def _takes_labels(loss: Callable[..., Any]) -> bool:
         call, own = loss.forward, 1  # its `self`
     try:
         third = list(inspect.signature(call).parameters.values())[own + 2 : own + 3]
-    except (TypeError, ValueError):  # a builtin that does not tell
+    except (TypeError, ValueError):  # a builtin without a signature
         return False
     return any(p.name == "target" and p.default is p.empty and p.kind is not p.KEYWORD_ONLY for p in third)

@@ -1,14 +1,23 @@
-"""What a model costs to run: counted without running it, and measured on request.
+"""Profiling: the cost of running a model, counted without running it, and measured on request.
 
-In reading order: `record` and `recorder` (what one forward does), `formulas` and `elementwise` (what an operation
-costs), `twins` and `routes` (how a forward is seen without touching the model), `layers`, `parameters`, `activations`,
-`dead_code` (what is read off a record), `crosscheck` (other counters' opinion), `latency`, `memory`, `receptive` (real
-runs), `report`, `profiler`, `compare` (what users see), `grids`, `notes`, `table`, `files` (how it looks).
+Files and rooms, in reading order:
+
+- `profiler`: `profile` and `compare`, the whole way from a model to a report.
+- `report`, `comparison`: their results: figures, plain data, and a printed table.
+- `count`: single figures without a report: `count_macs` and `peak_bytes`.
+- `counting/`: a record of one forward, and everything that is computed from it.
+- `measuring/`: memory, latency and receptive field of real runs.
+- `checking/`: our count against other counters.
+- `render`: the text of tables and notes.
+- `units`: numbers and shapes as text.
+- `files`: results in JSON, CSV and Markdown.
+- `input_option`: `--input` on the command line.
 """
 
-from compresskit.profiling.compare import Comparison, compare
-from compresskit.profiling.count import count_macs
-from compresskit.profiling.profiler import profile
+from compresskit.profiling.comparison import Comparison
+from compresskit.profiling.count import count_macs, peak_bytes
+from compresskit.profiling.measuring.receptive_field import footprint
+from compresskit.profiling.profiler import compare, profile
 from compresskit.profiling.report import ModelProfile
 
-__all__ = ["Comparison", "ModelProfile", "compare", "count_macs", "profile"]
+__all__ = ["Comparison", "ModelProfile", "compare", "count_macs", "footprint", "peak_bytes", "profile"]

@@ -1,44 +1,46 @@
 """Profiles and comparisons in files: JSON and CSV for programs, Markdown for people."""
 
-import csv
+import csv as csv_files
 import io
-import json
+import json as json_files
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 from compresskit.errors import DataError
-from compresskit.profiling.compare import Comparison
-from compresskit.profiling.grids import Grid, comparison_grid, layer_grid
-from compresskit.profiling.notes import comparison_notes, profile_notes
+from compresskit.files import write_text
+from compresskit.profiling.comparison import Comparison
 from compresskit.profiling.report import ModelProfile
 
 
-def write(
+def write_files(
     result: ModelProfile | Comparison,
     *,
     json: Path | None = None,
     csv: Path | None = None,
     markdown: Path | None = None,
 ) -> None:
-    """Write the files that are wanted.
+    """Write the requested files, each whole or not at all; a pipe or a device is written directly.
+
+    Args:
+        result: Profile or comparison to write.
+        json: File for all figures, exact.
+        csv: File for a row for each module of each model: whole numbers without units.
+        markdown: File for the table that a terminal shows, and the notes under it.
 
     Raises:
-        DataError: One cannot be written.
+        DataError: A file cannot be written.
     """
-    for path, write_one in ((json, write_json), (csv, write_csv), (markdown, write_markdown)):
+    for path, text in ((json, _json_text), (csv, _csv_text), (markdown, _markdown_text)):
         if path is not None:
-            write_one(path, result)
+            _write(path, text(result))
 
 
-def write_json(path: Path, result: ModelProfile | Comparison) -> None:
-    """All figures, exact."""
-    _write(path, json.dumps(result.to_dict(), indent=2) + "\n")
+def _json_text(result: ModelProfile | Comparison) -> str:
+    return json_files.dumps(result.to_dict(), indent=2) + "\n"
 
 
-def write_csv(path: Path, result: ModelProfile | Comparison) -> None:
-    """A row for each module of each model, whole numbers without units."""
-    profiles = result.profiles if isinstance(result, Comparison) else {result.model: result}
-    text = io.StringIO()
+def _csv_text(result: ModelProfile | Comparison) -> str:
     rows = [
         {
             "model": name,
@@ -46,36 +48,35 @@ def write_csv(path: Path, result: ModelProfile | Comparison) -> None:
             "output_shape": "" if layer.output_shape is None else "x".join(map(str, layer.output_shape)),
             "uncounted": " ".join(layer.uncounted),
         }
-        for name, profile in profiles.items()
+        for name, profile in _profiles(result).items()
         for layer in profile.layers
     ]
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    text = io.StringIO()
+    writer = csv_files.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    _write(path, text.getvalue())
+    return text.getvalue()
 
 
-def write_markdown(path: Path, result: ModelProfile | Comparison) -> None:
-    """The table that a terminal shows, and the lines under it."""
-    if isinstance(result, Comparison):
-        grid, lines, first = comparison_grid(result), comparison_notes(result), result.reference
-        title = " and ".join(result.profiles)
-    else:
-        grid, lines, first = layer_grid(result), profile_notes(result), result
-        title = result.model
-    inputs = ", ".join(f"`{text}`" for text in first.inputs)
-    notes = "\n".join(f"- {line}" for line in lines)
-    _write(path, f"# {title}\n\nInputs: {inputs}\n\n{markdown_table(grid)}\n\n{notes}\n")
+def _markdown_text(result: ModelProfile | Comparison) -> str:
+    profiles, table = _profiles(result), result.table()
+    inputs = ", ".join(f"`{text}`" for text in next(iter(profiles.values())).inputs)
+    notes = "\n".join(f"- {line}" for line in table.notes)
+    return f"# {' and '.join(profiles)}\n\nInputs: {inputs}\n\n{table.to_markdown()}\n\n{notes}\n"
 
 
-def markdown_table(grid: Grid) -> str:
-    """A table in Markdown."""
-    lines = [grid.header, tuple("---" if number == 0 else "---:" for number in range(len(grid.header))), *grid.rows]
-    return "\n".join(f"| {' | '.join(cell.strip().replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+def _profiles(result: ModelProfile | Comparison) -> Mapping[str, ModelProfile]:
+    return result.profiles if isinstance(result, Comparison) else {result.model: result}
 
 
 def _write(path: Path, text: str) -> None:
+    if not path.parent.is_dir():
+        raise DataError(f"{path} cannot be written: there is no folder {path.parent}")
+    is_replaceable = not path.is_symlink() and (path.is_file() or not path.exists())  # unlike /dev/stdout, or a pipe
     try:
-        path.write_text(text, encoding="utf-8")
+        if is_replaceable:
+            write_text(path, text)
+        else:
+            path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error.strerror or error}") from error

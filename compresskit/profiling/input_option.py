@@ -1,4 +1,4 @@
-"""`--input` on the command line: shapes, names, types, or a file with a batch."""
+"""Inputs on the command line: `--input` with a shape, a name and a type, or a file with a batch."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -10,30 +10,28 @@ import torch
 from torch import Tensor
 
 from compresskit.errors import DataError, close_names
-from compresskit.profiling.counting.model_call import Call
+from compresskit.profiling.counting.model_call import ModelCall
 
-_KINDS = (
+_DTYPES = (
     *(torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.complex64, torch.bool),
     *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8),
 )
 
-
-_TYPES = {str(kind).removeprefix("torch."): kind for kind in _KINDS} | {
+_DTYPES_BY_NAME = {str(dtype).removeprefix("torch."): dtype for dtype in _DTYPES} | {
     "fp32": torch.float32,
     "fp16": torch.float16,
     "bf16": torch.bfloat16,
     "fp64": torch.float64,
 }
 
+_SHAPE = re.compile(r"(?:(?P<name>[A-Za-z_]\w*)=)?(?P<shape>\d+(?:x\d+)*)(?::(?P<type>\w+))?")
 
-_SHAPED = re.compile(r"(?:(?P<name>[A-Za-z_]\w*)=)?(?P<shape>\d+(?:x\d+)*)(?::(?P<type>\w+))?")
 
+def parse_inputs(texts: Sequence[str]) -> ModelCall:
+    """Return the call that all `--input` options describe together.
 
-def parse_inputs(texts: Sequence[str]) -> Call:
-    """What the `--input` options mean together.
-
-    `1x4x64x64` is a tensor without values, `ids=1x128:int64` one with a name and a type, `@batch.pt` what a file holds:
-    a tensor, a list or tuple of inputs, a mapping of inputs by name, or a batch with the key `inputs`.
+    `1x4x64x64` is a tensor without values, `ids=1x128:int64` one with a name and a type. `@batch.pt` is a file with a
+    tensor, a list or tuple of inputs, a mapping of inputs by name, or a batch with the key `inputs`.
 
     Raises:
         DataError: A text cannot be understood, or a file cannot be read.
@@ -42,47 +40,50 @@ def parse_inputs(texts: Sequence[str]) -> Call:
     kwargs: dict[str, Any] = {}
     for text in texts:
         if text.startswith("@"):
-            call = _from_file(Path(text[1:]))
+            call = _read_call(Path(text[1:]))
             args += call.args
             kwargs |= call.kwargs
             continue
-        name, tensor = _shaped(text)
+        name, tensor = _parse_shape(text)
         if name is None:
             args.append(tensor)
         else:
             kwargs[name] = tensor
-    return Call(tuple(args), kwargs)
+    return ModelCall(tuple(args), kwargs)
 
 
-def agreed_inputs(offered: Mapping[str, Any]) -> Call:
-    """The call that models were offered by their recipes, which must be one for all.
+def common_inputs(inputs: Mapping[str, Any]) -> ModelCall:
+    """Return the call that the recipes of several models propose, which must be the same for all.
+
+    Args:
+        inputs: Inputs by the name of the model; None for a model whose recipe proposes none.
 
     Raises:
-        DataError: Nothing was offered, or not the same to all.
+        DataError: The inputs differ.
     """
-    calls = {name: Call.of(inputs) for name, inputs in offered.items() if inputs is not None}
+    calls = {name: ModelCall.of(value) for name, value in inputs.items() if value is not None}
     if not calls:
-        return Call()
+        return ModelCall()
     (first, call), *others = calls.items()
     for name, other in others:
         if other.describe() != call.describe():
-            found = f"{first} {', '.join(call.describe())}, {name} {', '.join(other.describe())}"
-            raise DataError(f"the recipes' own inputs differ: {found}; say which with --input")
+            both = f"{first} {', '.join(call.describe())}, {name} {', '.join(other.describe())}"
+            raise DataError(f"the recipes' own inputs differ: {both}; choose one with --input")
     return call
 
 
-def _shaped(text: str) -> tuple[str | None, Tensor]:
-    found = _SHAPED.fullmatch(text)
-    if found is None:
+def _parse_shape(text: str) -> tuple[str | None, Tensor]:
+    match = _SHAPE.fullmatch(text)
+    if match is None:
         raise DataError(f"--input {text!r}: expected a shape such as 1x4x64x64, ids=1x128:int64, or @batch.pt")
-    kind = found["type"] or "float32"
-    if kind not in _TYPES:
-        raise DataError(f"--input {text!r}: no type {kind!r}{close_names(kind, _TYPES)}")
-    shape = [int(side) for side in found["shape"].split("x")]
-    return found["name"], torch.empty(shape, dtype=_TYPES[kind], device="meta")
+    dtype = match["type"] or "float32"
+    if dtype not in _DTYPES_BY_NAME:
+        raise DataError(f"--input {text!r}: no type {dtype!r}{close_names(dtype, _DTYPES_BY_NAME)}")
+    shape = [int(side) for side in match["shape"].split("x")]
+    return match["name"], torch.empty(shape, dtype=_DTYPES_BY_NAME[dtype], device="meta")
 
 
-def _from_file(path: Path) -> Call:
+def _read_call(path: Path) -> ModelCall:
     if not path.is_file():
         raise DataError(f"--input @{path}: there is no such file")
     try:
@@ -94,4 +95,4 @@ def _from_file(path: Path) -> Call:
         batch = batch["inputs"]
     if not isinstance(batch, Tensor | list | tuple | dict):
         raise DataError(f"--input @{path}: expected a tensor, a list or a mapping, got {type(batch).__name__}")
-    return Call.of(batch)
+    return ModelCall.of(batch)

@@ -1,4 +1,4 @@
-"""`profile`: one call that counts, and on request measures, what a model costs."""
+"""`profile` and `compare`: count, and on request measure, the cost of one forward of a model or of several."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -8,18 +8,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from compresskit.profiling.checking.crosscheck import crosscheck as crosschecked
-from compresskit.profiling.counting.activations import activations, given_bytes
-from compresskit.profiling.counting.dead_code import dead_code, dead_macs
-from compresskit.profiling.counting.layers import layers
-from compresskit.profiling.counting.model_call import Call
-from compresskit.profiling.counting.operations import Record
-from compresskit.profiling.counting.parameters import walk
-from compresskit.profiling.counting.tracing_modes import Observed, materialised, observe, real_device
-from compresskit.profiling.measuring.latency import Latency
-from compresskit.profiling.measuring.latency import latency as timed
-from compresskit.profiling.measuring.memory import measured_memory
-from compresskit.profiling.measuring.receptive import receptive_field as probed
+from compresskit.errors import CompressKitError, DataError
+from compresskit.profiling.checking.crosscheck import run_crosscheck
+from compresskit.profiling.comparison import Comparison
+from compresskit.profiling.counting.activations import activation_memory, resident_bytes
+from compresskit.profiling.counting.dead_code import dead_macs, find_dead_code
+from compresskit.profiling.counting.layers import count_layers
+from compresskit.profiling.counting.model_call import ModelCall
+from compresskit.profiling.counting.operations import ForwardRecord
+from compresskit.profiling.counting.parameters import count_parameters
+from compresskit.profiling.counting.tracing_modes import initialize_lazy_modules, real_device, record_forward
+from compresskit.profiling.measuring.latency import Latency, measure_latency
+from compresskit.profiling.measuring.memory import measure_memory
+from compresskit.profiling.measuring.receptive_field import measure_receptive_field
 from compresskit.profiling.report import ModelProfile, OperationCount
 
 
@@ -36,101 +37,144 @@ def profile(
     materialize: bool = False,
     max_seconds: float = 30.0,
 ) -> ModelProfile:
-    """What one forward of `model` costs, in eval mode: parameters, MACs, FLOPs, bytes, memory, and what nobody counted.
+    """Compute the cost of one forward of `model` in eval mode: parameters, MACs, FLOPs, bytes and memory.
 
-    The model is left as it is: everything runs on copies. Counting runs a copy without weights on the meta device, at
-    any size and in no memory. A model whose Python looks at values is run for real, unasked up to four megapixels.
+    Operations that cannot be counted are listed. The model is not changed: everything runs on copies. Counting runs a
+    copy without values on the meta device, at any size and in no memory. A model whose Python reads values runs for
+    real, by default up to four megapixels.
 
     Args:
         model: Any module.
-        inputs: Its positional inputs: a tensor, or a tuple or list of them, nested as the model takes them; a mapping
-            goes to the model by name. Tensors on the meta device will do: `torch.empty(1, 3, 64, 64, device="meta")`.
-        kwargs: Its keyword inputs.
-        device: Where real runs happen: `auto` is where the model is, `meta` allows none.
-        crosscheck: Ask torch's counter, thop and fvcore too; fvcore runs a small real copy.
+        inputs: Positional inputs: a tensor, or a tuple or list of them, nested as the model takes them; a mapping holds
+            inputs by name. Tensors on the meta device are enough: `torch.empty(1, 3, 64, 64, device="meta")`.
+        kwargs: Keyword inputs.
+        device: Device of real runs: `auto` is the model's, `meta` forbids real runs.
+        crosscheck: Compare the count with torch's counter, thop and fvcore; fvcore runs a small real copy.
         latency: Time a real copy.
-        memory: Measure what a real copy allocates.
+        memory: Measure the allocations of a real copy.
         receptive_field: Probe how far one pixel of the input reaches, on real copies at small sizes.
-        materialize: Give a model with lazy modules its weights, by one real forward of a copy.
+        materialize: Give lazy modules their weights first, by one real forward of a copy.
         max_seconds: Limit of the timed calls, and of one size of the receptive field's probe.
 
     Returns:
-        The figures; it prints as a table.
+        The figures, which print as a table.
 
     Raises:
-        DataError: The inputs are missing or do not fit the signature, or a real run was asked for that does not fit
-            into memory.
+        DataError: The inputs are missing or do not fit the signature, or a requested real run does not fit into memory.
         ShapeError: The forward fails on these sizes; the message names the module and a size that works.
     """
-    call = Call.of(inputs, kwargs)
+    call = ModelCall.of(inputs, kwargs)
     if materialize:
-        model = materialised(model, call)
-    observed = observe(model, call, device)
-    counted = _counted(model, call, observed)
-    place = real_device(model, device) if latency or memory or receptive_field else None
+        model = initialize_lazy_modules(model, call)
+    record = record_forward(model, call, device)
+    counted = _counted_profile(model, call, record)
+    run_device = real_device(model, device) if latency or memory or receptive_field else None
     return replace(
         counted,
-        crosscheck=crosschecked(model, call, observed) if crosscheck else (),
-        memory=measured_memory(model, call, place, needed=counted.run_bytes) if memory and place else None,
-        latency=_timed(model, call, place, counted.run_bytes, max_seconds) if latency and place else None,
-        receptive_field=probed(model, call, max_seconds=max_seconds) if receptive_field else None,
+        crosscheck=run_crosscheck(model, call, record) if crosscheck else (),
+        memory=measure_memory(model, call, run_device, needed=counted.run_bytes) if memory and run_device else None,
+        latency=_latency(model, call, run_device, counted.run_bytes, max_seconds) if latency and run_device else None,
+        receptive_field=measure_receptive_field(model, call, max_seconds=max_seconds) if receptive_field else None,
     )
 
 
-def _timed(model: nn.Module, call: Call, place: torch.device, needed: int, max_seconds: float) -> Latency:
-    found, _ = timed({"": model}, call, place, needed={"": needed}, max_seconds=max_seconds)
-    return found[""]
+def compare(
+    models: Mapping[str, nn.Module],
+    inputs: Any = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    device: str = "auto",
+    latency: bool = False,
+    max_seconds: float = 30.0,
+    **options: Any,
+) -> Comparison:
+    """Profile several models on the same inputs, and compare each to the first.
+
+    Args:
+        models: Models by name.
+        inputs: Inputs of all models, as for `profile`.
+        kwargs: Keyword inputs of all models.
+        device: Device of real runs.
+        latency: Time real copies, call by call in turn.
+        max_seconds: Limit of the timed calls of all models together.
+        options: Other options of `profile`.
+
+    Returns:
+        The profiles, and the ratios of their latencies.
+
+    Raises:
+        DataError: There are no models, or an error of `profile`; its message starts with the model's name.
+        ShapeError: An error of `profile`.
+    """
+    if not models:
+        raise DataError("compare: there are no models")
+    profiles = {}
+    for name, model in models.items():
+        try:
+            profiles[name] = profile(model, inputs, kwargs, device=device, max_seconds=max_seconds, **options)
+        except CompressKitError as error:
+            raise type(error)(f"{name}: {error}") from error
+    if not latency:
+        return Comparison(profiles)
+    devices = {real_device(model, device) for model in models.values()}
+    if len(devices) > 1:
+        raise DataError(
+            f"latencies are compared on one device, but the models are on {', '.join(sorted(map(str, devices)))}"
+        )
+    (run_device,) = devices
+    needed = {name: one.run_bytes for name, one in profiles.items()}
+    call = ModelCall.of(inputs, kwargs)
+    latencies, faster = measure_latency(models, call, run_device, needed=needed, max_seconds=max_seconds)
+    return Comparison({name: replace(one, latency=latencies[name]) for name, one in profiles.items()}, faster)
 
 
-def _counted(model: nn.Module, call: Call, observed: Observed) -> ModelProfile:
-    """The figures that need no real run."""
-    record = observed.record
-    parameters, operations = walk(model), _operations(record)
-    # what numpy does in a real run cannot be followed
-    hidden = record.strangers and observed.route not in ("meta", "fake")
-    dead = () if hidden else dead_code(record)
+def _latency(model: nn.Module, call: ModelCall, run_device: torch.device, needed: int, max_seconds: float) -> Latency:
+    latencies, _ = measure_latency({"": model}, call, run_device, needed={"": needed}, max_seconds=max_seconds)
+    return latencies[""]
+
+
+def _counted_profile(model: nn.Module, call: ModelCall, record: ForwardRecord) -> ModelProfile:
+    """Return the profile with all figures that need no real run."""
+    parameters, operations = count_parameters(model), _count_operations(record)
+    # the work of numpy in a real run cannot be followed
+    is_hidden = record.has_unknown_operands and record.is_real_run
+    dead = () if is_hidden else find_dead_code(record)
     return ModelProfile(
         model=type(model).__name__,
         inputs=tuple(call.describe()),
-        route=observed.route,
+        route=record.tracing_mode,
         torch=torch.__version__,
         parameters=parameters,
         operations=operations,
-        layers=layers(model, record, dead),
+        layers=count_layers(model, record, dead),
         pixels=_pixels(call, record),
-        given_bytes=given_bytes(record),
-        activations=activations(record),
+        resident_bytes=resident_bytes(record),
+        activations=activation_memory(record),
         dead=dead,
-        dead_macs=0 if hidden else dead_macs(record),
-        warnings=_warnings(parameters.total, operations),
+        dead_macs=0 if is_hidden else dead_macs(record),
+        warnings=("no MAC was counted, and the model has weights",) if parameters.total and not record.macs else (),
     )
 
 
-def _operations(record: Record) -> dict[str, OperationCount]:
-    found: dict[str, OperationCount] = {}
-    for one in record.operations:
-        so_far = found.get(one.name, OperationCount(0, 0, 0, 0, counted=True))
-        found[one.name] = OperationCount(
-            so_far.calls + 1,
-            so_far.macs + one.macs,
-            so_far.elementwise + one.elementwise,
-            so_far.bytes + one.bytes,
-            counted=so_far.counted and one.counted,
+def _count_operations(record: ForwardRecord) -> dict[str, OperationCount]:
+    counts: dict[str, OperationCount] = {}
+    for operation in record.operations:
+        before = counts.get(operation.name, OperationCount(0, 0, 0, 0, counted=True))
+        counts[operation.name] = OperationCount(
+            before.calls + 1,
+            before.macs + operation.macs,
+            before.elementwise + operation.elementwise,
+            before.bytes + operation.bytes,
+            counted=before.counted and operation.counted,
         )
-    return found
+    return counts
 
 
-def _pixels(call: Call, record: Record) -> int | None:
-    frame = call.frame()
-    if frame is None:
+def _pixels(call: ModelCall, record: ForwardRecord) -> int | None:
+    """Return the pixels of the larger one of the input and output pictures of a batch; None without pictures."""
+    picture = call.picture_size()
+    if picture is None:
         return None
     batch = next((tensor.shape[0] for tensor in call.tensors() if tensor.ndim >= 4), 1)
     output = record.output_shape or ()
-    return batch * max(prod(frame), prod(output[-2:]) if len(output) >= 4 else 0)
-
-
-def _warnings(parameters: int, operations: Mapping[str, OperationCount]) -> tuple[str, ...]:
-    macs = sum(operation.macs for operation in operations.values())
-    if parameters and not macs:
-        return ("no MAC was counted, and the model has weights",)
-    return ()
+    return batch * max(prod(picture), prod(output[-2:]) if len(output) >= 4 else 0)

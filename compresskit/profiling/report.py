@@ -1,4 +1,4 @@
-"""What a profile found, as one object: figures as attributes, plain data by `to_dict`, a table when printed."""
+"""The result of `profile`: figures as attributes, plain data by `to_dict`, a table when printed."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -12,19 +12,35 @@ from compresskit.profiling.counting.layers import Layer
 from compresskit.profiling.counting.parameters import Parameters
 from compresskit.profiling.measuring.latency import Latency
 from compresskit.profiling.measuring.memory import MeasuredMemory
-from compresskit.profiling.measuring.receptive import ReceptiveField
+from compresskit.profiling.measuring.receptive_field import ReceptiveField
+from compresskit.profiling.render import (
+    DEPTH,
+    TextTable,
+    dead_code_text,
+    latency_text,
+    layer_table,
+    memory_text,
+    parameters_text,
+    titled_lines,
+    uncounted_text,
+)
+from compresskit.profiling.units import bytes_text, count_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-
 SCHEMA = 1
 """Version of the layout of `to_dict`."""
+
+_TRACING_MODES = {
+    "meta": "counted on the meta device, without running the model",
+    "fake": "counted with fake tensors, without running the model: it names a device",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class OperationCount:
-    """All calls of one operation."""
+    """Sums over the calls of one operation."""
 
     calls: int
     macs: int
@@ -35,27 +51,27 @@ class OperationCount:
 
 @dataclass(frozen=True, slots=True)
 class ModelProfile:
-    """What one forward of a model costs."""
+    """The cost of one forward of a model."""
 
     model: str
     """Name of its class."""
     inputs: tuple[str, ...]
     """Shapes and types."""
     route: str
-    """How it was seen: on the `meta` device, with `fake` tensors, or in a real run on the device of this name."""
+    """Tracing mode: `meta` for the meta device, `fake` for fake tensors, or the device of a real run."""
     torch: str
     parameters: Parameters
     operations: Mapping[str, OperationCount]
-    """By name, in the order of their first call."""
+    """Operations by name, in the order of their first call."""
     layers: tuple[Layer, ...]
-    """The model itself first."""
+    """Modules, the model itself first."""
     pixels: int | None
-    """Of the input or output picture, whichever is larger, times the batch; None without pictures."""
-    given_bytes: int
-    """Of weights, buffers and inputs."""
+    """Pixels of the input or output picture, whichever is larger, times the batch; None without pictures."""
+    resident_bytes: int
+    """Bytes of weights, buffers and inputs."""
     activations: Activations
     dead: tuple[DeadCode, ...]
-    """Modules that run and reach no output."""
+    """Modules that run although no output depends on them."""
     dead_macs: int
     crosscheck: tuple[Verdict, ...] = ()
     memory: MeasuredMemory | None = None
@@ -65,7 +81,7 @@ class ModelProfile:
 
     @property
     def params(self) -> int:
-        """Parameters, tied ones once."""
+        """Number of parameters, tied ones once."""
         return self.parameters.total
 
     @property
@@ -75,7 +91,7 @@ class ModelProfile:
 
     @property
     def elementwise(self) -> int:
-        """FLOPs of what is no matrix product: activations, norms, pooling."""
+        """FLOPs outside of matrix products: activations, norms, pooling."""
         return sum(operation.elementwise for operation in self.operations.values())
 
     @property
@@ -85,39 +101,38 @@ class ModelProfile:
 
     @property
     def bytes(self) -> int:
-        """Read and written by all operations, each on its own: what no fusion could save is less."""
+        """Bytes read and written by all operations, one by one; a runtime that fuses operations moves fewer."""
         return sum(operation.bytes for operation in self.operations.values())
 
     @property
     def intensity(self) -> float | None:
-        """FLOPs per byte; None where no byte was moved."""
+        """FLOPs per byte; None if no byte is moved."""
         return self.flops / self.bytes if self.bytes else None
 
     @property
     def macs_per_pixel(self) -> float | None:
-        """MACs for each pixel of the larger picture."""
+        """MACs per pixel of the larger picture."""
         return self.macs / self.pixels if self.pixels else None
 
     @property
     def uncounted(self) -> dict[str, int]:
-        """Operations that nobody counted, with their calls: the figures leave them out."""
+        """Calls of operations that are in no formula and no table: the figures leave them out."""
         return {name: operation.calls for name, operation in self.operations.items() if not operation.counted}
 
     @property
     def run_bytes(self) -> int:
-        """Weights, inputs and activations of a real run on this machine's CPU."""
-        return self.given_bytes + self.activations.cpu_peak
+        """Bytes of a real run on this machine's CPU: weights, inputs and activations."""
+        return self.resident_bytes + self.activations.cpu_peak
 
     @property
     def doubts(self) -> list[str]:
-        """What keeps the figures from being sure: operations that nobody counted, unexplained differences."""
-        doubts = [f"{name} is not counted" for name in self.uncounted]
-        return doubts + [
-            f"{one.backend} differs" for one in self.crosscheck if one.verdict == "differs" and not one.reason
-        ]
+        """Reasons to doubt the figures: operations that are not counted, unexplained differences."""
+        uncounted = [f"{name} is not counted" for name in self.uncounted]
+        different = [one.backend for one in self.crosscheck if one.verdict == "differs" and not one.reason]
+        return uncounted + [f"{backend} differs" for backend in different]
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain data for JSON; counts are exact integers."""
+        """Return everything as plain data for JSON; counts are exact integers."""
         return {
             "schema": SCHEMA,
             "convention": CONVENTION,
@@ -142,7 +157,7 @@ class ModelProfile:
             "dead": {"modules": [asdict(part) for part in self.dead], "macs": self.dead_macs},
             "crosscheck": [asdict(verdict) for verdict in self.crosscheck],
             "memory": {
-                "given": self.given_bytes,
+                "given": self.resident_bytes,
                 "predicted": asdict(self.activations),
                 "measured": None if self.memory is None else asdict(self.memory),
             },
@@ -151,12 +166,62 @@ class ModelProfile:
             "warnings": list(self.warnings),
         }
 
-    def __rich__(self) -> "RenderableType":
-        from compresskit.profiling.table import profile_view
+    def table(self, *, depth: int = DEPTH, sort: str = "model", top: int | None = None) -> TextTable:
+        """Return the table of modules, and notes with all other figures.
 
-        return profile_view(self)
+        Args:
+            depth: Levels of modules below the model itself.
+            sort: `model` for the model's order; `macs`, `parameters`, `output_bytes` or `bytes` for the largest first.
+            top: Number of rows below the model itself; None for all.
+
+        Raises:
+            DataError: There is no such order.
+        """
+        return layer_table(
+            self.layers,
+            parameters=self.params,
+            macs=self.macs,
+            depth=depth,
+            sort=sort,
+            top=top,
+            title=f"{self.model}, {', '.join(self.inputs)}",
+            notes=self._notes(),
+        )
+
+    def remarks(self) -> dict[str, str]:
+        """Return what a reader of the figures has to know, by title; a text is empty if there is nothing to say."""
+        warnings = (*self.warnings, *(() if self.latency is None else self.latency.warnings))
+        return {
+            "uncounted": uncounted_text(self.uncounted),
+            "dead code": dead_code_text(self.dead, self.dead_macs, self.macs),
+            "cross-check": "; ".join(map(str, self.crosscheck)),
+            "warning": "; ".join(warnings),
+        }
+
+    def __rich__(self) -> "RenderableType":
+        return self.table()
 
     def __str__(self) -> str:
-        from compresskit.profiling.table import as_text
+        return str(self.table())
 
-        return as_text(self)
+    def _notes(self) -> list[str]:
+        per_pixel = "" if self.macs_per_pixel is None else f", {self.macs_per_pixel:,.0f} a pixel"
+        moved = f", {bytes_text(self.bytes)} moved un-fused" if self.bytes else ""
+        intensity = "" if self.intensity is None else f", {self.intensity:.1f} FLOPs a byte"
+        flops = f"{count_text(self.flops)}, of them {count_text(self.elementwise)} element-wise{moved}{intensity}"
+        remarks = self.remarks()
+        remarks["uncounted"] = remarks["uncounted"] or "nothing"
+        return [
+            *titled_lines(
+                ("parameters", parameters_text(self.parameters)),
+                ("MACs", f"{self.macs:,}{per_pixel}"),
+                ("FLOPs", flops),
+                ("memory", memory_text(self.resident_bytes, self.activations, self.memory)),
+                ("receptive field", "" if self.receptive_field is None else str(self.receptive_field)),
+                ("latency", "" if self.latency is None else latency_text(self.latency)),
+                ("machine", "" if self.latency is None else str(self.latency.machine)),
+                *remarks.items(),
+            ),
+            _TRACING_MODES.get(self.route, f"counted in a real run on {self.route}: the model's Python reads values"),
+            CONVENTION,
+        ]

@@ -51,15 +51,15 @@ def their_stage(points: tuple[str, ...]) -> dict:
 class Theirs:
     """torchdistill's side: its own box for each stage, and its own way to do a step."""
 
-    def __init__(self, teacher: nn.Module, student: nn.Module) -> None:
-        self.teacher, self.student = teacher, student
+    def __init__(self, teacher: nn.Module, student: nn.Module, steps: int = STEPS) -> None:
+        self.teacher, self.student, self.steps = teacher, student, steps
         self.losses: list[float] = []
         self.box: DistillationBox | None = None
 
     def step(self, inputs: Tensor, targets: Tensor) -> None:
         """One step; a new box where a stage begins."""
-        if len(self.losses) % STEPS == 0:
-            self._begin(POINTS[: len(self.losses) // STEPS + 1])
+        if len(self.losses) % self.steps == 0:
+            self._begin(POINTS[: len(self.losses) // self.steps + 1])
         loss = self.box.forward_process(inputs, targets, None)
         self.box.post_forward_process(loss=loss)
         self.losses.append(loss.item())

@@ -8,8 +8,6 @@ import pytest
 import torch
 
 from compresskit import cli
-from compresskit.errors import DataError
-from compresskit.profiling.input_option import agreed_inputs, parse_inputs
 
 CONV = "torch.nn.Conv2d(3, 4, 3)"
 MACS = 4 * 6 * 6 * 27
@@ -46,10 +44,10 @@ def test_several_models_print_a_comparison(capsys):
 def test_files_hold_exact_numbers(capsys):
     files = ["--json", "a.json", "--csv", "a.csv", "--markdown", "a.md"]
     assert _profile("torch.nn.Sequential", CONV, "--input", "1x3x8x8", "--no-check", *files) == 0
-    found = json.loads(Path("a.json").read_text())
-    assert found["schema"] == 1
-    assert found["convention"].startswith("1 MAC = 1 multiply + 1 add")
-    one = found["models"]["Conv2d"]
+    written = json.loads(Path("a.json").read_text())
+    assert written["schema"] == 1
+    assert written["convention"].startswith("1 MAC = 1 multiply + 1 add")
+    one = written["models"]["Conv2d"]
     assert (one["totals"]["macs"], one["totals"]["parameters"], one["route"]) == (MACS, 4 * 27 + 4, "meta")
     assert {"layers", "operations", "uncounted", "crosscheck", "latency", "memory", "warnings", "inputs"} <= one.keys()
     rows = list(csv.DictReader(Path("a.csv").read_text().splitlines()))
@@ -72,7 +70,7 @@ def test_modules_are_shown_to_a_depth_or_the_largest_first(capsys):
     assert [line.split()[0] for line in table.splitlines()[4:7]] == ["ResNet", "layer4", "layer4.1"]
 
 
-def test_strict_exits_with_1_where_something_is_uncounted(capsys):
+def test_strict_exits_with_1_if_an_operation_is_uncounted(capsys):
     assert _profile("torch.nn.Bilinear(2, 3, 4)", "--input", "5x2", "--input", "5x3", "--no-check", "--strict") == 1
     out, err = capsys.readouterr()
     assert "uncounted: _trilinear (1 call)" in out
@@ -86,7 +84,7 @@ def test_megapixels_and_a_batch_in_a_file(capsys):
     assert "MACs: 36,000,000, 3 a pixel" in capsys.readouterr().out
 
 
-def test_a_recipe_brings_its_own_inputs(capsys):
+def test_a_recipe_provides_the_inputs_of_its_models(capsys):
     assert _profile("digits#student", "--no-check") == 0
     out = capsys.readouterr().out
     assert "counted on the meta device" in out
@@ -97,14 +95,17 @@ def test_a_recipe_brings_its_own_inputs(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([CONV], "Conv2d: no inputs were given; it is forward(input)"),
+        ([CONV], "Conv2d: no inputs were given; its signature is forward(input)"),
         ([CONV, "--input", "1x3x8y8"], "--input '1x3x8y8': expected a shape such as 1x4x64x64"),
         ([CONV, "--input", "1x3x8x8:float33"], "--input '1x3x8x8:float33': no type 'float33'; did you mean 'float32'"),
         ([CONV, "--input", "@none.pt"], "--input @none.pt: there is no such file"),
         ([CONV, "--input", "1x3x8x8", "--sort", "mac"], "--sort: no order 'mac'; did you mean 'macs'"),
         ([CONV, "--input", "1x3x8x8", "--device", "abacus"], "--device abacus: "),
         ([CONV, "--input", "1x3x8x8", "--megapixels", "0"], "--megapixels must be more than 0, got 0"),
-        ([CONV, "--input", "1x3x8x8", "--no-check", "--json", "no/a.json"], "no/a.json cannot be written"),
+        (
+            [CONV, "--input", "1x3x8x8", "--no-check", "--json", "no/a.json"],
+            "no/a.json cannot be written: there is no folder no",
+        ),
         ([CONV, CONV, "--input", "1x3x8x8"], "MODEL 'torch.nn.Conv2d(3, 4, 3)' stands there twice"),
         (["torch.nn.Conv3", "--input", "1x3"], "torch.nn.Conv3: torch.nn has no 'Conv3'; did you mean 'Conv3d'"),
         (
@@ -119,37 +120,16 @@ def test_a_recipe_brings_its_own_inputs(capsys):
         ),
     ],
 )
-def test_a_users_mistake_is_one_to_three_lines_and_exit_code_2(capsys, arguments, message):
+def test_a_mistake_of_the_user_prints_one_to_three_lines_and_exits_with_2(capsys, arguments, message):
     assert _profile(*arguments) == 2
     _, err = capsys.readouterr()
     assert err.startswith(f"compresskit: {message}")
     assert len(err.splitlines()) <= 3
 
 
-def test_inputs_are_parsed_into_a_call(tmp_path):
-    call = parse_inputs(["1x4x64x64", "ids=2x5:int64", "mask=3:bool", "7:bf16"])
-    assert call.describe() == ["1x4x64x64 float32", "7 bfloat16", "ids=2x5 int64", "mask=3 bool"]
-    assert all(tensor.is_meta for tensor in call.tensors())
-    torch.save({"inputs": {"left": torch.ones(2), "right": torch.zeros(3)}, "targets": torch.ones(1)}, "named.pt")
-    assert parse_inputs(["@named.pt"]).describe() == ["left=2 float32", "right=3 float32"]
-    (tmp_path / "bad.pt").write_text("no tensors")
-    with pytest.raises(DataError, match="no tensors that can be read safely"):
-        parse_inputs(["@bad.pt"])
-    torch.save(3, "number.pt")
-    with pytest.raises(DataError, match="expected a tensor, a list or a mapping, got int"):
-        parse_inputs(["@number.pt"])
-
-
-def test_recipes_that_do_not_agree_on_the_inputs_are_told_apart():
-    assert agreed_inputs({"a": None, "b": torch.ones(2)}).describe() == ["2 float32"]
-    with pytest.raises(DataError, match="own inputs differ: a 2 float32, b 3 float32; say which with --input"):
-        agreed_inputs({"a": torch.ones(2), "b": torch.ones(3)})
-
-
-def test_values_for_a_real_run_leave_the_callers_generator_alone():
-    before = torch.get_rng_state()
-    call = parse_inputs(["2x3", "4:int64"]).on("cpu")
-    values, ids = call.tensors()
-    assert 0 <= values.min() <= values.max() < 1
-    assert ids.tolist() == [0, 0, 0, 0]
-    assert torch.equal(before, torch.get_rng_state())
+def test_a_link_is_written_through_and_not_replaced(capsys):
+    Path("link.json").symlink_to("target.json")
+    assert _profile(CONV, "--input", "1x3x8x8", "--no-check", "--json", "link.json") == 0
+    assert Path("link.json").is_symlink()  # /dev/stdout is one, and must stay
+    assert json.loads(Path("target.json").read_text())["totals"]["macs"] == MACS
+    capsys.readouterr()

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from compresskit.errors import RecipeError, ShapeError
-from zoo.evaluating import evaluating
+from compresskit.nested import device_of
+from compresskit.restore import preserve_state
 
 
 class ClassificationEvaluation:
@@ -60,9 +61,10 @@ class ClassificationEvaluation:
 
     def scores(self, model: nn.Module) -> tuple[Float[Tensor, "n classes"], Int[Tensor, " n"]]:
         """What the model says of every image, on the CPU in float32, and the labels."""
-        place = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+        place = device_of(model)
         found, labels = [], []
-        with evaluating(model), torch.no_grad():
+        with preserve_state(model), torch.no_grad():
+            model.eval()
             for images, target in DataLoader(self.dataset, self.batch_size):
                 found.append(_checked(model(images.to(place)), target).float().cpu())
                 labels.append(target)

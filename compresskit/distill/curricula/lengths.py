@@ -1,4 +1,4 @@
-"""How long the stages of a curriculum are, and what they are called."""
+"""Lengths and names of a curriculum's stages."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,10 +7,10 @@ from compresskit.errors import RecipeError
 
 
 def lengths(steps: Any, length: int, what: str) -> list[int]:
-    """One number of steps for each of so many stages.
+    """Return the number of steps of each of `length` stages.
 
     Raises:
-        RecipeError: `steps` is neither one whole number nor as many as there are stages.
+        RecipeError: `steps` is neither one whole number nor one for each stage; the message calls these `what`.
     """
     if isinstance(steps, int):
         return [steps] * length
@@ -22,6 +22,6 @@ def lengths(steps: Any, length: int, what: str) -> list[int]:
 
 
 def stage_name(number: int, address: str | Sequence[str]) -> str:
-    """The name of the stage, counted from 0, that adds a tap."""
+    """Return the name of the stage that adds a tap: its number from 1 and the address."""
     address = address if isinstance(address, str) else "+".join(address)
     return f"{number + 1}-{'output' if address == '.' else address}"

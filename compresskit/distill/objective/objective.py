@@ -18,7 +18,7 @@ from compresskit.distill.spec.schedules import value_at
 from compresskit.distill.spec.stage import Stage
 from compresskit.distill.timing import Clock
 from compresskit.errors import CompressKitError, TapError
-from compresskit.nested import inputs_device
+from compresskit.nested import device_of
 
 _UNCONNECTED = (
     "no gradient reaches a parameter from this tap: the tensor is an input, detached, of whole numbers, or computed "
@@ -184,7 +184,7 @@ class Objective:
 
 def _full_precision(inputs: Any) -> AbstractContextManager[Any]:
     """Turn autocast off inside the block; where there is none, doing nothing is cheaper."""
-    device = inputs_device(inputs)
+    device = device_of(inputs).type
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 

@@ -1,4 +1,4 @@
-"""Stage: one step of a curriculum. Data, and nothing else."""
+"""Stage: one step of a curriculum. Plain data."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,42 +23,43 @@ class Stage:
     matches: Sequence[Match] = ()
     tasks: Sequence[Task] = ()
     train: str | Sequence[str] = ("*",)
-    """Globs over the names of the parameters that may learn: the student's, and `NAME:PARAMETER` of other models that
-    stand on the student's side of a term. Or "upstream": all that feeds this stage's terms; or "between": all that lies
-    past the points of the previous stage."""
+    """Globs over the names of the parameters that may learn: the student's, and `NAME:PARAMETER` of other models on the
+    student's side of a term. Or "upstream": all parameters that feed this stage's terms; or "between": those of them
+    that feed none of the previous stage's."""
     freeze: Sequence[str] = ()
-    """Globs over the same names that stay as they are, whatever `train` says."""
+    """Globs over the names of parameters that do not change, whatever `train` says."""
     steps: int | None = None
-    """Optimizer steps. Give either these or `epochs`."""
+    """Optimizer steps. Give either `steps` or `epochs`."""
     epochs: int | None = None
     """Passes over the training data."""
     optimizer: Mapping[str, Any] | str | Callable[..., Any] | None = None
-    """A node, a dotted name or a callable that takes parameter groups; None is AdamW at 1e-3. Fresh in each stage."""
+    """A node, a dotted name or a callable that takes parameter groups; None is AdamW at 1e-3. New in each stage."""
     scheduler: Mapping[str, Any] | str | Callable[..., Any] | None = None
     """A node, a dotted name or a callable that takes the optimizer. Stepped after every optimizer step."""
     clip: float | None = None
-    """Largest global gradient norm of everything that trains; larger ones are scaled down to it."""
+    """Largest global gradient norm over all parameters that train; larger gradients are scaled down to it."""
     accumulate: int = 1
-    """Batches an optimizer step. Each sample counts the same, also where an epoch ends in fewer or smaller batches."""
+    """Batches an optimizer step. Each sample counts the same, also when an epoch ends in fewer or smaller batches."""
     ema: float | None = None
-    """Decay of an exponential moving average of the student's weights, such as 0.999. The average is what is evaluated
-    and, after the last stage, what the run gives back; the student itself trains on as it is. Where only another model
-    learns nothing is averaged."""
+    """Decay of an exponential moving average of the student's weights, such as 0.999. The average is evaluated and,
+    after the last stage, returned by the run, while the student itself trains on. If only another model learns, there
+    is no average."""
     every: int | None = None
     """Steps between two evaluations inside the stage; None evaluates at its end only."""
     best: str | None = None
-    """`"max METRIC"` or `"min METRIC"`: at the stage's end all that learned in it, adapters included, is as it was at
-    its best evaluation. METRIC is one of `evaluate`'s, the name of a term, or `loss`: both over the validation data."""
+    """`"max METRIC"` or `"min METRIC"`: at the stage's end everything that learned in it, adapters included, is
+    restored to its best evaluation. METRIC is one of `evaluate`'s, or over the validation data the name of a term or
+    `loss`."""
     until: Mapping[str, Any] | None = None
-    """`{"plateau": "max METRIC", "patience": 3, "min_delta": 0.0}`: end the stage before its `steps`, once so many
-    evaluations one after the other brought no progress of more than `min_delta`."""
+    """`{"plateau": "max METRIC", "patience": 3, "min_delta": 0.0}`: end the stage before its `steps`, once `patience`
+    evaluations in a row brought no progress of more than `min_delta`."""
     groups: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Options of the optimizer for some parameters, by glob, the first that matches: `{"head.*": {"lr": 1e-4}}`.
-    Adapters and losses with parameters are called `adapter:…` and `loss:…`."""
+    """Options of the optimizer for some parameters, by glob; the first glob that matches counts:
+    `{"head.*": {"lr": 1e-4}}`. Adapters and losses with parameters are called `adapter:…` and `loss:…`."""
     splices: Sequence[Splice] = ()
-    """What makes the `hybrid` of this stage."""
+    """The splices that make the `hybrid` of this stage."""
     gradient_norms: int | None = None
-    """Log each term's own gradient norm at every so many steps. Such a step costs one more backward pass a term."""
+    """Steps between two logs of each term's own gradient norm. Such a step costs one more backward pass a term."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
@@ -81,7 +82,7 @@ class Stage:
         _check_factory(self.scheduler, "scheduler")
         _check_groups(self.groups)
         self._check_splices()
-        self._check_watched()
+        self._check_goals()
 
     def _check_numbers(self) -> None:
         if (self.steps is None) == (self.epochs is None):
@@ -101,7 +102,7 @@ class Stage:
         if self.splices and not read:
             raise RecipeError("splices make a hybrid, and no term reads it, as in Match('hybrid:.', '.')")
 
-    def _check_watched(self) -> None:
+    def _check_goals(self) -> None:
         if self.best is not None:
             parse_goal(self.best, "best")
         if self.until is not None:
@@ -111,15 +112,15 @@ class Stage:
 
     @property
     def terms(self) -> dict[str, Match | Task]:
-        """Matches and tasks by their name in logs; a name that comes again gets a number."""
-        named: dict[str, Match | Task] = {}
+        """Matches and tasks by their name in logs; a repeated name gets a number."""
+        terms: dict[str, Match | Task] = {}
         for term in (*self.matches, *self.tasks):
             name, number = term.name, 1
-            while name in named:
+            while name in terms:
                 number += 1
                 name = f"{term.name}#{number}"
-            named[name] = term
-        return named
+            terms[name] = term
+        return terms
 
 
 def _addresses(term: Match | Task) -> tuple[str, ...]:
@@ -178,7 +179,7 @@ def _globs(value: Any, name: str) -> tuple[str, ...]:
 
 
 def steps_of(stage: Stage, loader: Iterable[Any]) -> int:
-    """Optimizer steps of a stage.
+    """Return the number of optimizer steps of a stage.
 
     Raises:
         RecipeError: The stage is in epochs, and the loader has no length.

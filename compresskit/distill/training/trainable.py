@@ -9,8 +9,8 @@ from torch import nn
 
 from compresskit.distill.objective.models import Models, qualified
 from compresskit.distill.spec.stage import Stage
-from compresskit.distill.taps.restore import held_buffers, preserved, put_back
 from compresskit.errors import RecipeError, close_names
+from compresskit.restore import preserve_state, restore_buffers, save_buffers
 
 
 def trainable_names(stage: Stage, models: Models, reached: Collection[str], before: Collection[str]) -> set[str]:
@@ -30,7 +30,8 @@ def trainable_names(stage: Stage, models: Models, reached: Collection[str], befo
     for model in models.learners(stage.terms.values()):
         for name, parameter in models.module(model).named_parameters(remove_duplicate=False):
             aliases.setdefault(parameter, []).append(qualified(model, name))
-    names = models.names()  # a curriculum's stages share their globs, and not in all of them the same models learn
+    # a curriculum's stages share their globs, and not in all of them the same models learn
+    names = models.parameter_names()
     for globs, option in ((stage.train, "train"), (stage.freeze, "freeze")):
         for glob in () if isinstance(globs, str) else globs:
             if glob != "*" and not any(fnmatchcase(name, glob) for name in names):
@@ -75,7 +76,7 @@ def train_only(learners: Mapping[str, nn.Module], stage: Stage, names: Collectio
         for path, module in learners[model].named_modules()
         if _has_buffers(module) and not _buffers_learn(path, module, _Learner(model, learners[model]), stage, names)
     ]
-    buffers = held_buffers(frozen)
+    buffers = save_buffers(frozen)
 
     def set_modes() -> None:
         for learner in learners.values():
@@ -83,7 +84,7 @@ def train_only(learners: Mapping[str, nn.Module], stage: Stage, names: Collectio
         for module in frozen:
             module.training = False
 
-    with preserved(*learners.values()):
+    with preserve_state(*learners.values()):
         for model, learner in learners.items():
             for name, parameter in learner.named_parameters():
                 parameter.requires_grad_(qualified(model, name) in names)
@@ -91,7 +92,7 @@ def train_only(learners: Mapping[str, nn.Module], stage: Stage, names: Collectio
         try:
             yield set_modes
         finally:
-            put_back(buffers)  # some modules count on in eval mode, too
+            restore_buffers(buffers)  # some modules count on in eval mode, too
 
 
 class _Learner(NamedTuple):

@@ -1,57 +1,56 @@
-"""Copies of a model to work on, and a guard around the model itself.
+"""Copies of a model, and a guard around the model itself.
 
-Everything runs on copies, so what a forward or another library does to its model is done to a copy. The guard is for
-what escapes a copy: a function that has hold of the original, a forward that draws random numbers.
+Everything runs on copies, so that a forward or another library changes only a copy. The guard covers what escapes a
+copy: a function that refers to the original, a forward that draws random numbers.
 """
 
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from compresskit.errors import DataError
-from compresskit.profiling.counting.tensors import tensors_in
+from compresskit.nested import held_tensors
 from compresskit.randomness import own_randomness
+from compresskit.restore import preserve_state
 
-_TENSORS = ("_parameters", "_buffers")
-
-
-_DICTS = (
+_TABLES = (
     *("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks"),
-    *("_forward_pre_hooks_with_kwargs", "_backward_hooks", "_backward_pre_hooks", "_modules", *_TENSORS),
+    *("_forward_pre_hooks_with_kwargs", "_backward_hooks", "_backward_pre_hooks", "_modules", "_parameters"),
+    "_buffers",
 )
+"""Dictionaries of every module that torch keeps."""
 
 
-def weightless(model: nn.Module, empty: Callable[[Tensor], Tensor] | None = None) -> nn.Module:
-    """A copy in eval mode whose tensors have shapes and no values; tied ones stay tied. It takes next to no memory.
+def copy_without_values(model: nn.Module, stand_in: Callable[[Tensor], Tensor] | None = None) -> nn.Module:
+    """Return a copy in eval mode whose tensors have shapes and no values. It takes next to no memory.
 
     Args:
-        model: Any module.
-        empty: Makes the stand-in of a tensor; None puts it on the meta device.
+        model: Any module; tied tensors stay tied.
+        stand_in: Function that makes the stand-in of a tensor; None puts it on the meta device.
 
     Raises:
         DataError: The model cannot be copied.
     """
-    stand_in = empty or _on_meta
-    return _copied(model, {id(tensor): stand_in(tensor) for tensor in _held(model)}).eval()
+    make = stand_in or _on_meta
+    return _deepcopy(model, {id(tensor): make(tensor) for tensor in _all_tensors(model)}).eval()
 
 
-def real_copy(model: nn.Module, device: torch.device | str) -> nn.Module:
-    """A copy in eval mode with the same values, on `device`.
+def copy_to(model: nn.Module, device: torch.device | str) -> nn.Module:
+    """Return a copy in eval mode with the same values, on `device`.
 
     Raises:
         DataError: The model cannot be copied.
     """
-    computed = (tensor for tensor in _held(model) if not tensor.is_leaf)  # deepcopy refuses these
-    return _copied(model, {id(tensor): tensor.detach().clone() for tensor in computed}).to(device).eval()
+    computed = (tensor for tensor in _all_tensors(model) if not tensor.is_leaf)  # deepcopy refuses these
+    return _deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in computed}).to(device).eval()
 
 
-def zeroed(model: nn.Module) -> nn.Module:
-    """A copy in eval mode on the CPU that can run in next to no memory: each parameter is one zero, seen many times.
+def copy_with_zeros(model: nn.Module) -> nn.Module:
+    """Return a copy in eval mode on the CPU that runs in next to no memory: each parameter is one zero, expanded.
 
     Raises:
         DataError: The model cannot be copied.
@@ -60,35 +59,25 @@ def zeroed(model: nn.Module) -> nn.Module:
     def zero(tensor: Tensor) -> Tensor:
         if not isinstance(tensor, nn.Parameter):
             return torch.zeros_like(tensor, device="cpu") if tensor.is_meta else tensor.detach().to("cpu", copy=True)
-        spread = torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)
-        return nn.Parameter(spread, requires_grad=tensor.requires_grad)
+        expanded = torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)
+        return nn.Parameter(expanded, requires_grad=tensor.requires_grad)
 
-    return weightless(model, zero)
-
-
-def own_device(model: nn.Module) -> torch.device:
-    """Where a model's first tensor is; the CPU for one without."""
-    first = next(chain(model.parameters(), model.buffers()), None)
-    return first.device if first is not None else torch.device("cpu")
+    return copy_without_values(model, zero)
 
 
 @contextmanager
-def untouched(*models: nn.Module) -> Iterator[None]:
-    """Whatever happens inside: afterwards models, random generators and attention's fast path are as before.
+def guard(*models: nn.Module) -> Iterator[None]:
+    """Restore models, random generators and the fast path of attention on exit, also after an error.
 
-    Modes, attributes, hooks, buffers and their values, and `requires_grad` are put back. Parameters' values are not, as
-    nothing here trains.
+    Modes, attributes, hooks, buffers and their values, and `requires_grad` are restored. Values of parameters are not,
+    as nothing trains in a profile.
     """
     modules = {id(module): module for model in models for module in model.modules()}.values()
     attributes = [(module, dict(vars(module))) for module in modules]
     tables = [(table, dict(table)) for module in modules for table in _tables(module)]
-    values = [(buffer, buffer.detach().clone()) for module in modules for buffer in module.buffers(recurse=False)]
-    flags = [
-        (parameter, parameter.requires_grad) for module in modules for parameter in module.parameters(recurse=False)
-    ]
     fast_path = torch.backends.mha.get_fastpath_enabled()
     try:
-        with own_randomness(0):
+        with preserve_state(*models, buffers=True), own_randomness(0):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
@@ -98,30 +87,24 @@ def untouched(*models: nn.Module) -> Iterator[None]:
         for table, before in tables:
             table.clear()
             table.update(before)
-        for parameter, flag in flags:
-            parameter.requires_grad = flag
-        with torch.no_grad():
-            for buffer, value in values:
-                if not buffer.is_meta and not _surely_equal(buffer, value):
-                    buffer.copy_(value)
 
 
-def _copied(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
+def _deepcopy(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
     try:
         return copy.deepcopy(model, memo)
     except (TypeError, RuntimeError, ValueError, AttributeError, NotImplementedError) as error:
         raise DataError(
             f"{type(model).__name__} cannot be copied, and profiling works on a copy: {error}. Give the class a "
-            "__deepcopy__, or leave out what cannot be copied"
+            "__deepcopy__, or leave out the part that cannot be copied"
         ) from error
 
 
-def _held(model: nn.Module) -> Iterator[Tensor]:
-    """Parameters, buffers, and tensors in plain attributes; those inside other objects may be data, and stay."""
+def _all_tensors(model: nn.Module) -> Iterator[Tensor]:
+    """Yield parameters, buffers, and tensors in plain attributes; those inside other objects may be data, and stay."""
     for module in model.modules():
         yield from module.parameters(recurse=False)
         yield from module.buffers(recurse=False)
-        yield from tensors_in({name: value for name, value in vars(module).items() if name not in _DICTS})
+        yield from held_tensors({name: value for name, value in vars(module).items() if name not in _TABLES})
 
 
 def _on_meta(tensor: Tensor) -> Tensor:
@@ -129,13 +112,6 @@ def _on_meta(tensor: Tensor) -> Tensor:
     return nn.Parameter(empty, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
 
 
-def _surely_equal(one: Tensor, other: Tensor) -> bool:
-    try:
-        return torch.equal(one, other)
-    except RuntimeError:  # sparse and opaque tensors cannot be compared
-        return False
-
-
 def _tables(module: nn.Module) -> list[dict[Any, Any]]:
-    tables = (vars(module).get(name) for name in _DICTS)
+    tables = (vars(module).get(name) for name in _TABLES)
     return [table for table in tables if isinstance(table, dict)]

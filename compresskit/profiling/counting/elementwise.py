@@ -1,7 +1,7 @@
-"""Element-wise FLOPs of one operation: what is no matrix product but computes all the same.
+"""Element-wise FLOPs of one operation: the work outside of matrix products.
 
-A pointwise operation is one FLOP per element that it puts out, whatever the function. The tables say what others cost.
-Moving data costs none. Operations in no table are unknown, and the report lists them.
+A pointwise operation costs one FLOP per element of its output, whatever the function. Tables hold the cost of other
+operations; those that only move data are free. An operation in no table is unknown, and the report lists it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,16 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from compresskit.nested import tensors_in
 from compresskit.profiling.counting.formulas import operation_name
-from compresskit.profiling.counting.tensors import tensors_in
 
 _OWN_STATISTICS = 6
-"""A norm over its own input: sum; difference, square, sum; scale, shift."""
+"""FLOPs per element of a norm that computes its statistics: sum; difference, square, sum; scale, shift."""
 
-
-_GIVEN_STATISTICS = 2
-"""A norm with stored statistics: scale, shift."""
-
+_STORED_STATISTICS = 2
+"""FLOPs per element of a norm with stored statistics: scale, shift."""
 
 _PER_INPUT = {
     **dict.fromkeys(("sum", "nansum", "mean", "prod", "cumsum", "cumprod", "logcumsumexp", "any", "all"), 1),
@@ -31,12 +29,12 @@ _PER_INPUT = {
     **dict.fromkeys(("_softmax", "_log_softmax", "_safe_softmax", "_masked_softmax"), 5),  # max, minus, exp, sum, over
     **dict.fromkeys(("native_layer_norm", "native_group_norm"), _OWN_STATISTICS),
     "_fused_rms_norm": 4,  # square, sum, scale, weight
-    **dict.fromkeys(("_native_batch_norm_legit_no_training", "_batch_norm_no_update"), _GIVEN_STATISTICS),
+    **dict.fromkeys(("_native_batch_norm_legit_no_training", "_batch_norm_no_update"), _STORED_STATISTICS),
     "_batch_norm_with_update": _OWN_STATISTICS,
     **dict.fromkeys(("_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_max_pool2d", "adaptive_max_pool3d"), 1),
     "col2im": 1,
 }
-
+"""FLOPs per element of the input."""
 
 _PER_OUTPUT = {
     **dict.fromkeys(("hardswish", "hardsigmoid", "glu", "prelu", "_prelu_kernel", "celu", "rrelu", "log_sigmoid"), 1),
@@ -48,16 +46,15 @@ _PER_OUTPUT = {
     **dict.fromkeys(("upsample_trilinear3d", "grid_sampler_3d"), 15),
     "upsample_bicubic2d": 31,
 }
-
+"""FLOPs per element of the output."""
 
 _POOLS = (
     *("avg_pool2d", "avg_pool3d", "max_pool2d_with_indices", "max_pool3d_with_indices"),
     *("mkldnn_max_pool2d", "mkldnn_max_pool3d", "quantized_max_pool2d"),
 )
-
+"""Pools: for each element of the output as many FLOPs as the kernel has elements."""
 
 _BATCH_NORMS = ("native_batch_norm", "_native_batch_norm_legit", "cudnn_batch_norm", "miopen_batch_norm")
-
 
 _FREE = frozenset(
     (
@@ -79,7 +76,7 @@ _FREE = frozenset(
         *("zeros_like", "new_zeros", "ones", "ones_like", "new_ones", "full", "full_like", "new_full", "fill", "zero"),
         *("arange", "eye", "scalar_tensor", "rand", "rand_like", "randn", "randn_like", "randint", "randperm"),
         *("bernoulli", "uniform", "normal", "exponential", "set", "resize", "randint_like"),
-        # questions that Python asks
+        # values and properties that Python reads
         *("_local_scalar_dense", "is_nonzero", "equal", "is_same_size", "_linalg_check_errors", "_assert_async"),
         *(
             "_assert_tensor_metadata",
@@ -96,18 +93,18 @@ _FREE = frozenset(
 
 
 def elementwise_flops(operation: Any, args: Sequence[Any], output: Any) -> int | None:
-    """Element-wise FLOPs of one call; None for an operation that is in no table.
+    """Return the element-wise FLOPs of one call; None for an operation that is in no table.
 
     Args:
-        operation: What torch dispatched.
-        args: Its positional arguments.
-        output: What it returned.
+        operation: Operation that torch dispatched.
+        args: Positional arguments of the call.
+        output: Result of the call.
     """
     name = operation_name(operation)
     if name in _FREE or is_view(operation):
         return 0
     if name in _BATCH_NORMS:
-        return _numel(args) * (_OWN_STATISTICS if _takes_statistics(operation, args) else _GIVEN_STATISTICS)
+        return _numel(args) * (_OWN_STATISTICS if _computes_statistics(operation, args) else _STORED_STATISTICS)
     if name in _PER_INPUT:
         return _numel(args) * _PER_INPUT[name]
     if name in _POOLS:
@@ -118,7 +115,7 @@ def elementwise_flops(operation: Any, args: Sequence[Any], output: Any) -> int |
 
 
 def is_view(operation: Any) -> bool:
-    """Whether an operation only looks at a tensor in another way: its outputs alias an input and write nothing."""
+    """Return whether an operation returns a view: its outputs alias an input and write nothing."""
     if torch.Tag.inplace_view in getattr(operation, "tags", ()):
         return True
     schema = getattr(operation, "_schema", None)
@@ -126,35 +123,43 @@ def is_view(operation: Any) -> bool:
     return any(alias is not None and not alias.is_write for alias in aliases)
 
 
-def makes_nothing(operation: Any) -> bool:
-    """Whether an operation touches no memory: a view, or room for a tensor that is not filled yet."""
-    return is_view(operation) or operation_name(operation) in _UNTOUCHED
+def accesses_memory(operation: Any) -> bool:
+    """Return whether an operation reads or writes memory: views do not, nor do tensors that are not filled yet."""
+    return not is_view(operation) and operation_name(operation) not in _WITHOUT_ACCESS
 
 
-_UNTOUCHED = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view", "unsafe_split")
+_WITHOUT_ACCESS = (
+    "empty",
+    "empty_like",
+    "empty_strided",
+    "new_empty",
+    "new_empty_strided",
+    "_unsafe_view",
+    "unsafe_split",
+)
 
 
 @cache
 def _is_pointwise(operation: Any) -> bool:
-    """By torch's own tag; some in-place variants lack what the function itself has."""
+    """Return whether torch tags an operation, or a variant of it, as pointwise: some in-place variants lack the tag."""
     function = getattr(torch.ops.aten, operation_name(operation), None)
     variants = [getattr(function, name) for name in function.overloads()] if function is not None else []
     return any(torch.Tag.pointwise in getattr(variant, "tags", ()) for variant in (operation, *variants))
 
 
 def _numel(value: Any) -> int:
-    """Elements of the first tensor."""
+    """Return the number of elements of the first tensor."""
     return next((tensor.numel() for tensor in tensors_in(value)), 0)
 
 
-def _takes_statistics(operation: Any, args: Sequence[Any]) -> bool:
-    """Whether a batch norm, or an instance norm that torch runs as one, computes its statistics itself."""
+def _computes_statistics(operation: Any, args: Sequence[Any]) -> bool:
+    """Return whether a batch norm, or an instance norm that torch runs as one, computes its statistics itself."""
     no_stats = getattr(operation, "_overloadname", "") == "no_stats"
     return no_stats or (len(args) > 5 and args[5] is True)
 
 
 def _window(args: Sequence[Any]) -> int:
-    """Elements under a pool's kernel."""
+    """Return the number of elements under the kernel of a pool."""
     pooled, kernel = args[0], args[1]
     sides = list(kernel) if isinstance(kernel, Iterable) else [kernel]
     spatial = pooled.ndim - 2 if isinstance(pooled, Tensor) and pooled.ndim > 3 else 2

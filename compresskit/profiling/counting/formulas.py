@@ -1,7 +1,7 @@
-"""Multiply-accumulates of one operation: torch's own formulas, and those that it lacks.
+"""Multiply-accumulates of one operation: torch's own formulas, and those that torch lacks.
 
-torch keeps formulas for what its FLOP counter knows. Fused recurrent layers, attention on the CPU and products with
-vectors are missing there, and would be counted as nothing.
+torch registers the formulas of its FLOP counter. Fused recurrent layers, attention on the CPU and products with vectors
+are missing there and would count as 0.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,33 +18,33 @@ CONVENTION = (
 
 
 def has_formula(operation: Any) -> bool:
-    """Whether `macs` knows an operation."""
-    return operation_name(operation) in _OWN or _packet(operation) in flop_registry
+    """Return whether `macs` knows an operation."""
+    return operation_name(operation) in _FORMULAS or _packet(operation) in flop_registry
 
 
 def macs(operation: Any, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> int | None:
-    """Multiply-accumulates of one call; None without a formula, or where the formula does not take this call.
+    """Return the multiply-accumulates of one call; None if there is no formula, or it does not take this call.
 
     Args:
-        operation: What torch dispatched.
-        args: Its positional arguments.
-        kwargs: Its keyword arguments.
-        output: What it returned.
+        operation: Operation that torch dispatched.
+        args: Positional arguments of the call.
+        kwargs: Keyword arguments of the call.
+        output: Result of the call.
     """
-    own, registered = _OWN.get(operation_name(operation)), flop_registry.get(_packet(operation))
+    own, registered = _FORMULAS.get(operation_name(operation)), flop_registry.get(_packet(operation))
     try:
         if own is not None:
             return own(*args, **kwargs)
         if registered is not None:
             return int(registered(*args, **kwargs, out_val=output)) // 2
-    except (TypeError, ValueError, AssertionError, AttributeError):  # nested tensors, new arguments: say so, not crash
-        return None
+    except (TypeError, ValueError, AssertionError, AttributeError):  # nested tensors, or arguments of a newer torch
+        return None  # uncounted, and not an error
     return None
 
 
 @cache
 def operation_name(operation: Any) -> str:
-    """`aten.add_.Tensor` is `add`; another library's keeps its own name: `quantized.linear`."""
+    """Return the name of an operation: `add` for `aten.add_.Tensor`, `quantized.linear` for another library's."""
     library, _, name = str(_packet(operation)).rpartition(".")
     if library != "aten":
         return f"{library}.{name}".lstrip(".")
@@ -52,7 +52,7 @@ def operation_name(operation: Any) -> str:
 
 
 def in_registry(name: str) -> bool:
-    """Whether torch's own counter knows the operation of this name."""
+    """Return whether torch's own counter knows the operation of this name."""
     return any(operation_name(packet) == name for packet in flop_registry)
 
 
@@ -81,7 +81,7 @@ def _addmm(_bias: Tensor, left: Tensor, right: Tensor, *_args: Any, **_: Any) ->
 
 
 def _attention(query: Tensor, key: Tensor, value: Tensor, *_args: Any, **_: Any) -> int:
-    """Queries with keys, then the weights with values. Heads of keys that serve several queries' count each time."""
+    """Count queries times keys and weights times values; a head of keys counts once for each query head it serves."""
     *heads, queries, width = query.shape
     scores = queries * key.shape[-2]
     for size in heads:
@@ -90,21 +90,21 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, *_args: Any, **_: Any)
 
 
 def _mkldnn_rnn(input: Tensor, input_weight: Tensor, hidden_weight: Tensor, *_args: Any, **_: Any) -> int:
-    """One direction of one layer: every step multiplies by both matrices."""
+    """Count one direction of one layer: every step multiplies by both matrices."""
     return _steps(input) * (input_weight.numel() + hidden_weight.numel())
 
 
 def _fused_rnn(input: Tensor, weight: Sequence[Tensor], *_args: Any, **_: Any) -> int:
-    """All layers and directions: every step multiplies by every matrix once; biases are no matrices."""
+    """Count all layers and directions: every step multiplies by every matrix once. Biases are not matrices."""
     return _steps(input) * sum(part.numel() for part in weight if part.ndim > 1)
 
 
 def _steps(sequence: Tensor) -> int:
-    """Time steps of all samples: (time, batch, features), or (steps, features) where sequences are packed."""
+    """Return the time steps of all samples of (time, batch, features), or of packed (steps, features)."""
     return sequence.shape[:-1].numel()
 
 
-_OWN: dict[str, Callable[..., int]] = {
+_FORMULAS: dict[str, Callable[..., int]] = {
     "mv": _mv,
     "addmv": _addmv,
     "dot": _dot,

@@ -1,4 +1,4 @@
-"""A record by module: what each part of a model holds, computes and puts out."""
+"""Figures of each module: its parameters, its work and its output."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -7,36 +7,36 @@ from dataclasses import dataclass
 from torch import nn
 
 from compresskit.profiling.counting.dead_code import DeadCode
-from compresskit.profiling.counting.operations import Calls, Operation, Record
-from compresskit.profiling.counting.parameters import count_parameters
+from compresskit.profiling.counting.operations import ForwardRecord, ModuleCalls, Operation
+from compresskit.profiling.counting.parameters import total_parameters
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One module with all inside it; a module that has several paths stands under the first."""
+    """One module with all inside it. A module with several paths stands under the first."""
 
     path: str
-    """`encoder.0.conv`; "" is the model itself."""
+    """Path such as `encoder.0.conv`; "" is the model itself."""
     type: str
     """Name of its class."""
     depth: int
-    """0 for the model itself."""
+    """Levels below the model itself, which has 0."""
     calls: int
     output_shape: tuple[int, ...] | None
-    """Of the first call's first tensor; None where it was not called."""
+    """Shape of the first tensor of the first call; None if it was not called."""
     output_bytes: int
-    """Of all tensors that the first call returned."""
+    """Bytes of all tensors that the first call returned."""
     parameters: int
     macs: int
     own_macs: int
-    """MACs outside of the modules inside it: these add up to the model's."""
+    """MACs outside of the modules inside it; those of all modules add up to the model's."""
     elementwise: int
     bytes: int
-    """Read and written by its operations."""
+    """Bytes that its operations read and write."""
     dead: bool
-    """Whether it runs, and nothing that it computes reaches an output."""
+    """True if it runs and no output depends on it."""
     uncounted: tuple[str, ...]
-    """Operations that nobody counted, directly in this module."""
+    """Operations directly in this module that are in no formula and no table."""
 
     @property
     def intensity(self) -> float | None:
@@ -44,22 +44,22 @@ class Layer:
         return (2 * self.macs + self.elementwise) / self.bytes if self.bytes else None
 
 
-def layers(model: nn.Module, record: Record, dead: Iterable[DeadCode]) -> tuple[Layer, ...]:
-    """A row for each module, in the order in which the model names them."""
+def count_layers(model: nn.Module, record: ForwardRecord, dead: Iterable[DeadCode]) -> tuple[Layer, ...]:
+    """Return the figures of each module, in the order in which the model names them."""
     sums: dict[str, Counter[str]] = {}
     uncounted: dict[str, set[str]] = {}
     for operation in record.operations:
         _add(sums, operation)
         if not operation.counted and operation.modules:
             uncounted.setdefault(operation.modules[-1], set()).add(operation.name)
-    in_vain = tuple(part.module for part in dead)
+    dead_paths = tuple(part.module for part in dead)
     return tuple(
         _layer(
             path,
             module,
-            record.calls.get(path, Calls()),
+            record.calls.get(path, ModuleCalls()),
             sums.get(path, Counter()),
-            dead=any(path == part or path.startswith(f"{part}.") for part in in_vain),
+            dead=any(path == part or path.startswith(f"{part}.") for part in dead_paths),
             uncounted=tuple(sorted(uncounted.get(path, ()))),
         )
         for path, module in model.named_modules()
@@ -75,7 +75,7 @@ def _add(sums: dict[str, Counter[str]], operation: Operation) -> None:
 
 
 def _layer(
-    path: str, module: nn.Module, calls: Calls, sums: Counter[str], *, dead: bool, uncounted: tuple[str, ...]
+    path: str, module: nn.Module, calls: ModuleCalls, sums: Counter[str], *, dead: bool, uncounted: tuple[str, ...]
 ) -> Layer:
     return Layer(
         path,
@@ -84,7 +84,7 @@ def _layer(
         calls.count,
         calls.output_shape,
         calls.output_bytes,
-        count_parameters(module),
+        total_parameters(module),
         sums["macs"],
         sums["own"],
         sums["elementwise"],

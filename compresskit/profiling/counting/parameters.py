@@ -1,4 +1,4 @@
-"""Parameters and buffers of a model, each once: tied weights are stored once, and counted once."""
+"""Parameters and buffers of a model. Tied weights are stored once, and counted once."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """Numbers of values, and their bytes."""
+    """Numbers and bytes of a model's parameters and buffers."""
 
     total: int
     trainable: int
     frozen: int
     tied: tuple[tuple[str, ...], ...]
-    """Names that lead to the same parameter, a tuple for each such parameter."""
+    """Names of the same parameter, a tuple for each parameter with several."""
     bytes: int
     dtypes: Mapping[str, int]
     """Bytes of the parameters by type."""
@@ -25,15 +25,15 @@ class Parameters:
     buffer_bytes: int
 
 
-def walk(model: nn.Module) -> Parameters:
-    """The parameters and buffers of a model, whether a forward uses them or not."""
-    names = _names(model.named_parameters(remove_duplicate=False))
+def count_parameters(model: nn.Module) -> Parameters:
+    """Count the parameters and buffers of a model, whether a forward uses them or not."""
+    names = _names_of_tensors(model.named_parameters(remove_duplicate=False))
     parameters = [tensor for tensor, _ in names]
-    buffers = [tensor for tensor, _ in _names(model.named_buffers(remove_duplicate=False))]
+    buffers = [tensor for tensor, _ in _names_of_tensors(model.named_buffers(remove_duplicate=False))]
     dtypes: dict[str, int] = {}
     for parameter in parameters:
         dtype = str(parameter.dtype).removeprefix("torch.")
-        dtypes[dtype] = dtypes.get(dtype, 0) + size_in_bytes(parameter)
+        dtypes[dtype] = dtypes.get(dtype, 0) + _size_in_bytes(parameter)
     trainable = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
     total = sum(parameter.numel() for parameter in parameters)
     return Parameters(
@@ -45,26 +45,21 @@ def walk(model: nn.Module) -> Parameters:
         dtypes,
         _zeros(model, parameters),
         sum(buffer.numel() for buffer in buffers),
-        sum(map(size_in_bytes, buffers)),
+        sum(map(_size_in_bytes, buffers)),
     )
 
 
-def count_parameters(module: nn.Module) -> int:
-    """Parameters of a module and all inside it, each once."""
-    return sum(tensor.numel() for tensor, _ in _names(module.named_parameters(remove_duplicate=False)))
+def total_parameters(module: nn.Module) -> int:
+    """Return the number of parameters of a module and all inside it, tied ones once."""
+    return sum(tensor.numel() for tensor, _ in _names_of_tensors(module.named_parameters(remove_duplicate=False)))
 
 
-def size_in_bytes(tensor: Tensor) -> int:
-    """Bytes of a tensor's elements."""
-    return tensor.numel() * tensor.element_size()
-
-
-def _names(named: Iterable[tuple[str, Tensor]]) -> list[tuple[Tensor, list[str]]]:
-    """Each tensor once, with all its names; two are the same if they are the same elements of the same storage."""
-    found: dict[object, tuple[Tensor, list[str]]] = {}
+def _names_of_tensors(named: Iterable[tuple[str, Tensor]]) -> list[tuple[Tensor, list[str]]]:
+    """Return each tensor once, with all its names; two are the same if they are the same elements of one storage."""
+    names: dict[object, tuple[Tensor, list[str]]] = {}
     for name, tensor in named:
-        found.setdefault(_identity(tensor), (tensor, []))[1].append(name)
-    return list(found.values())
+        names.setdefault(_identity(tensor), (tensor, []))[1].append(name)
+    return list(names.values())
 
 
 def _identity(tensor: Tensor) -> object:
@@ -77,9 +72,13 @@ def _identity(tensor: Tensor) -> object:
     return storage, tensor.storage_offset(), tuple(tensor.shape), tensor.stride()
 
 
+def _size_in_bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
 @torch.no_grad()
 def _zeros(model: nn.Module, parameters: Iterable[Tensor]) -> int | None:
-    masks = dict(_masked(model))
+    masks = dict(_pruning_masks(model))
     zeros = 0
     for parameter in parameters:
         if parameter.is_meta or not _has_values(parameter):
@@ -89,8 +88,8 @@ def _zeros(model: nn.Module, parameters: Iterable[Tensor]) -> int | None:
     return zeros
 
 
-def _masked(model: nn.Module) -> Iterator[tuple[int, Tensor]]:
-    """Parameters that `torch.nn.utils.prune` has put behind a mask, by id."""
+def _pruning_masks(model: nn.Module) -> Iterator[tuple[int, Tensor]]:
+    """Yield the masks of `torch.nn.utils.prune`, each with the id of its parameter."""
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             mask = getattr(module, f"{name.removesuffix('_orig')}_mask", None)

@@ -7,109 +7,107 @@ import torch
 from torch import nn
 
 from compresskit.errors import DataError
-from compresskit.profiling.counting.copies import untouched, weightless
-from compresskit.profiling.counting.model_call import Call
-from compresskit.profiling.counting.tensors import OBJECTS, tensors_in
+from compresskit.nested import held_tensors
+from compresskit.profiling.counting.copies import copy_without_values, guard
+from compresskit.profiling.counting.model_call import ModelCall
 
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
-
-
-_SMALL = (32, 48, 64, 96, 128, 160, 192, 224, 256)
-
+_SMALL_SIDES = (32, 48, 64, 96, 128, 160, 192, 224, 256)
+_SIDES = (32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 
 _ASPECT = 4 / 3
-"""Width over height of the picture that a number of megapixels means."""
+"""Width over height of a picture that is described by its megapixels."""
 
 
 @dataclass(frozen=True, slots=True)
-class Fitting:
-    """A size that fits, and what it is a multiple of."""
+class ValidSize:
+    """A size that a model takes, and the number that its sides are multiples of."""
 
     multiple: int
     height: int
     width: int
 
 
-def next_fitting(model: nn.Module, call: Call) -> Fitting | None:
-    """The next larger frame that the model takes: a multiple of the least power of two for which all multiples do.
+def next_valid_size(model: nn.Module, call: ModelCall) -> ValidSize | None:
+    """Return the next larger size that the model takes: a multiple of the least power of two whose multiples all fit.
 
-    None where there is no picture, or no such size up to multiples of 64.
+    Returns None if there is no picture, or if not even multiples of 64 fit.
     """
-    if (frame := call.frame()) is None:
+    if (picture := call.picture_size()) is None:
         return None
-    twin = weightless(model)
-    with untouched(model):
+    copy = copy_without_values(model)
+    with guard(model):
         for multiple in _MULTIPLES:
-            # an odd multiple, or one would not see that only every second one fits
-            if _output_frame(twin, call.resized(*(_up(side, multiple, odd=True) for side in frame))) is not False:
-                return Fitting(multiple, *(_up(side, multiple) for side in frame))
+            # an odd multiple: an even one would also fit if only every second one did
+            if _output_size(copy, call.resize(*(_round_up(side, multiple, odd=True) for side in picture))) is not False:
+                return ValidSize(multiple, *(_round_up(side, multiple) for side in picture))
     return None
 
 
-def smallest_fitting(model: nn.Module, call: Call) -> Call:
-    """The call with the smallest square picture that the model takes, or as it is where none was found."""
-    frame = call.frame()
-    if frame is None:
+def smallest_valid_call(model: nn.Module, call: ModelCall) -> ModelCall:
+    """Return the call with the smallest square picture that the model takes, or unchanged if there is none."""
+    picture = call.picture_size()
+    if picture is None:
         return call
-    twin = weightless(model)
-    with untouched(model):
-        for side in _SMALL:
-            small = call.resized(side, side)
-            if side <= min(frame) and _output_frame(twin, small) is not False:
+    copy = copy_without_values(model)
+    with guard(model):
+        for side in _SMALL_SIDES:
+            small = call.resize(side, side)
+            if side <= min(picture) and _output_size(copy, small) is not False:
                 return small
     return call
 
 
-def fitting_sides(model: nn.Module, call: Call, largest: int) -> Iterator[int]:
-    """Sides of square pictures that the model takes, from small to large in steps of half as much again."""
-    twin = weightless(model)
-    for side in (32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024):
-        with untouched(model):
-            fits = _output_frame(twin, call.resized(side, side)) is not False
+def valid_sides(model: nn.Module, call: ModelCall, largest: int) -> Iterator[int]:
+    """Yield sides of square pictures that the model takes, from small to large in steps of about half as much again."""
+    copy = copy_without_values(model)
+    for side in _SIDES:
+        with guard(model):
+            fits = _output_size(copy, call.resize(side, side)) is not False
         if fits and side <= largest:
             yield side
 
 
-def of_megapixels(models: Sequence[nn.Module], call: Call, megapixels: float) -> Call:
-    """The call with a picture of four to three and so many megapixels, rounded up to a size that all models take.
+def resize_to_megapixels(models: Sequence[nn.Module], call: ModelCall, megapixels: float) -> ModelCall:
+    """Return the call with a 4:3 picture of so many megapixels, rounded up to a size that all models take.
 
-    The picture is a model's input or its output, whichever is larger: a demosaicing network that is given packed planes
-    and puts out twice their height and width is asked for an output of this size.
+    The megapixels are those of a model's input or output, whichever is larger: a demosaicing network takes packed
+    planes and returns a picture of twice their height and width, so its output gets this size.
 
     Raises:
-        DataError: The models take no picture, or no size was found that they take.
+        DataError: The models take no picture, or no size that all of them take was found.
     """
-    frame = call.frame()
-    if frame is None:
+    picture = call.picture_size()
+    if picture is None:
         raise DataError("--megapixels needs an input with height and width, such as --input 1x3x64x64")
-    multiple, larger = 1, 1.0
+    multiple, scale = 1, 1.0
     for model in models:
-        found = next_fitting(model, call)
-        if found is None:
+        valid = next_valid_size(model, call)
+        if valid is None:
             raise DataError(
-                f"--megapixels: {type(model).__name__} takes no size around {frame[0]}x{frame[1]} on shapes alone"
+                f"--megapixels: {type(model).__name__} takes no size around {picture[0]}x{picture[1]} on shapes alone"
             )
-        with untouched(model):
-            output = _output_frame(weightless(model), call.resized(found.height, found.width))
-        multiple = max(multiple, found.multiple)
-        larger = max(larger, output[0] / found.height) if isinstance(output, tuple) else larger
-    height = (megapixels * 1e6 / _ASPECT) ** 0.5 / larger
-    return call.resized(*(_up(round(side), multiple) for side in (height, height * _ASPECT)))
+        with guard(model):
+            output = _output_size(copy_without_values(model), call.resize(valid.height, valid.width))
+        multiple = max(multiple, valid.multiple)
+        scale = max(scale, output[0] / valid.height) if isinstance(output, tuple) else scale
+    height = (megapixels * 1e6 / _ASPECT) ** 0.5 / scale
+    return call.resize(*(_round_up(round(side), multiple) for side in (height, height * _ASPECT)))
 
 
-def _output_frame(twin: nn.Module, call: Call) -> tuple[int, int] | bool:
-    """Height and width of what comes out; True if that is no picture, False if the model refuses."""
-    placed = call.on_meta()
+def _output_size(copy: nn.Module, call: ModelCall) -> tuple[int, int] | bool:
+    """Return height and width of the output; True if it is not a picture, False if the model refuses the call."""
+    on_meta = call.to_meta()
     try:
         with torch.no_grad():
-            output = twin(*placed.args, **placed.kwargs)
-    except Exception:  # noqa: BLE001  (whatever a model's own code raises)
+            output = on_meta.run(copy)
+    except Exception:  # noqa: BLE001  (any exception of the model's own code)
         return False
-    first = next(tensors_in(output, objects=OBJECTS), None)
+    first = next(held_tensors(output, objects=True), None)
     return (first.shape[-2], first.shape[-1]) if first is not None and first.ndim >= 4 else True
 
 
-def _up(side: int, multiple: int, *, odd: bool = False) -> int:
-    """The next multiple of at least this side."""
+def _round_up(side: int, multiple: int, *, odd: bool = False) -> int:
+    """Return the next multiple that is at least this side."""
     times = max(1, -(-side // multiple))
     return multiple * (times + 1 - times % 2 if odd else times)

@@ -1,73 +1,81 @@
-"""Ways to see a forward: on shapes alone where that is possible, with values where it is not.
+"""Ways to trace a forward: on shapes alone if that is possible, with values if not.
 
-1. `meta`: a weightless twin on the meta device. Any size, no memory.
-2. `fake`: tensors that say they are on a device and have no values, for models that name a device.
-3. `cpu`, `cuda`: a real run of a copy, for models whose Python looks at values. Only small inputs are run unasked.
+1. `meta`: a copy without values on the meta device. Any size, no memory.
+2. `fake`: tensors that report a device and have no values, for models that name a device.
+3. `cpu`, `cuda`: a real run of a copy, for models whose Python reads values; by default only for small inputs.
 """
 
 import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from compresskit.errors import CompressKitError, DataError, ShapeError
-from compresskit.profiling.counting.copies import own_device, real_copy, untouched, weightless
-from compresskit.profiling.counting.failures import explained, is_about_shapes, needs_values, values_missing
-from compresskit.profiling.counting.model_call import Call
-from compresskit.profiling.counting.operations import Record, record_forward
+from compresskit.nested import device_of
+from compresskit.profiling.counting.copies import copy_to, copy_without_values, guard
+from compresskit.profiling.counting.failures import explain, is_about_shapes, missing_values_error, needs_values
+from compresskit.profiling.counting.model_call import ModelCall
+from compresskit.profiling.counting.operations import ForwardRecord, record_operations
 
-REAL_LIMIT = 4_000_000
-"""Pixels, or elements of what is no picture, up to which a model is run for real when nothing else works."""
-
-
-@dataclass(frozen=True, slots=True)
-class Observed:
-    """A record and how it was taken."""
-
-    record: Record
-    route: str
-    """`meta`, `fake`, or the device of a real run."""
+REAL_RUN_LIMIT = 4_000_000
+"""Pixels, or elements of inputs that are not pictures, up to which `auto` falls back to a real run."""
 
 
-def observe(model: nn.Module, call: Call, device: str = "auto") -> Observed:
-    """Record one forward of a copy of `model`, in eval mode.
+def record_forward(model: nn.Module, call: ModelCall, device: str = "auto") -> ForwardRecord:
+    """Record one forward of a copy of `model`, in eval mode, in the first tracing mode that works.
 
     Args:
         model: Any module.
-        call: What it is called with.
-        device: Where a real run happens: `auto` is where the model is, and only for small inputs; `meta` allows none.
+        call: Its inputs.
+        device: Device of a real run: `auto` is the model's, for small inputs only; `meta` forbids real runs.
 
     Raises:
-        CompressKitError: The model does not take these inputs, or no route works; the message says what can be done.
+        CompressKitError: The model does not take these inputs, or no mode works; the message says what to do.
     """
     check_ready(model, call)
     failures: list[tuple[Exception, nn.Module]] = []
-    route = "meta"
-    for route in _routes(model, call, device):
-        if route == "fake" and not needs_values(failures[0][0]):
+    mode = "meta"
+    for mode in _tracing_modes(model, call, device):
+        if mode == "fake" and not needs_values(failures[0][0]):
             continue
-        twin, placed, context = prepared(model, call, route)
+        copy, inputs, context = prepare(model, call, mode)
         try:
-            with untouched(model), context:
-                return Observed(record_forward(twin, placed.args, placed.kwargs), route)
+            with guard(model), context:
+                return record_operations(copy, inputs, mode)
         except CompressKitError:
             raise
-        except Exception as error:  # noqa: BLE001  (whatever a model's own code raises)
-            failures.append((error, twin))
+        except Exception as error:  # noqa: BLE001  (any exception of the model's own code)
+            failures.append((error, copy))
             if is_about_shapes(error):
                 break
     first, last = failures[0], failures[-1]
-    if route in ("meta", "fake") and needs_values(first[0]):
-        raise values_missing(*first, REAL_LIMIT) from first[0]
-    raise explained(*last, model, call) from last[0]
+    if mode in ("meta", "fake") and needs_values(first[0]):
+        raise missing_values_error(*first, REAL_RUN_LIMIT) from first[0]
+    raise explain(*last, model, call) from last[0]
 
 
-def check_ready(model: nn.Module, call: Call) -> None:
-    """Refuse a model without weights yet, and inputs that do not fit the signature of its forward.
+def prepare(
+    model: nn.Module, call: ModelCall, mode: str
+) -> tuple[nn.Module, ModelCall, AbstractContextManager[object]]:
+    """Return a copy of the model and its inputs for a tracing mode, and the context to run them in."""
+    if mode == "meta":
+        return copy_without_values(model), call.to_meta(), nullcontext()
+    if mode != "fake":
+        return copy_to(model, mode), call.to(mode), nullcontext()
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    device = torch.device("cpu") if device_of(model).type == "meta" else device_of(model)
+    with fake:
+        inputs = call.map(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype, device=device))
+    return copy_without_values(model, fake.from_tensor), inputs, _without_log(fake)
+
+
+def check_ready(model: nn.Module, call: ModelCall) -> None:
+    """Refuse a model whose lazy modules have no weights yet, and inputs that do not fit the signature.
 
     Raises:
         DataError: The message says what to do.
@@ -81,81 +89,65 @@ def check_ready(model: nn.Module, call: Call) -> None:
             )
 
 
-def materialised(model: nn.Module, call: Call) -> nn.Module:
-    """A copy of a model with lazy modules after one real forward: it has weights, and they are random.
+def initialize_lazy_modules(model: nn.Module, call: ModelCall) -> nn.Module:
+    """Return a copy of a model after one real forward, which gives its lazy modules random weights.
 
     Raises:
         ShapeError: The forward fails.
     """
     call.check(model)
-    device = own_device(model)
-    copied, placed = real_copy(model, device), call.on(device)
-    with untouched(model), torch.no_grad():
+    device = device_of(model)
+    copy, inputs = copy_to(model, device), call.to(device)
+    with guard(model), torch.no_grad():
         try:
-            copied(*placed.args, **placed.kwargs)
+            inputs.run(copy)
         except (RuntimeError, ValueError) as error:
             raise ShapeError(f"--materialize: the forward fails: {str(error).splitlines()[0]}") from error
-    return copied
+    return copy
 
 
 def real_device(model: nn.Module, device: str) -> torch.device:
-    """Where a real run that was asked for happens.
+    """Return the device of a real run that the user requested.
 
     Raises:
         DataError: There is no such device, or the model has no values.
     """
-    place = own_device(model) if device == "auto" else _device(device)
-    if place.type == "meta":
-        what = "--device meta allows none" if device == "meta" else "the model's weights have no values (meta device)"
-        raise DataError(f"latency, measured memory and the receptive field need real runs, and {what}")
-    return place
+    resolved = _resolve(model, device)
+    if resolved.type == "meta":
+        why = "--device meta forbids them" if device == "meta" else "the model's weights have no values (meta device)"
+        raise DataError(f"latency, measured memory and the receptive field need real runs, and {why}")
+    return resolved
 
 
-def _routes(model: nn.Module, call: Call, device: str) -> Iterator[str]:
-    place = own_device(model) if device == "auto" else _device(device)
+def _tracing_modes(model: nn.Module, call: ModelCall, device: str) -> Iterator[str]:
+    resolved = _resolve(model, device)
     yield "meta"
     yield "fake"
-    if (
-        place.type != "meta"
-        and own_device(model).type != "meta"
-        and (device != "auto" or call.positions() <= REAL_LIMIT)
-    ):
-        yield str(place)
+    has_values = resolved.type != "meta" and device_of(model).type != "meta"
+    if has_values and (device != "auto" or call.positions() <= REAL_RUN_LIMIT):
+        yield str(resolved)
 
 
-def _device(name: str) -> torch.device:
-    """A device by name, if this machine has it."""
+def _resolve(model: nn.Module, name: str) -> torch.device:
+    """Return the device of this name, or the model's for `auto`."""
+    if name == "auto":
+        return device_of(model)
     try:
-        place = torch.device(name)
-        torch.empty(0, device=place)
+        device = torch.device(name)
+        torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         first = str(error).splitlines()[0]
         raise DataError(f"--device {name}: {first}; use auto, meta, cpu or cuda") from error
-    return place
-
-
-def prepared(model: nn.Module, call: Call, route: str) -> tuple[nn.Module, Call, AbstractContextManager[object]]:
-    """A copy and its inputs for a route, and the context to run them in."""
-    if route == "meta":
-        return weightless(model), call.on_meta(), nullcontext()
-    if route != "fake":
-        return real_copy(model, route), call.on(route), nullcontext()
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
-    device = torch.device("cpu") if own_device(model).type == "meta" else own_device(model)
-    with mode:
-        inputs = call.mapped(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype, device=device))
-    return weightless(model, mode.from_tensor), inputs, _quiet(mode)
+    return device
 
 
 @contextmanager
-def _quiet(mode: AbstractContextManager[object]) -> Iterator[None]:
-    """Fake tensors without their log: it reports each failure, and a failure here is answered by another route."""
+def _without_log(fake: AbstractContextManager[object]) -> Iterator[None]:
+    """Enter fake tensors without their log of failures; a failure here only means that another mode is tried."""
     logger = logging.getLogger("torch._subclasses.fake_tensor")
     before, logger.disabled = logger.disabled, True
     try:
-        with mode:
+        with fake:
             yield
     finally:
         logger.disabled = before

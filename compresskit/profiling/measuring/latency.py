@@ -1,4 +1,4 @@
-"""Latency of real runs: warmed up, repeated, and several models in turn so that they see the same machine."""
+"""Latency of real runs: warmed up, repeated, and several models in turn so that all meet the same conditions."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -9,29 +9,25 @@ from time import perf_counter
 import torch
 from torch import nn
 
-from compresskit.profiling.counting.copies import real_copy, untouched
-from compresskit.profiling.counting.model_call import Call
-from compresskit.profiling.counting.tensors import OBJECTS, tensors_in
-from compresskit.profiling.measuring.free_memory import check_room
-from compresskit.profiling.measuring.machine import Machine, machine
+from compresskit.nested import held_tensors, wait_for_device
+from compresskit.profiling.counting.copies import copy_to, guard
+from compresskit.profiling.counting.model_call import ModelCall
+from compresskit.profiling.measuring.machine import Machine, check_free_memory, describe_machine
 
-LEAST_CALLS = 20
-"""Timed calls, unless the time limit ends them."""
+MIN_CALLS = 20
+"""Least number of timed calls, unless the time limit ends them."""
 
+MAX_CALLS = 1000
+"""Largest number of timed calls."""
 
-MOST_CALLS = 1000
+MIN_SECONDS = 0.5
+"""Least duration of the timed calls of a model, so that fast models are called more often."""
 
-
-LEAST_SECONDS = 0.5
-"""Fast models are called more often, for so long."""
-
-
-WARM_UPS = 10
-"""At most; three calls within 10 % of each other end the warm-up before."""
-
+MAX_WARM_UPS = 10
+"""Largest number of warm-up calls; three calls within 10 % of each other end the warm-up earlier."""
 
 NOISY = 0.1
-"""Coefficient of variation from which figures are called noisy."""
+"""Coefficient of variation above which figures are called noisy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +40,13 @@ class Latency:
     p10: float
     p90: float
     p99: float | None
-    """None below 100 calls."""
+    """99th percentile; None below 100 calls."""
     mean: float
     interquartile_range: float
     variation: float
     """Coefficient of variation: standard deviation over mean."""
     first: float
-    """The very first call, before the warm-up."""
+    """Duration of the very first call, before the warm-up."""
     device: str
     machine: Machine
     warnings: tuple[str, ...]
@@ -58,96 +54,101 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """How many times faster than the first model, by calls of both in turn."""
+    """Speed of a model relative to the first one: how many times faster it is, from calls of both in turn."""
 
     times: float
     """Median of the ratios of neighbouring calls."""
     low: float
+    """Lower end of a 95 % bootstrap interval of the median."""
     high: float
-    """A 95 % bootstrap interval of it."""
+    """Upper end of it."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Timed:
-    """A copy that is being timed."""
+class _TimedModel:
+    """A copy of a model, its inputs, and the durations of its calls."""
 
     model: nn.Module
-    call: Call
+    inputs: ModelCall
     device: torch.device
     milliseconds: list[float] = field(default_factory=list)
 
-    def run(self) -> float:
-        """Milliseconds of one call."""
-        _wait(self.device)
+    def time_call(self) -> float:
+        """Return the milliseconds of one call."""
+        wait_for_device(self.device)
         start = perf_counter()
-        self.model(*self.call.args, **self.call.kwargs)
-        _wait(self.device)
+        self.inputs.run(self.model)
+        wait_for_device(self.device)
         return 1000 * (perf_counter() - start)
 
+    def output_is_finite(self) -> bool:
+        """Run one call, and return whether its output is free of NaN and infinite values."""
+        output = held_tensors(self.inputs.run(self.model), objects=True)
+        return all(bool(tensor.isfinite().all()) for tensor in output if tensor.is_floating_point())
 
-def latency(
+
+def measure_latency(
     models: Mapping[str, nn.Module],
-    call: Call,
-    device: torch.device | str,
+    call: ModelCall,
+    device: torch.device,
     *,
     needed: Mapping[str, int],
     max_seconds: float = 30.0,
 ) -> tuple[dict[str, Latency], dict[str, Ratio]]:
-    """Time copies of models on the same inputs, call by call in turn: A, B, A, B, so that drift hits all alike.
+    """Time copies of models on the same inputs, call by call in turn: A, B, A, B, so that drift affects all alike.
 
     Args:
-        models: By name.
-        call: Inputs of all.
-        device: Where to run.
-        needed: Bytes that a run of each is expected to take.
-        max_seconds: Of timed calls, all models together; they end even if there are fewer than 20 each.
+        models: Models by name.
+        call: Inputs of all models.
+        device: Device of the runs.
+        needed: Bytes that a run of each model is expected to take.
+        max_seconds: Limit of the timed calls of all models together, even if there are fewer than 20 of each.
 
     Returns:
-        The latency of each model, and for each but the first how many times faster it is.
+        The latency of each model, and the ratio of each but the first.
 
     Raises:
         DataError: There is not enough free memory.
     """
-    place = torch.device(device)
-    check_room("--latency", sum(needed.values()), place)
-    with untouched(*models.values()), torch.inference_mode():
-        timed = {name: _Timed(real_copy(model, place), call.on(place), place) for name, model in models.items()}
-        first = {name: one.run() for name, one in timed.items()}
-        finite = {name: _is_finite(one) for name, one in timed.items()}
+    check_free_memory("--latency", sum(needed.values()), device)
+    with guard(*models.values()), torch.inference_mode():
+        timed = {name: _TimedModel(copy_to(model, device), call.to(device), device) for name, model in models.items()}
+        first_calls = {name: one.time_call() for name, one in timed.items()}
+        finite = {name: one.output_is_finite() for name, one in timed.items()}
         for one in timed.values():
-            _warm_up(one, first_limit=max_seconds / 2)
-        _time(list(timed.values()), max_seconds)
-    here = machine(place)
-    found = {name: _latency(one, first[name], here, finite=finite[name]) for name, one in timed.items()}
+            _warm_up(one, max_seconds=max_seconds / 2)
+        _time_in_turn(list(timed.values()), max_seconds)
+    machine = describe_machine(device)
+    latencies = {name: _latency(one, first_calls[name], machine, finite=finite[name]) for name, one in timed.items()}
     reference, *others = timed
-    return found, {name: _ratio(timed[reference].milliseconds, timed[name].milliseconds) for name in others}
+    ratios = {name: _ratio(timed[reference].milliseconds, timed[name].milliseconds) for name in others}
+    return latencies, ratios
 
 
-def _warm_up(one: _Timed, *, first_limit: float) -> None:
-    recent: list[float] = []
-    for _ in range(WARM_UPS):
-        recent = [*recent, one.run()]
-        steady = len(recent) >= 3 and max(recent[-3:]) <= 1.1 * min(recent[-3:])
-        if steady or sum(recent) > 1000 * first_limit:
+def _warm_up(one: _TimedModel, *, max_seconds: float) -> None:
+    durations: list[float] = []
+    for _ in range(MAX_WARM_UPS):
+        durations.append(one.time_call())
+        steady = len(durations) >= 3 and max(durations[-3:]) <= 1.1 * min(durations[-3:])
+        if steady or sum(durations) > 1000 * max_seconds:
             return
 
 
-def _time(all_timed: Sequence[_Timed], max_seconds: float) -> None:
+def _time_in_turn(models: Sequence[_TimedModel], max_seconds: float) -> None:
     start = perf_counter()
-    for round_number in range(1, MOST_CALLS + 1):
-        for one in all_timed:
-            one.milliseconds.append(one.run())
+    for rounds in range(1, MAX_CALLS + 1):
+        for one in models:
+            one.milliseconds.append(one.time_call())
         elapsed = perf_counter() - start
-        enough = round_number >= LEAST_CALLS and elapsed >= LEAST_SECONDS * len(all_timed)
+        enough = rounds >= MIN_CALLS and elapsed >= MIN_SECONDS * len(models)
         if enough or elapsed >= max_seconds:
             return
 
 
-def _latency(one: _Timed, first: float, here: Machine, *, finite: bool) -> Latency:
+def _latency(one: _TimedModel, first_call: float, machine: Machine, *, finite: bool) -> Latency:
     times = sorted(one.milliseconds)
     mean = fmean(times)
     variation = stdev(times) / mean if len(times) > 1 else 0.0
-    p25, p75 = _percentile(times, 25), _percentile(times, 75)
     return Latency(
         len(times),
         median(times),
@@ -156,50 +157,38 @@ def _latency(one: _Timed, first: float, here: Machine, *, finite: bool) -> Laten
         _percentile(times, 90),
         _percentile(times, 99) if len(times) >= 100 else None,
         mean,
-        p75 - p25,
+        _percentile(times, 75) - _percentile(times, 25),
         variation,
-        first,
+        first_call,
         str(one.device),
-        here,
-        tuple(_warnings(len(times), variation, here, finite=finite)),
+        machine,
+        tuple(_warnings(len(times), variation, machine, finite=finite)),
     )
 
 
-def _warnings(calls: int, variation: float, here: Machine, *, finite: bool) -> list[str]:
+def _warnings(calls: int, variation: float, machine: Machine, *, finite: bool) -> list[str]:
+    busy = machine.load is not None and machine.load > machine.cores
     return [
         text
-        for holds, text in (
+        for applies, text in (
             (variation > NOISY, f"noisy: the calls vary by {100 * variation:.0f} %"),
-            (
-                here.load is not None and here.load > here.cores,
-                f"the machine is busy: load {here.load} on {here.cores} cores",
-            ),
-            (calls < LEAST_CALLS, f"only {calls} calls within the time limit"),
+            (busy, f"the machine is busy: load {machine.load} on {machine.cores} cores"),
+            (calls < MIN_CALLS, f"only {calls} calls within the time limit"),
             (not finite, "the output holds NaN or infinite values"),
         )
-        if holds
+        if applies
     ]
 
 
 def _ratio(reference: Sequence[float], other: Sequence[float]) -> Ratio:
-    ratios = [mine / theirs for mine, theirs in zip(reference, other, strict=True)]
-    draw = random.Random(0)
-    medians = sorted(median(draw.choices(ratios, k=len(ratios))) for _ in range(1000))
+    ratios = [first / second for first, second in zip(reference, other, strict=True)]
+    generator = random.Random(0)
+    medians = sorted(median(generator.choices(ratios, k=len(ratios))) for _ in range(1000))
     return Ratio(median(ratios), _percentile(medians, 2.5), _percentile(medians, 97.5))
 
 
 def _percentile(ordered: Sequence[float], percent: float) -> float:
-    """Of sorted values, between two of them where it falls there."""
+    """Return a percentile of sorted values, interpolated between two of them."""
     if len(ordered) == 1:
         return ordered[0]
     return quantiles(ordered, n=1000, method="inclusive")[round(10 * percent) - 1]
-
-
-def _is_finite(one: _Timed) -> bool:
-    output = tensors_in(one.model(*one.call.args, **one.call.kwargs), objects=OBJECTS)
-    return all(bool(tensor.isfinite().all()) for tensor in output if tensor.is_floating_point())
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -1,4 +1,4 @@
-"""What a latency depends on besides the model."""
+"""The machine of a real run: its description, its free memory, and the end of its work."""
 
 import os
 import platform
@@ -7,21 +7,24 @@ from pathlib import Path
 
 import torch
 
+from compresskit.errors import DataError
+from compresskit.profiling.units import bytes_text
+
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The machine, and how torch uses it."""
+    """Properties of a machine and of torch that a latency depends on besides the model."""
 
     processor: str
-    """The device that ran."""
+    """Name of the device that ran."""
     cores: int
     threads: int
-    """Of one operation."""
+    """Threads of one operation."""
     interop_threads: int
     load: float | None
-    """Processes that wanted to run, on average over the last minute; None where the system does not tell."""
+    """Processes that were ready to run, on average over the last minute; None if the system does not report it."""
     governor: str | None
-    """How the clock is set: `performance` is steady."""
+    """Policy for the clock of the CPU: `performance` is steady."""
     torch: str
     tf32: bool
     cudnn_benchmark: bool
@@ -31,8 +34,8 @@ class Machine:
         return f"{self.processor}, {self.threads} of {self.cores} threads{load}, torch {self.torch}"
 
 
-def machine(device: torch.device) -> Machine:
-    """This machine, as it is now."""
+def describe_machine(device: torch.device) -> Machine:
+    """Describe this machine as it is now."""
     processor = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return Machine(
         processor,
@@ -47,10 +50,44 @@ def machine(device: torch.device) -> Machine:
     )
 
 
+def check_free_memory(option: str, needed: int, device: torch.device) -> None:
+    """Refuse a real run that needs more memory than is free: without memory, the process dies without a message.
+
+    Args:
+        option: Option that requests the run, for the message.
+        needed: Bytes of a copy of the weights, of inputs and of activations.
+        device: Device of the run.
+
+    Raises:
+        DataError: The run does not fit.
+    """
+    free = _free_bytes(device)
+    if free is not None and needed > free:
+        raise DataError(
+            f"{option} needs a real run, which takes about {bytes_text(needed)}; {bytes_text(free)} are free on "
+            f"{device}. Use a smaller input, or omit {option}: counting on the meta device needs no memory"
+        )
+
+
+def _free_bytes(device: torch.device) -> int | None:
+    """Return the free memory of a device; None if the system does not report it."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    lines = (_read("/proc/meminfo") or "").splitlines()
+    available = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)
+    limits = [limit for limit in (available, _free_bytes_of_container()) if limit is not None]
+    return min(limits, default=None)
+
+
+def _free_bytes_of_container() -> int | None:
+    limit, used = _read("/sys/fs/cgroup/memory.max") or "", _read("/sys/fs/cgroup/memory.current") or ""
+    return int(limit) - int(used) if limit.isdigit() and used.isdigit() else None
+
+
 def _processor() -> str:
     lines = (_read("/proc/cpuinfo") or "").splitlines()
-    named = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    return named or platform.processor() or platform.machine()
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return model or platform.processor() or platform.machine()
 
 
 def _read(path: str) -> str | None:

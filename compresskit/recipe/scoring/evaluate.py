@@ -12,7 +12,6 @@ from torch import nn
 from compresskit import nodes
 from compresskit.distill.distiller import chosen_device
 from compresskit.distill.spec.address import STUDENT, TEACHER
-from compresskit.distill.taps.restore import preserved
 from compresskit.environment import environment
 from compresskit.errors import RecipeError, close_names
 from compresskit.files import write_json, write_text
@@ -24,6 +23,7 @@ from compresskit.recipe.reading.overrides import parse
 from compresskit.recipe.running.folder import RECIPE_FILE, say
 from compresskit.recipe.scoring.comparison import Comparison, Score
 from compresskit.recipe.scoring.metric import Metric
+from compresskit.restore import preserve_state
 from compresskit.signature import option_names
 
 EVALUATIONS = Path("evaluations")
@@ -160,14 +160,14 @@ def _compare(
     for condition, evaluation in conditions.items():
         for name, model in models.items():
             say(f"evaluating {name}{f', {condition}' * bool(condition)}")
-            with preserved(model), own_randomness(recipe.seed), torch.no_grad():
+            with preserve_state(model), own_randomness(recipe.seed), torch.no_grad():
                 scores.append(Score(condition, name, *_measured(model.eval(), evaluation)))
             write_json(folder / "evaluation.json", result.to_dict() | setting)
     write_text(folder / "evaluation.md", result.markdown())
     first = next(iter(conditions.values()))
     if hasattr(first, "draw_worst"):
         say("drawing where the first method is worst")
-        with preserved(*models.values()), own_randomness(recipe.seed), torch.no_grad():
+        with preserve_state(*models.values()), own_randomness(recipe.seed), torch.no_grad():
             first.draw_worst(models, folder / "worst.png")
     return result
 

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compresskit.distill.taps.restore import preserved
 from compresskit.files import read_json, write_json
-from compresskit.profiling.count import count_macs
+from compresskit.profiling import count_macs
 from compresskit.randomness import own_randomness
 from compresskit.recipe.running.folder import say
 from compresskit.recipe.scoring.metric import Metric
+from compresskit.restore import preserve_state
 
 EVALUATION_FILE = "evaluation.json"
 
@@ -87,7 +87,7 @@ def illustrate(contenders: Sequence[Contender], evaluation: Any, folder: Path, s
     if not hasattr(evaluation, "illustrate"):
         return
     models = {contender.name: contender.model for contender in contenders}
-    with preserved(*models.values()), own_randomness(seed), torch.no_grad():
+    with preserve_state(*models.values()), own_randomness(seed), torch.no_grad():
         for model in models.values():
             model.eval()
         folder.mkdir(exist_ok=True)
@@ -97,7 +97,7 @@ def illustrate(contenders: Sequence[Contender], evaluation: Any, folder: Path, s
 def _row(contender: Contender, evaluation: Any, inputs: Any, seed: int) -> Row:
     model = contender.model
     metrics, per_sample = {}, {}
-    with preserved(model), own_randomness(seed), torch.no_grad():
+    with preserve_state(model), own_randomness(seed), torch.no_grad():
         model.eval()
         if hasattr(evaluation, "per_sample"):
             per_sample = {name: [float(v) for v in values] for name, values in evaluation.per_sample(model).items()}

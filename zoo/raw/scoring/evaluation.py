@@ -14,7 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from compresskit.errors import RecipeError, ShapeError
-from zoo.evaluating import evaluating
+from compresskit.nested import device_of
+from compresskit.restore import preserve_state
 from zoo.raw.methods.baselines import BinBicubic, NormalisedConvolution
 from zoo.raw.methods.lmmse import LMMSEPhase
 from zoo.raw.methods.methods import UNFITTED
@@ -129,9 +130,9 @@ class DemosaicEvaluation:
         mosaic = cfa.unpack(packed[None])
         height, width = mosaic.shape[2:]
         extended = cfa.pack(cfa.extend(mosaic, (0, -width % self.multiple, 0, -height % self.multiple)))
-        place = next((tensor for tensor in (*model.parameters(), *model.buffers())), extended)
-        with evaluating(model), torch.no_grad():
-            picture = model(extended.to(place.device))
+        with preserve_state(model), torch.no_grad():
+            model.eval()
+            picture = model(extended.to(device_of(model)))
         return picture[0, :, :height, :width].float().cpu()
 
     def illustrate(self, models: Mapping[str, nn.Module], folder: Path) -> None:
