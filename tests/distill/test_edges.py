@@ -28,24 +28,6 @@ class Counts(nn.Module):
         return self.linear(x)
 
 
-def test_a_later_stage_uses_its_own_loss_module():
-    first, second = nn.CrossEntropyLoss(), nn.CrossEntropyLoss(reduction="sum")
-    stages = [Stage(name, tasks=[Task(loss)], steps=1) for name, loss in (("a", first), ("b", second))]
-    optimizer = {"_target_": "torch.optim.SGD", "lr": 0.0}
-    stages = [Stage(s.name, tasks=s.tasks, steps=1, optimizer=optimizer) for s in stages]
-    history = ProgressiveDistiller(None, nn.Linear(3, 3), stages).fit(BATCHES).history
-    mean, total = (next(iter(record["terms"].values()))["value"] for record in history)
-    assert total == pytest.approx(4 * mean)
-
-
-def test_a_relational_loss_needs_no_adapter_when_told_so():
-    def gram(student, teacher):
-        return (student @ student.T - teacher @ teacher.T).square().mean()
-
-    stage = Stage("s", matches=[Match(".", loss=gram, adapter=None)], steps=1)
-    assert len(ProgressiveDistiller(nn.Linear(3, 8), nn.Linear(3, 4), [stage]).fit(BATCHES).history) == 1
-
-
 def test_terms_at_one_counted_call_are_both_kept():
     assert len(Stage("s", matches=[Match("a#0"), Match("a#0", weight=5)], steps=1).terms) == 2
 
@@ -100,16 +82,6 @@ def test_gradient_checkpointing_may_run_a_tapped_module_again():
 
     stage = Stage("s", matches=[Match("block"), Match(".")], steps=1)
     ProgressiveDistiller(Checkpointed(), Checkpointed(), [stage]).fit(BATCHES)
-
-
-def test_a_teacher_under_inference_mode_can_be_imitated():
-    class Sealed(nn.Linear):
-        @torch.inference_mode()
-        def forward(self, x):
-            return super().forward(x)
-
-    stage = Stage("s", matches=[Match(".")], steps=1)
-    ProgressiveDistiller(Sealed(3, 3), nn.Linear(3, 3), [stage]).fit(BATCHES)
 
 
 def test_ctrl_c_during_the_last_evaluation_is_not_lost(tmp_path, capsys):

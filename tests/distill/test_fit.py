@@ -359,7 +359,7 @@ def test_resume_false_refuses_a_used_folder_and_true_an_empty_one(teacher, stude
             "nothing turns a map into a vector; tap a pooled output or give an adapter",
         ),
         (Stage("s", matches=[Match("1")], train=["8.*"], steps=1), "no term reaches any of the parameters"),
-        (Stage("s", matches=[Match("1", loss=lambda s, _: s)], steps=1), "a loss must give one number, got shape"),
+        (Stage("s", matches=[Match("1", loss=lambda s, _: s)], steps=1), "a loss must return one number, got shape"),
         (
             Stage("s", tasks=[Task("cross_entropy")], steps=1, optimizer=lambda _: 3),
             "must give a torch Optimizer, got int",

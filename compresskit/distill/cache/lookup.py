@@ -1,4 +1,4 @@
-"""What one frozen teacher says about a batch: recalled where it was said before, else from a run of it."""
+"""One frozen teacher's tensors for a batch: from the cache if all of them are there, else from a run of the teacher."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,28 +9,29 @@ from torch import Tensor
 
 from compresskit.data import SampleId
 from compresskit.distill.cache.determinism import Run, check_deterministic
-from compresskit.distill.cache.fingerprints import checksums
+from compresskit.distill.cache.fingerprints import sample_checksums
+from compresskit.distill.cache.options import CacheError
 from compresskit.distill.cache.store import Key, Store
-from compresskit.errors import DataError, RecipeError
+from compresskit.errors import DataError
 from compresskit.nested import tensors_in
 
-_MEASURED = 3
+_TIMED_RUNS = 3
 """Runs of the teacher that are timed before `auto` decides."""
 
 
 class CachedTeacher:
     """A teacher's tensors at the taps of one stage, by batch.
 
-    A batch is recalled only if all its samples are known at all taps; otherwise the teacher sees the whole batch, so
-    that its tensors are those of a run without a cache. Entries that are narrower than the tensors round a fresh run's
-    tensors, too: what the student learns from does not depend on what was known.
+    A batch is recalled only if all its samples are known at all taps. Otherwise the teacher runs on the whole batch, so
+    its tensors are those of a run without a cache. If entries are narrower than the tensors, the tensors of a fresh run
+    are rounded as well: what the student learns from does not depend on what was known.
 
     Args:
         model: The teacher's name, for messages.
-        stores: By address.
-        dtypes: What the tensors are given back as, by address.
+        stores: Stores by address.
+        dtypes: Types of the returned tensors, by address.
         variants: Epochs after which the data's samples come again.
-        measure: Whether to give up where recalling is hardly faster than the teacher, or is not possible.
+        auto: True to disable the cache where recalling is not possible or hardly faster than the teacher.
     """
 
     def __init__(
@@ -40,120 +41,122 @@ class CachedTeacher:
         dtypes: Mapping[str, torch.dtype],
         variants: int,
         *,
-        measure: bool = False,
+        auto: bool = False,
     ) -> None:
         self.model, self.stores = model, stores
         self.batches = self.hits = 0
-        """Batches that were asked for, and that were recalled."""
-        self.given_up: str | None = None
-        """Why the teacher is no longer asked by way of the stores."""
-        self._dtypes, self._variants = dtypes, variants
-        self._auto = measure
-        self._seconds: list[tuple[float, float]] | None = [] if measure else None
-        self._trusted = False
+        """Numbers of batches requested and recalled."""
+        self.disabled_because: str | None = None
+        """The reason why the stores are no longer used."""
+        self._dtypes, self._variants, self._auto = dtypes, variants, auto
+        self._timings: list[tuple[float, float]] = []
+        """Seconds of a run and of the recall of the same batch."""
+        self._checked = False
 
     def __call__(self, inputs: Any, samples: Sequence[SampleId], run: Run) -> Mapping[str, Tensor]:
-        """The tensors for one batch, by address.
+        """Return the tensors for one batch, by address.
 
         Args:
-            inputs: The teacher's.
-            samples: Of the batch.
-            run: Runs the teacher.
+            inputs: The teacher's inputs.
+            samples: The samples of the batch.
+            run: Function that runs the teacher.
 
         Raises:
-            RecipeError: The teacher's tensors cannot be kept: they depend on more than the sample, or do not fit.
+            CacheError: The teacher's tensors cannot be kept: they depend on more than the sample, or do not fit.
             DataError: The inputs cannot be recognised.
         """
-        if self.given_up is not None:
+        if self.disabled_because is not None:
             return run(inputs)
         self.batches += 1
         device = _device(inputs)
         try:
             keys = self._keys(inputs, samples)
-            known = self._known(keys, device)
-            if known is None and not self._trusted:
+            known = self._recall(keys, device)
+            if known is None and not self._checked:
                 check_deterministic(self.model, inputs, len(samples), run)
-                self._trusted = True
-        except (RecipeError, DataError) as error:
-            self._give_up(error)
+                self._checked = True
+        except (CacheError, DataError) as error:
+            self._disable(error)
             return run(inputs)
         if known is not None:
             self.hits += 1
             return known
-        began = _now(device)
+        started = _now(device)
         tensors = {address: tensor.detach() for address, tensor in run(inputs).items()}
-        ran = _now(device)
+        seconds = _now(device) - started
         try:
             tensors |= {address: self._put(address, keys, tensor) for address, tensor in tensors.items()}
-        except RecipeError as error:
-            self._give_up(error)
-        if self._seconds is not None:
-            self._weigh(ran - began, inputs, keys)
+        except CacheError as error:
+            self._disable(error)
+        if self._auto and self.disabled_because is None and len(self._timings) < _TIMED_RUNS:
+            self._compare_times(seconds, inputs, keys)
         return tensors
 
-    def _give_up(self, error: Exception) -> None:
-        """Go on without, where that is left to us."""
-        if not self._auto:
-            raise error
-        self.given_up, self._seconds = str(error).removeprefix("cache: ").partition("\n")[0], None
-
     def __str__(self) -> str:
-        if self.given_up is not None:
-            return f"no cache for {self.model}: {self.given_up}"
+        if self.disabled_because is not None:
+            return f"no cache for {self.model}: {self.disabled_because}"
         share = self.hits / max(1, self.batches)
         size = sum(store.bytes for store in self.stores.values())
-        full = "; the folder took no more, the rest is in memory" if any(s.full for s in self.stores.values()) else ""
+        full = "; the folder is full, the rest is in memory" if any(s.full for s in self.stores.values()) else ""
         return f"cache: {share:.0%} of {self.batches} batches of {self.model} recalled, {size / 1e6:.3g} MB kept{full}"
 
+    def _disable(self, error: CacheError | DataError) -> None:
+        """Go on without the stores under `auto`; raise the error otherwise."""
+        if not self._auto:
+            raise error
+        self.disabled_because = error.reason if isinstance(error, CacheError) else str(error)
+
     def _keys(self, inputs: Any, samples: Sequence[SampleId]) -> list[Key]:
-        sums = checksums(inputs, len(samples))
+        checksums = sample_checksums(inputs, len(samples))
         return [
-            (int(sample), sample.epoch % self._variants, number) for sample, number in zip(samples, sums, strict=True)
+            (int(sample), sample.epoch % self._variants, checksum)
+            for sample, checksum in zip(samples, checksums, strict=True)
         ]
 
-    def _known(self, keys: list[Key], device: torch.device) -> dict[str, Tensor] | None:
+    def _recall(self, keys: list[Key], device: torch.device) -> dict[str, Tensor] | None:
         known = {}
         for address, store in self.stores.items():
-            tensors = store.take(keys)
+            tensors = store.get(keys)
             if tensors is None:
                 return None
             known[address] = tensors.to(device, self._dtypes[address])
         return known
 
     def _put(self, address: str, keys: list[Key], tensor: Tensor) -> Tensor:
+        """Keep a tensor, and return it as a recall would."""
         store = self.stores[address]
         if tensor.shape != (len(keys), *store.shape):
-            raise RecipeError(
-                f"cache: the tensor at {self.model}:{address} has shape {tuple(tensor.shape)}, and had "
-                f"{tuple(store.shape)} a sample before; entries have one shape. Leave the cache off for this data"
+            raise CacheError.because(
+                f"the tensor at {self.model}:{address} has shape {tuple(tensor.shape)}, and had {tuple(store.shape)} a "
+                "sample before; entries have one shape. Leave the cache off for this data"
             )
         entry = tensor.to(store.dtype)
         if store.dtype == torch.float16 and (too_large := entry.isinf() & tensor.isfinite()).any():
-            raise RecipeError(
-                f"cache: fp16 cannot hold the tensor at {self.model}:{address}, which goes up to "
+            raise CacheError.because(
+                f"fp16 cannot hold the tensor at {self.model}:{address}, whose largest value is "
                 f"{float(tensor[too_large].abs().max()):.3g}; use dtype bf16 or fp32"
             )
         store.put(keys, entry)
         return entry.to(self._dtypes[address])
 
-    def _weigh(self, ran: float, inputs: Any, keys: list[Key]) -> None:
-        """Time the recall of the batch that was just put, and after a few give up where it saves too little."""
+    def _compare_times(self, run_seconds: float, inputs: Any, keys: list[Key]) -> None:
+        """Time the recall of the batch just kept, and after a few disable the cache if it saves too little."""
         device = _device(inputs)
-        began = _now(device)
-        checksums(inputs, len(keys))  # not what they were, where the teacher writes into them
-        self._known(keys, device)
-        seconds = [*(self._seconds or []), (ran, _now(device) - began)]
-        self._seconds = seconds
-        if len(seconds) == _MEASURED:
-            teacher, recall = (sorted(times)[_MEASURED // 2] for times in zip(*seconds, strict=True))
-            self.given_up = "recalling takes more than half the time of a run" if recall > teacher / 2 else None
-            self._seconds = None
+        started = _now(device)
+        sample_checksums(inputs, len(keys))  # not the same as before where the teacher writes into its inputs
+        self._recall(keys, device)
+        self._timings.append((run_seconds, _now(device) - started))
+        if len(self._timings) == _TIMED_RUNS:
+            run, recall = (sorted(seconds)[_TIMED_RUNS // 2] for seconds in zip(*self._timings, strict=True))
+            if recall > run / 2:
+                self.disabled_because = "recalling takes more than half the time of a run"
 
 
-def recalled_share(recalls: Iterable[CachedTeacher]) -> float | None:
-    """The share of batches that were recalled, over all teachers; None where nothing was asked for."""
-    asked = sum(recall.batches for recall in recalls)
-    return sum(recall.hits for recall in recalls) / asked if asked else None
+def recalled_share(teachers: Iterable[CachedTeacher]) -> float | None:
+    """Return the share of batches recalled, over all teachers; None if no batch was requested."""
+    teachers = list(teachers)
+    batches = sum(teacher.batches for teacher in teachers)
+    return sum(teacher.hits for teacher in teachers) / batches if batches else None
 
 
 def _device(inputs: Any) -> torch.device:
@@ -161,7 +164,7 @@ def _device(inputs: Any) -> torch.device:
 
 
 def _now(device: torch.device) -> float:
-    """Seconds, once the device has done what it was given."""
+    """Return the time in seconds, after the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

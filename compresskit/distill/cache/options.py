@@ -1,11 +1,11 @@
-"""What `cache` may be set to: how much is kept, how exactly and where."""
+"""The options of `cache`: budget, type and folder; and the error where no cache can be used."""
 
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -13,26 +13,39 @@ from compresskit.errors import RecipeError, close_names
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
-
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+class CacheError(RecipeError):
+    """The cache cannot be used for this data, teacher or folder. With `cache="auto"` the run goes on without it."""
+
+    reason = ""
+    """The first line of the message, without the option's name."""
+
+    @classmethod
+    def because(cls, reason: str, advice: str = "") -> Self:
+        """Return the error for a reason of one line, with advice on the lines after it."""
+        error = cls("\n".join(filter(None, (f"cache: {reason}", advice))))
+        error.reason = reason
+        return error
 
 
 @dataclass(frozen=True, slots=True)
 class CacheOptions:
-    """How much is kept, how exactly and where."""
+    """The budget, type and folder of a cache."""
 
     budget: int
-    """Bytes."""
+    """Most bytes."""
     dtype: str = "fp32"
-    """What floating-point tensors are kept as."""
+    """Type in which floating-point tensors are kept."""
     folder: Path | None = None
-    """For entries that other runs and processes share; None keeps them in the memory of this process."""
+    """Folder of entries that other runs and processes share; None keeps them in the memory of this process."""
     auto: bool = False
-    """Use it only where it can be used and pays."""
+    """True to use the cache only where that is possible and saves time."""
 
     @classmethod
     def of(cls, value: Any) -> "CacheOptions | None":
-        """Read what `cache` was set to: None, "auto", or a mapping with `budget`, and maybe `dtype` and `folder`.
+        """Read the value of `cache`: None, "auto", or a mapping with `budget` and perhaps `dtype` and `folder`.
 
         Raises:
             RecipeError: It is something else.
@@ -52,25 +65,33 @@ class CacheOptions:
             raise RecipeError(f"cache: dtype: unknown {dtype!r}{close_names(str(dtype), DTYPES)}")
         if not isinstance(folder, str | Path | None):
             raise RecipeError(f"cache: folder must be a path, got {folder!r}")
-        return cls(_bytes(value["budget"]), dtype, None if folder is None else Path(folder))
+        return cls(_parse_size(value["budget"]), dtype, None if folder is None else Path(folder))
 
 
-def _bytes(value: Any) -> int:
-    """A number of bytes, or text such as `8GB` or `512 MiB`.
+def size_text(size: float) -> str:
+    """Return a number of bytes as text, such as `46.6 KB`."""
+    for unit in ("TB", "GB", "MB", "KB"):
+        if size >= UNITS[unit]:
+            return f"{size / UNITS[unit]:.3g} {unit}"
+    return f"{size:.0f} B"
+
+
+def _parse_size(value: Any) -> int:
+    """Return a number of bytes, from a number or a text such as `8GB` or `512 MiB`.
 
     Raises:
         RecipeError: It is something else.
     """
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return value
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", value) if isinstance(value, str) else None
-    if found is None or found[2].upper() not in UNITS or float(found[1]) == 0:
+    size = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", value) if isinstance(value, str) else None
+    if size is None or size[2].upper() not in UNITS or float(size[1]) == 0:
         raise RecipeError(f"cache: budget must be a size such as 8GB or 512MiB, got {value!r}")
-    return int(float(found[1]) * UNITS[found[2].upper()])
+    return int(float(size[1]) * UNITS[size[2].upper()])
 
 
 def _free_memory() -> int:
-    """Bytes of memory that no process uses; where the system does not tell, a modest guess."""
+    """Return the bytes of memory that no process uses; a modest guess where the system does not say."""
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):

@@ -1,291 +1,281 @@
-"""A store of tensors by key: in memory, or in a folder of files that are mapped into memory. Files hold data only."""
+"""Tensors by key, in memory or in a folder that several runs and processes share. The files hold data only."""
 
 import os
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import suppress
 from pathlib import Path
-from zlib import crc32
 
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from compresskit.errors import RecipeError
+from compresskit.distill.cache.fingerprints import tensor_checksum
+from compresskit.distill.cache.options import CacheError
 from compresskit.files import write_atomically
 
 Key = tuple[int, int, int]
-"""Sample, variant, and the checksum of what the teacher was given."""
+"""Sample, variant, and the checksum of the teacher's input."""
+
+SHARD_BYTES = 64 * 2**20
+"""Size of one file: large enough to keep files few, small enough that a killed run loses little."""
+
+_SUFFIX = ".safetensors"
+
+_KEY_BYTES, _HEADER_BYTES = 24, 1024
+"""Size of the parts of a file that are not tensors."""
+
+_TICK_NANOSECONDS = 10**8
+"""Longest tick of a file system's clock, generously."""
 
 
-ENDING = ".safetensors"
+class Store:
+    """Tensors of one shape and type, by key.
 
-
-class CacheFolder:
-    """Folders for stores, whose files take no more than the budget at any time.
-
-    What was unused the longest makes room for what is new; a store that a living process uses stays. Nothing else in
-    the folder is counted or touched.
+    A new entry is in memory at first. With a folder, a full shard of entries becomes a file, whose pages are mapped
+    from then on: the system keeps them in memory as far as there is room, once for all processes. Files are written
+    whole or not at all and never change; those of other processes are looked for when a key is missing. Entries for
+    which the folder has no room stay in memory.
 
     Args:
-        folder: Made if it is not there.
-        budget: In bytes.
-
-    Raises:
-        RecipeError: The folder cannot be written.
+        shape: Shape of the tensor of one sample.
+        dtype: Type of all tensors.
+        limit: Most bytes that `put` keeps; later entries are dropped.
+        folder: Folder for the files; None keeps everything in memory.
     """
 
-    def __init__(self, folder: Path, budget: int) -> None:
-        self.folder, self.budget = folder, budget
+    def __init__(self, shape: torch.Size, dtype: torch.dtype, limit: int, folder: "StoreFolder | None" = None) -> None:
+        self.shape, self.dtype, self.limit, self.folder = shape, dtype, limit, folder
+        self.full = False
+        """True once the folder has no room for more files."""
+        self._rows: dict[Key, tuple[Tensor, int]] = {}
+        """The tensor that holds each entry, and its row in there."""
+        self._unwritten: dict[Key, Tensor] = {}
+        """Entries that are in no file yet."""
+        self._mapped: dict[Path, Tensor] = {}
+        """The mapped values of each file; empty for a damaged file."""
+        self._put_count = 0
+        """Number of entries that `put` has kept."""
+        self._folder_version = -1
+        """Version of the folder whose files are all mapped."""
+
+    @property
+    def entry_bytes(self) -> int:
+        """Size of one tensor."""
+        return self.shape.numel() * self.dtype.itemsize
+
+    @property
+    def bytes(self) -> int:
+        """Size of all tensors."""
+        return len(self._rows) * self.entry_bytes
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def get(self, keys: Sequence[Key]) -> Tensor | None:
+        """Return the tensors of all keys, (n, *shape), or None if one of them is missing."""
+        if not all(key in self._rows for key in keys):
+            self._map_new_files()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with self.alone():
-                pass
-        except OSError as error:
-            raise RecipeError(f"cache: the folder {str(folder)!r} cannot be written: {error.strerror}") from None
+            return _stack([values[row] for values, row in map(self._rows.__getitem__, keys)])
+        except KeyError:
+            return None
 
-    def place(self, name: str) -> "StoreFolder":
-        """The place of one store, in use until it is closed; a name has 32 characters."""
-        return StoreFolder(self, self.folder / name)
+    def put(self, keys: Sequence[Key], tensors: Tensor) -> None:
+        """Keep (n, *shape) under `keys`; an entry that exists stays as it is."""
+        room = self.limit // max(1, self.entry_bytes) - self._put_count
+        new = [row for row, key in enumerate(keys) if key not in self._rows][: max(0, room)]
+        values = tensors[new].to("cpu", self.dtype)
+        self._put_count += len(new)
+        for position, row in enumerate(new):
+            self._rows[keys[row]] = values, position
+            if self.folder is not None:
+                self._unwritten[keys[row]] = values[position]
+        if not self.full and len(self._unwritten) * self.entry_bytes >= SHARD_BYTES:
+            self.flush()
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Inside, no other process writes or removes files. The system ends it with the process, however that ends."""
-        with (self.folder / ".lock").open("a") as file:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+    def flush(self) -> None:
+        """Write the entries that are in memory only to the folder, if there is one and it has room."""
+        if self.folder is None or not self._unwritten:
+            return
+        with suppress(OSError), self.folder.cache_folder.lock:  # a full disk is no reason to end a run
+            self._map_new_files()  # another process may have written the same entries
+            size = len(self._unwritten) * (self.entry_bytes + _KEY_BYTES) + _HEADER_BYTES
+            if self._unwritten and self.folder.make_room(size, self._outdated):
+                self._write(self.folder.path / f"{uuid.uuid4().hex}{_SUFFIX}")
+        self.full = bool(self._unwritten)
 
-    def has_room(self, size: int, old: Iterable[Path] = ()) -> bool:
-        """Whether `size` bytes fit in; if need be, `old` files and then unused stores are removed. Inside `alone`."""
-        places = [path for path in self.folder.iterdir() if path.is_dir() and len(path.name) == 32]
-        files = {path: path.stat().st_size for place in places for path in _files(place)}
-        room = self.budget - sum(files.values()) - size
-        unused = sorted(filter(_unused, places), key=lambda place: place.stat().st_mtime) if room < 0 else []
-        for path in (*old, *(path for place in unused for path in _files(place))):
-            if room >= 0:
-                break
-            path.unlink(missing_ok=True)  # a process that has mapped it keeps its pages
-            room += files.pop(path, 0)
-        return room >= 0
+    def close(self) -> None:
+        """Flush, and allow other processes to remove the files."""
+        self.flush()
+        if self.folder is not None:
+            self.folder.close()
+
+    def _write(self, path: Path) -> None:
+        keys = torch.tensor(list(self._unwritten), dtype=torch.int64)
+        shard = {"keys": keys, "values": _stack([*self._unwritten.values()])}
+        metadata = {"crc32": str(tensor_checksum(shard["keys"], shard["values"]))}
+        write_atomically(path, lambda part: save_file(shard, part, metadata))
+        self._map(path)
+
+    def _map_new_files(self) -> None:
+        """Map the files that other processes have written since the last look."""
+        if self.folder is None or (version := self.folder.version()) == self._folder_version:
+            return
+        # a file system's clock ticks in milliseconds: another file may still come under the same version
+        self._folder_version = version if time.time_ns() - version > _TICK_NANOSECONDS else -1
+        for path in self.folder.files():
+            if path not in self._mapped:
+                self._map(path)
+
+    def _map(self, path: Path) -> None:
+        self._mapped[path] = torch.empty(0)
+        if (shard := _read_shard(path)) is None:
+            return
+        keys, values = shard
+        if values.dtype == self.dtype and values.shape[1:] == self.shape and len(keys) == len(values):
+            self._mapped[path] = values
+            for row, key in enumerate(map(tuple, keys.tolist())):
+                self._rows[key] = values, row
+                self._unwritten.pop(key, None)
+
+    def _outdated(self) -> list[Path]:
+        """Return the files that are damaged, or that hold other data under the numbers of unwritten entries."""
+        new_keys = {key[:2]: key for key in self._unwritten}
+        others = {id(values) for key, (values, _) in self._rows.items() if new_keys.get(key[:2], key) != key}
+        return [path for path, values in self._mapped.items() if not len(values) or id(values) in others]
 
 
 class StoreFolder:
-    """Where the files of one store are. While it is open, no other process removes them."""
+    """The folder of one store. While it is open, no other process removes its files.
 
-    def __init__(self, shelf: CacheFolder, folder: Path) -> None:
-        self.shelf, self.folder = shelf, folder
-        folder.mkdir(exist_ok=True)
-        os.utime(folder)  # what was used last goes last
-        self._held = None if fcntl is None else os.open(folder, os.O_RDONLY)
-        if fcntl is not None and self._held is not None:
-            fcntl.flock(self._held, fcntl.LOCK_SH)
+    Every process that has it open holds a lock file of its own, beside the folder. A lock file that nobody holds was
+    left by a process that was killed.
+    """
+
+    def __init__(self, cache_folder: "CacheFolder", name: str) -> None:
+        self.cache_folder, self.path = cache_folder, cache_folder.path / name
+        self._lock_path = cache_folder.path / f"{name}.{uuid.uuid4().hex}.lock"
+        self._lock = FileLock(self._lock_path)
+        with cache_folder.lock:  # else another process could find this lock file while it is not held yet
+            _held_locks(self.path)
+            self._lock.acquire()
+        self.path.mkdir(exist_ok=True)
+        os.utime(self.path)  # the stores unused for longest are removed first
 
     def close(self) -> None:
-        """Let others make room here."""
-        if self._held is not None:
-            os.close(self._held)
-        self._held = None
+        """Allow other processes to remove the files."""
+        self._lock.release()
+        with suppress(OSError):
+            self._lock_path.unlink()
 
-    def changed(self) -> int:
-        """A number that changes when files come or go; 0 where somebody removed the whole place."""
-        return self.folder.stat().st_mtime_ns if self.folder.is_dir() else 0
+    def version(self) -> int:
+        """Return a number that changes when files come or go; 0 if somebody removed the whole folder."""
+        return self.path.stat().st_mtime_ns if self.path.is_dir() else 0
 
     def files(self) -> list[Path]:
-        """All that were written to their end."""
-        return sorted(self.folder.glob(f"*{ENDING}"))
+        """Return the files that are complete."""
+        return sorted(self.path.glob(f"*{_SUFFIX}"))
 
-    def has_room(self, size: int, old: Callable[[], Iterable[Path]]) -> bool:
-        """As the shelf's; `old` tells which files of this place may go, if nobody else uses it. Inside `alone`."""
-        if self.shelf.has_room(size):
-            return True
-        return self._mine() and self.shelf.has_room(size, old())
+    def make_room(self, size: int, outdated: Callable[[], Iterable[Path]]) -> bool:
+        """Return whether `size` more bytes fit into the cache folder, after files were removed if necessary.
 
-    def _mine(self) -> bool:
-        """Whether no other process has this place open."""
-        if fcntl is None or self._held is None:
+        Args:
+            size: Number of bytes.
+            outdated: Function that returns files of this store which may go, if no other process has it open.
+        """
+        if self.cache_folder.make_room(size):
             return True
+        others = set(_held_locks(self.path)) - {self._lock_path}
+        return not others and self.cache_folder.make_room(size, outdated())
+
+
+class CacheFolder:
+    """A folder of stores whose files never take more than the budget.
+
+    The stores unused for longest make room for new files; a store that a living process has open stays. Nothing else in
+    the folder is counted or touched.
+
+    Args:
+        path: Path of the folder, which is created if necessary.
+        budget: Most bytes of all files.
+
+    Raises:
+        CacheError: The folder cannot be written.
+    """
+
+    def __init__(self, path: Path, budget: int) -> None:
+        self.path, self.budget = path, budget
+        self.lock = FileLock(path / ".lock")
+        """Held while files are written or removed; the system releases it when its process ends, however that ends."""
         try:
-            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
-        finally:
-            fcntl.flock(self._held, fcntl.LOCK_SH)
-        return True
+            path.mkdir(parents=True, exist_ok=True)
+            with self.lock:
+                pass
+        except OSError as error:
+            raise CacheError.because(f"the folder {str(path)!r} cannot be written: {error.strerror}") from None
+
+    def open_store(self, name: str) -> StoreFolder:
+        """Open the folder of one store, whose name has 32 characters; it is in use until it is closed."""
+        return StoreFolder(self, name)
+
+    def make_room(self, size: int, outdated: Iterable[Path] = ()) -> bool:
+        """Return whether `size` more bytes fit, after outdated files and unused stores were removed if necessary.
+
+        Call it while holding `lock`.
+        """
+        stores = [path for path in self.path.iterdir() if path.is_dir() and len(path.name) == 32]
+        sizes = {path: path.stat().st_size for store in stores for path in _store_files(store)}
+        room = self.budget - sum(sizes.values()) - size
+        unused = [store for store in stores if not _held_locks(store)] if room < 0 else []
+        unused.sort(key=lambda store: store.stat().st_mtime)
+        for path in (*outdated, *(path for store in unused for path in _store_files(store))):
+            if room >= 0:
+                break
+            path.unlink(missing_ok=True)  # a process that has mapped it keeps its pages
+            room += sizes.pop(path, 0)
+        return room >= 0
 
 
-def _files(place: Path) -> Iterator[Path]:
-    """A store's files; first those that a writer left that was killed are removed."""
-    for path in place.glob(f"*{ENDING}*"):
-        if path.name.endswith(ENDING) or fcntl is None:
+def _stack(tensors: list[Tensor]) -> Tensor:
+    """Stack tensors outside autocast, which on a CPU refuses fp16."""
+    with torch.autocast("cpu", enabled=False):
+        return torch.stack(tensors)
+
+
+def _held_locks(store: Path) -> list[Path]:
+    """Return the lock files of the processes that have a store open, and remove those that killed processes left."""
+    in_use = []
+    for path in store.parent.glob(f"{store.name}.*.lock"):
+        lock = FileLock(path)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            in_use.append(path)
+        else:
+            lock.release()
+            path.unlink(missing_ok=True)
+    return in_use
+
+
+def _store_files(store: Path) -> Iterator[Path]:
+    """Yield a store's files, and remove the unfinished ones, which killed processes left."""
+    for path in store.glob(f"*{_SUFFIX}*"):
+        if path.name.endswith(_SUFFIX):
             yield path
         else:
             path.unlink(missing_ok=True)
 
 
-def _unused(place: Path) -> bool:
-    """Whether no process has it open."""
-    if fcntl is None:
-        return True
-    held = os.open(place, os.O_RDONLY)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    finally:
-        os.close(held)
-    return True
-
-
-SHARD_BYTES = 64 * 2**20
-"""What one file holds: large enough that there are few of them, small enough that a killed run loses little."""
-
-
-_KEY_BYTES, _HEADER_BYTES = 24, 1024
-"""What a file holds beside the tensors."""
-
-
-_TICK_NANOSECONDS = 10**8
-
-
-@dataclass
-class Store:
-    """Tensors of one shape and type.
-
-    A key that is put is in memory at first. With a place for files, whatever fills one moves there, and from then on
-    the file's pages are mapped: the system keeps them in memory as far as there is room, once for all processes. Files
-    are written whole or not at all, and never changed; another process's are found when a key is missing. What no file
-    can take stays in memory.
-
-    Args:
-        shape: Of the tensor of one sample.
-        dtype: Of all tensors.
-        limit: Most bytes of what is put here; what would go beyond is not taken.
-        place: Where the files are; None keeps everything in memory.
-    """
-
-    shape: torch.Size
-    dtype: torch.dtype
-    limit: int
-    place: StoreFolder | None = None
-    full: bool = field(default=False, init=False)
-    """Whether no more files can be written."""
-    _places: dict[Key, tuple[Tensor, int]] = field(default_factory=dict, init=False, repr=False)
-    _open: dict[Key, Tensor] = field(default_factory=dict, init=False, repr=False)
-    """What is in no file yet."""
-    _files: dict[Path, Tensor] = field(default_factory=dict, init=False, repr=False)
-    """The mapped values of each file, none of damaged ones."""
-    _put: int = field(default=0, init=False, repr=False)
-    _changed: int = field(default=-1, init=False, repr=False)
-
-    @property
-    def entry_bytes(self) -> int:
-        """What one tensor takes."""
-        return self.shape.numel() * self.dtype.itemsize
-
-    @property
-    def bytes(self) -> int:
-        """What all of them take."""
-        return len(self._places) * self.entry_bytes
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def take(self, keys: Sequence[Key]) -> Tensor | None:
-        """The tensors of all keys, (n, *shape), or None where one of them is missing."""
-        if not all(key in self._places for key in keys):
-            self._look()
-        try:
-            return torch.stack([values[row] for values, row in map(self._places.__getitem__, keys)])
-        except KeyError:
-            return None
-
-    def put(self, keys: Sequence[Key], tensors: Tensor) -> None:
-        """Keep (n, *shape) under `keys`; what is here already stays as it is."""
-        room = self.limit // max(1, self.entry_bytes) - self._put
-        new = [row for row, key in enumerate(keys) if key not in self._places][: max(0, room)]
-        kept = tensors[new].to("cpu", self.dtype)
-        self._put += len(new)
-        for position, row in enumerate(new):
-            self._places[keys[row]] = kept, position
-            if self.place is not None:
-                self._open[keys[row]] = kept[position]
-        if not self.full and len(self._open) * self.entry_bytes >= SHARD_BYTES:
-            self.flush()
-
-    def flush(self) -> None:
-        """Bring what is in memory only to the folder, if there is one and it has room."""
-        if self.place is None or not self._open:
-            return
-        with suppress(OSError), self.place.shelf.alone():  # a full disk is no reason to end a run
-            self._look()  # another process may have written the same
-            size = len(self._open) * (self.entry_bytes + _KEY_BYTES) + _HEADER_BYTES
-            if self._open and self.place.has_room(size, self._outdated):
-                self._write(self.place.folder / f"{uuid.uuid4().hex}{ENDING}")
-        self.full = bool(self._open)
-
-    def close(self) -> None:
-        """Flush, and let others make room where the files are."""
-        self.flush()
-        if self.place is not None:
-            self.place.close()
-
-    def _write(self, path: Path) -> None:
-        keys = torch.tensor(list(self._open), dtype=torch.int64)
-        shard = {"keys": keys, "values": torch.stack(list(self._open.values()))}
-        told = {"crc32": _checksum(shard["keys"], shard["values"])}
-        write_atomically(path, lambda part: save_file(shard, part, told))
-        self._map(path)
-
-    def _look(self) -> None:
-        """Find the files that other processes wrote since."""
-        if self.place is None or (changed := self.place.changed()) == self._changed:
-            return
-        # a clock ticks in milliseconds: more may come under the same number
-        self._changed = changed if time.time_ns() - changed > _TICK_NANOSECONDS else -1
-        for path in self.place.files():
-            if path not in self._files:
-                self._map(path)
-
-    def _map(self, path: Path) -> None:
-        self._files[path] = torch.empty(0)
-        for keys, values in _mapped(path):
-            if values.dtype == self.dtype and values.shape[1:] == self.shape and len(keys) == len(values):
-                self._files[path] = values
-                for row, key in enumerate(map(tuple, keys.tolist())):
-                    self._places[key] = values, row
-                    self._open.pop(key, None)
-
-    def _outdated(self) -> list[Path]:
-        """Files that are damaged, or hold other data under the numbers of what is to be written."""
-        given = {key[:2]: key for key in self._open}
-        others = {id(values) for key, (values, _) in self._places.items() if given.get(key[:2], key) != key}
-        return [path for path, values in self._files.items() if not len(values) or id(values) in others]
-
-
-def _mapped(path: Path) -> Iterator[tuple[Tensor, Tensor]]:
-    """Keys and values of a file, the values as its mapped pages; nothing of a file that is damaged or just removed."""
+def _read_shard(path: Path) -> tuple[Tensor, Tensor] | None:
+    """Return the keys and the mapped values of a file, or None if it is damaged or was just removed."""
     try:
         with safe_open(path, framework="pt") as file:
             keys, values = file.get_tensor("keys"), file.get_tensor("values")
-            told = (file.metadata() or {}).get("crc32")
+            expected = (file.metadata() or {}).get("crc32")
     except (SafetensorError, OSError):
-        return
-    if told == _checksum(keys, values):
-        yield keys, values
-
-
-def _checksum(*tensors: Tensor) -> str:
-    number = 0
-    for tensor in tensors:
-        number = crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, number)
-    return str(number)
-
-
-try:
-    import fcntl
-except ImportError:  # Windows: without locks, processes that write at the same time may pass the budget by a file each
-    fcntl = None
+        return None
+    return (keys, values) if expected == str(tensor_checksum(keys, values)) else None

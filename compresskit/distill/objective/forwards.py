@@ -183,8 +183,8 @@ class Forwards(Mapping[Point, Tensor]):
 
     def _trace(self, splicing: Splicing, extra_modules: ExtraModules, inputs: Any, where: str) -> dict[str, Trace]:
         """Run each model once, the hybrid last, and build the splices' adapters in between."""
-        places = splicing.places
-        reads = self._by_model([*self._points, *places])
+        targets = splicing.targets
+        reads = self._by_model([*self._points, *targets])
         traces: dict[str, Trace] = {}
         real = {name: self.models.module(name) for name in (*self.learners, *reads) if name not in (PREVIOUS, HYBRID)}
         with tracing(real, self.learners) as names, ExitStack() as stack:
@@ -192,7 +192,7 @@ class Forwards(Mapping[Point, Tensor]):
             for name, addresses in reads.items():
                 replaced = {}
                 if name == HYBRID:
-                    shapes = {p: traces[p.model].shapes[p.address] for p in (*splicing.sources, *places)}
+                    shapes = {p: traces[p.model].shapes[p.address] for p in (*splicing.sources, *targets)}
                     splicing.bind(shapes, extra_modules, where)
                     splicing.take(sources)
                     replaced = splicing.replaced

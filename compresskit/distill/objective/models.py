@@ -1,4 +1,4 @@
-"""The models of a run by name: the student, its teachers, and the two that only exist inside a stage."""
+"""The models of a run by name, and taps in them: the student, its teachers, and two that exist only inside a stage."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,23 +25,23 @@ class Point(NamedTuple):
 
     @property
     def key(self) -> str:
-        """The same text for all ways to write this tap."""
+        """A text that is the same for all spellings of this tap."""
         return f"{self.model}:{parse_address(self.address).key}"
 
 
 @dataclass(frozen=True)
 class Models:
-    """The student and its teachers, and how each looks at a batch.
+    """The student and its teachers, and each model's view of a batch.
 
     Raises:
-        RecipeError: A model has weights without values, a teacher's name is taken, or a view belongs to no model.
+        RecipeError: A model has weights without values, a teacher has a reserved name, or a view belongs to no model.
     """
 
     student: nn.Module
     teachers: Mapping[str, nn.Module] = field(default_factory=dict)
     views: Mapping[str, View] = field(default_factory=dict)
     wrapper: DistributedDataParallel | None = None
-    """The user's own around the student, whose group, `no_sync` and `find_unused_parameters` count."""
+    """The user's own wrapper around the student; its group, `no_sync` and `find_unused_parameters` are respected."""
 
     def __post_init__(self) -> None:
         for name, model in {**self.teachers, STUDENT: self.student}.items():
@@ -57,20 +57,43 @@ class Models:
 
     @property
     def group(self) -> Any:
-        """The processes that the user's wrapper joins; None are all that there are."""
+        """The process group of the user's wrapper; None stands for all processes."""
         return None if self.wrapper is None else self.wrapper.process_group
 
     def module(self, name: str) -> nn.Module:
-        """The student or a teacher, by name."""
+        """Return the student or a teacher."""
         return self.student if name == STUDENT else self.teachers[name]
 
     def view(self, name: str, inputs: Any) -> Any:
-        """What the model called `name` is given of a batch's inputs; the previous student looks as the student does."""
+        """Return a model's own inputs, made from a batch's inputs; the previous student has the student's view."""
         view = self.views.get(STUDENT if name == PREVIOUS else name)
         return inputs if view is None else view(inputs)
 
+    def parameters(self, names: Collection[str]) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield the parameters of the models called `names` with their qualified names, each parameter once."""
+        seen: set[nn.Parameter] = set()
+        for model in names:
+            for name, parameter in self.module(model).named_parameters():
+                if parameter not in seen:
+                    seen.add(parameter)
+                    yield qualified(model, name), parameter
+
+    def parameter_names(self) -> list[str]:
+        """Return the qualified names of all parameters of all models, also those that share one tensor."""
+        models = {STUDENT: self.student, **self.teachers}
+        return [
+            qualified(name, path)
+            for name, model in models.items()
+            for path, _ in model.named_parameters(remove_duplicate=False)
+        ]
+
+    def learners(self, terms: Iterable[Match | Task]) -> list[str]:
+        """Return the names of the models on the student's side of `terms`; through the hybrid the student learns."""
+        names = {point.model for term in terms for point in self.student_points(term)}
+        return [name for name in (*self.teachers, STUDENT) if name in names or (name == STUDENT and HYBRID in names)]
+
     def student_points(self, term: Match | Task) -> tuple[Point, ...]:
-        """Where the student's side of a term is; the models there learn.
+        """Return the taps on the student's side of a term; the models there learn.
 
         Raises:
             RecipeError: A model is unknown or cannot learn.
@@ -81,20 +104,15 @@ class Models:
         return points
 
     def teacher_points(self, match: Match) -> tuple[Point, ...]:
-        """Where the teacher's side of a match is.
+        """Return the taps on the teacher's side of a match.
 
         Raises:
             RecipeError: A model is unknown, or it is not clear which teacher is meant.
         """
         return tuple(self._point(text, self._only_teacher, match.name) for text in match.teachers)
 
-    def learners(self, terms: Iterable[Match | Task]) -> list[str]:
-        """Names of the models that learn from `terms`: those on the student's side; through the hybrid the student."""
-        named = {point.model for term in terms for point in self.student_points(term)}
-        return [name for name in (*self.teachers, STUDENT) if name in named or (name == STUDENT and HYBRID in named)]
-
-    def spliced(self, splice: Splice) -> tuple[Point, Point]:
-        """Where a splice takes its tensor, and where it puts it.
+    def splice_points(self, splice: Splice) -> tuple[Point, Point]:
+        """Return the tap where a splice takes its tensor, and the tap where it puts it.
 
         Raises:
             RecipeError: A model is unknown, or both are the same.
@@ -109,41 +127,20 @@ class Models:
         return source, into
 
     def check(self, stage: Stage) -> None:
-        """See that every model that a stage names is there.
+        """Check that every model that a stage names exists.
 
         Raises:
-            RecipeError: One is not; the nearest is named.
+            RecipeError: A model does not exist; the message names the nearest.
         """
         try:
             for term in stage.terms.values():
-                self.student_points(term)
-                if isinstance(term, Match):
-                    self._check_sides(term)
+                student = self.student_points(term)
+                if isinstance(term, Match) and [p.key for p in student] == [p.key for p in self.teacher_points(term)]:
+                    raise RecipeError(f"{term.name} compares a tensor with itself; give it another teacher address")
             for splice in stage.splices:
-                self.spliced(splice)
+                self.splice_points(splice)
         except RecipeError as error:
             raise RecipeError(f"stage {stage.name!r}: {error}") from None
-
-    def names(self) -> list[str]:
-        """Names of all parameters of the student and the teachers, those that share one tensor each."""
-        everything = {STUDENT: self.student, **self.teachers}
-        return [
-            qualified(n, path) for n, m in everything.items() for path, _ in m.named_parameters(remove_duplicate=False)
-        ]
-
-    def _check_sides(self, match: Match) -> None:
-        sides = [[point.key for point in points] for points in (self.student_points(match), self.teacher_points(match))]
-        if sides[0] == sides[1]:
-            raise RecipeError(f"{match.name} compares a tensor with itself; give it another teacher address")
-
-    def parameters(self, names: Collection[str]) -> Iterator[tuple[str, nn.Parameter]]:
-        """The parameters of the models called `names`, by `qualified` name, each once."""
-        seen: set[nn.Parameter] = set()
-        for model in names:
-            for name, parameter in self.module(model).named_parameters():
-                if parameter not in seen:
-                    seen.add(parameter)
-                    yield qualified(model, name), parameter
 
     def _point(self, text: str, default: str | Callable[[str], str], where: str) -> Point:
         name, address = split_model(text)
@@ -163,7 +160,17 @@ class Models:
         return next(iter(self.teachers))
 
 
+def qualified(model: str, name: str) -> str:
+    """Return a parameter's name among those of all models; the student's keep their own names."""
+    return name if model == STUDENT else f"{model}:{name}"
+
+
 def _check_values(name: str, model: nn.Module) -> None:
+    """Check that all parameters and buffers of a model have values that can be trained.
+
+    Raises:
+        RecipeError: One has no shape or no values, is sharded, or was made in inference mode.
+    """
     for path, tensor in (*model.named_parameters(), *model.named_buffers()):
         if is_lazy(tensor):
             raise RecipeError(f"{name}: {path} has no shape yet (a lazy module); run one batch through it first")
@@ -179,8 +186,3 @@ def _check_values(name: str, model: nn.Module) -> None:
             raise RecipeError(
                 f"{name}: {path} was made in torch.inference_mode; build and load the model outside of it"
             )
-
-
-def qualified(model: str, name: str) -> str:
-    """What a parameter is called among those of all models: the student's by their own names."""
-    return name if model == STUDENT else f"{model}:{name}"

@@ -1,7 +1,7 @@
-"""One size to another without parameters: resizing, tokens to a map or a map to tokens, a 1x1 map to a vector.
+"""Changes of a tensor's size without parameters: resizing, tokens to a map, a map to tokens, a 1x1 map to a vector.
 
-A size is what a shape has besides batch and channels: () of vectors (n, c), (length,) of tokens (n, length, c),
-(h, w) of maps (n, c, h, w), (d, h, w) of volumes (n, c, d, h, w).
+A size is a shape without batch and channels: () of vectors (n, c), (length,) of tokens (n, length, c), (h, w) of maps
+(n, c, h, w), (d, h, w) of volumes (n, c, d, h, w).
 """
 
 from collections.abc import Callable, Iterator
@@ -16,15 +16,12 @@ from compresskit.errors import ShapeError
 
 Size = tuple[int, ...]
 
-
 _MOST_EXTRA = 5
-"""A class token and four registers. With more than these left over, a number of tokens is no longer called a grid."""
-
+"""Tokens that may be left over beside a grid: a class token and four registers."""
 
 _KINDS = ("a vector", "tokens", "a map", "a volume")
 
-
-_LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
+_INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 class Step(NamedTuple):
@@ -35,7 +32,7 @@ class Step(NamedTuple):
 
 
 def size_of(shape: torch.Size) -> Size:
-    """The shape without batch and channels.
+    """Return the shape without batch and channels.
 
     Raises:
         ShapeError: The shape is none of a vector, tokens, a map or a volume.
@@ -46,10 +43,10 @@ def size_of(shape: torch.Size) -> Size:
 
 
 def extra_tokens(student: Size, teacher: Size) -> int:
-    """How many tokens, on the side that has tokens, stand before those of the grid.
+    """Return the number of tokens before those of the grid, on the side that has tokens.
 
-    Class and register tokens can be told beside a map only: the other tokens form a grid of the map's aspect, and at
-    most 5 are left over. Otherwise the answer is 0, as it is between two sequences.
+    Class and register tokens can be recognised beside a map only: the other tokens form a grid with the map's aspect
+    ratio, and at most 5 are left over. The number is 0 otherwise, also between two sequences.
     """
     if {len(student), len(teacher)} != {1, 2}:
         return 0
@@ -58,7 +55,7 @@ def extra_tokens(student: Size, teacher: Size) -> int:
 
 
 def steps_between(student: Size, teacher: Size, extra: int = 0) -> Iterator[Step]:
-    """What brings a tensor of the student's size to the teacher's; nothing when the two are equal.
+    """Yield the steps from the student's size to the teacher's; none if the two are equal.
 
     Maps, volumes and sequences are averaged over areas in directions that shrink and interpolated linearly in those
     that grow. Tokens are the cells of a map row by row.
@@ -66,11 +63,11 @@ def steps_between(student: Size, teacher: Size, extra: int = 0) -> Iterator[Step
     Args:
         student: Size of the student's tensor.
         teacher: Size of the teacher's tensor.
-        extra: Leading tokens that are no cells of the map on the other side. The student's are left out here; leave
-            out the teacher's before the two are compared.
+        extra: Number of leading tokens that are no cells of the map on the other side. The steps leave out the
+            student's; the caller leaves out the teacher's.
 
     Raises:
-        ShapeError: The two are of kinds that do not fit, or the tokens form no grid of the map's aspect.
+        ShapeError: The two are of kinds that do not fit, or the tokens form no grid with the map's aspect ratio.
     """
     cells = f"tokens[{extra}:]" if extra else "tokens"
     kinds = len(student), len(teacher)
@@ -78,7 +75,7 @@ def steps_between(student: Size, teacher: Size, extra: int = 0) -> Iterator[Step
         return
     if kinds == (1, 2):
         grid = _grid(student[0] - extra, teacher)
-        yield Step(f"{cells} → map {_times(grid)}", lambda tokens: tokens[:, extra:].mT.unflatten(2, grid))
+        yield Step(f"{cells} → map {_size_text(grid)}", lambda tokens: tokens[:, extra:].mT.unflatten(2, grid))
         yield from steps_between(grid, teacher)
     elif kinds == (2, 1):
         yield from steps_between(student, _grid(teacher[0] - extra, student))
@@ -86,25 +83,25 @@ def steps_between(student: Size, teacher: Size, extra: int = 0) -> Iterator[Step
     elif kinds == (1, 1):
         yield Step(f"length {student[0]} → {teacher[0]}", lambda tokens: resize(tokens.mT, teacher).mT)
     elif kinds[0] == kinds[1]:
-        yield Step(f"resize to {_times(teacher)}", lambda grid: resize(grid, teacher))
+        yield Step(f"resize to {_size_text(teacher)}", lambda grid: resize(grid, teacher))
     else:
         yield _to_or_from_vector(student, teacher)
 
 
 def resize(grid: Tensor, size: Size) -> Tensor:
-    """The tensor at another size: averages over areas where it shrinks, linear interpolation where it grows.
+    """Return the tensor at another size: averaged over areas where it shrinks, interpolated linearly where it grows.
 
     Each direction is treated by itself, so a map that becomes wider and lower is averaged along its height alone.
 
     Args:
-        grid: (n, c, length), (n, c, h, w) or (n, c, d, h, w).
-        size: What comes after n and c in the result.
+        grid: Tensor (n, c, length), (n, c, h, w) or (n, c, d, h, w).
+        size: Size of the result.
     """
-    shrunk = [min(have, want) for have, want in zip(grid.shape[2:], size, strict=True)]
+    shrunk = [min(old, new) for old, new in zip(grid.shape[2:], size, strict=True)]
     if shrunk != list(grid.shape[2:]):
         grid = F.interpolate(grid, shrunk, mode="area")
     if shrunk != list(size):
-        grid = F.interpolate(grid, list(size), mode=_LINEAR[len(size)])
+        grid = F.interpolate(grid, list(size), mode=_INTERPOLATION[len(size)])
     return grid
 
 
@@ -121,17 +118,17 @@ def _grid(cells: int, like: Size) -> Size:
     if grid := _grid_or_none(cells, like):
         return grid
     raise ShapeError(
-        f"{cells} tokens form no grid with the aspect of {_times(like)} "
+        f"{cells} tokens form no grid with the aspect of {_size_text(like)} "
         f"(at most {_MOST_EXTRA} extra ones are left out); give an adapter"
     )
 
 
 def _grid_or_none(cells: int, like: Size) -> Size | None:
-    """Height and width of a grid of so many cells whose aspect is exactly that of the map `like`."""
+    """Return height and width of a grid of that many cells with exactly the aspect ratio of the map `like`, or None."""
     height, width = (side // gcd(*like) for side in like)
     scale = isqrt(max(cells, 0) // (height * width))
     return (scale * height, scale * width) if scale and scale * scale * height * width == cells else None
 
 
-def _times(size: Size) -> str:
+def _size_text(size: Size) -> str:
     return "x".join(map(str, size))

@@ -131,7 +131,7 @@ def _reads(stages: Sequence[Stage], models: Models) -> dict[Role, list[str]]:
 
 
 def _student_ends(stage: Stage, models: Models) -> list[Point]:
-    return [end for splice in stage.splices for end in models.spliced(splice) if end.model == STUDENT]
+    return [end for splice in stage.splices for end in models.splice_points(splice) if end.model == STUDENT]
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """Checkpoints: everything that a run needs to continue exactly, in files that are whole or absent, and run no code."""
 
-import hashlib
 import io
 import pickle
 from collections.abc import Callable, Collection, Mapping
@@ -12,7 +11,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from compresskit.distill.cache.fingerprints import named_tensors, weights_digest
+from compresskit.distill.cache.fingerprints import named_tensors, text_digest, weights_digest
 from compresskit.distill.objective.models import Models
 from compresskit.distill.spec.describe import describe
 from compresskit.distill.spec.stage import Stage
@@ -109,4 +108,4 @@ def _structure(model: nn.Module) -> str:
 
 
 def _digest(lines: list[str]) -> str:
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    return text_digest(*lines, digits=16)

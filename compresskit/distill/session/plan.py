@@ -128,7 +128,7 @@ def _bound(stages: Sequence[Stage], models: Models, seed: int, inputs: Any, trac
     extra_modules = ExtraModules.for_student(models.student, seed)
     for index, stage in enumerate(stages):
         bound = BoundStage(stages, index, models, extra_modules, inputs, traces)
-        optimizer = make_optimizer(stage, bound.trainable, bound.extra_parameters, models.names())
+        optimizer = make_optimizer(stage, bound.trainable, bound.extra_parameters, models.parameter_names())
         make_scheduler(stage, optimizer, bound.objective.steps)
         if stage.ema is not None and STUDENT in bound.learners:
             moving_average(models.student, stage.ema)
@@ -182,7 +182,7 @@ def _planned(bound: BoundStage, values: Mapping[str, float], teacher_share: floa
 
 def _planned_term(name: str, objective: Objective, value: float) -> PlannedTerm:
     term, (student, teacher) = objective.terms[name], objective.shapes(name)
-    spec, adapter = term.spec, "" if term.glue is None else str(term.glue)
+    spec, adapter = term.spec, str(term.adapter)
     weight = f"{spec.weight:g}" if isinstance(spec.weight, (int, float)) else node_text(spec.weight)
     return PlannedTerm(name, weight, _sizes(student), _sizes(teacher), adapter, value)
 

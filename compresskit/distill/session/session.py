@@ -186,7 +186,7 @@ class Session:
         def cached_teachers(forwards: Forwards) -> dict[str, CachedTeacher]:
             if self._cache is not None:
                 left = sum(all_steps[n] * self.stages[n].accumulate for n in range(index, len(all_steps)))
-                cached.update(self._cache.recalls(self.stages[index].name, forwards, batch_size(inputs), left))
+                cached.update(self._cache.cached_teachers(self.stages[index].name, forwards, batch_size(inputs), left))
             return cached
 
         bound = BoundStage(

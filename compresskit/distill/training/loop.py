@@ -40,7 +40,7 @@ class StageLoop:
             self.stage,
             bound.trainable,
             bound.extra_parameters,
-            self.objective.models.names(),
+            self.objective.models.parameter_names(),
             fused=device == "cuda" and not self._precision.is_default,
         )
         self.scheduler = make_scheduler(self.stage, self.optimizer, self.objective.steps)

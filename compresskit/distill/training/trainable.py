@@ -30,7 +30,8 @@ def trainable_names(stage: Stage, models: Models, reached: Collection[str], befo
     for model in models.learners(stage.terms.values()):
         for name, parameter in models.module(model).named_parameters(remove_duplicate=False):
             aliases.setdefault(parameter, []).append(qualified(model, name))
-    names = models.names()  # a curriculum's stages share their globs, and not in all of them the same models learn
+    # a curriculum's stages share their globs, and not in all of them the same models learn
+    names = models.parameter_names()
     for globs, option in ((stage.train, "train"), (stage.freeze, "freeze")):
         for glob in () if isinstance(globs, str) else globs:
             if glob != "*" and not any(fnmatchcase(name, glob) for name in names):

@@ -1,4 +1,4 @@
-"""Adapters: what is learned, every pair of kinds, sizes that change from batch to batch, and what is refused."""
+"""Adapters: the linear map, every pair of kinds, sizes that change from batch to batch, and pairs that are refused."""
 
 from functools import partial
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Size, nn
 
-from compresskit import Match, ProgressiveDistiller, ShapeError, Stage
+from compresskit import Match, ProgressiveDistiller, RecipeError, ShapeError, Stage
 from compresskit.distill.objective.adapters import build_adapter
 from compresskit.distill.objective.extra_modules import ExtraModules
 from compresskit.distill.objective.models import Point
@@ -17,27 +17,29 @@ ALL = frozenset({"channels", "space"})
 SPACE = frozenset({"space"})
 
 
+def parameters(adapter):
+    return [] if adapter.module is None else list(adapter.module.parameters())
+
+
 def test_equal_shapes_come_back_as_the_very_same_objects():
     for shape in [(2, 3), (2, 5, 3), (2, 3, 4, 4), (2, 3, 2, 4, 4), (2,), (), (1, 2, 3, 4, 5, 6)]:
         student, teacher = torch.zeros(shape), torch.zeros(shape)
         adapter = build_adapter(student.shape, teacher.shape, ALL)
-        given = adapter(student, teacher)
-        assert given[0] is student
-        assert given[1] is teacher
+        adapted = adapter(student, teacher)
+        assert adapted[0] is student
+        assert adapted[1] is teacher
         assert str(adapter) == ""
-        assert list(adapter.parameters()) == []
+        assert adapter.module is None
 
 
 def test_the_linear_map_mixes_the_channels_of_each_position():
     student = torch.tensor([[[[1.0]], [[2.0]]]])
     adapter = build_adapter(student.shape, Size((1, 1, 1, 1)), ALL)
     with torch.no_grad():
-        adapter.learned.weight.copy_(torch.tensor([3.0, 10.0]).view(1, 2, 1, 1))
-        adapter.learned.bias.fill_(0.5)
+        adapter.module.weight.copy_(torch.tensor([3.0, 10.0]).view(1, 2, 1, 1))
+        adapter.module.bias.fill_(0.5)
     assert adapter(student, torch.zeros(1, 1, 1, 1))[0].item() == 23.5
 
-
-# every pair of kinds
 
 PAIRS = [
     ((4, 5), (4, 7), "linear 5→7"),
@@ -61,7 +63,7 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(("student", "teacher", "text"), PAIRS)
-def test_each_pair_fits_says_what_is_done_and_trains(student, teacher, text):
+def test_each_pair_fits_trains_and_says_what_it_does(student, teacher, text):
     own, other = torch.randn(student, requires_grad=True), torch.randn(teacher)
     adapter = build_adapter(own.shape, other.shape, ALL)
     assert str(adapter) == text
@@ -71,17 +73,17 @@ def test_each_pair_fits_says_what_is_done_and_trains(student, teacher, text):
     extra = 1 if "tokens[1:] →" in text else 0
     assert own.grad[:, :extra].abs().sum() == 0
     assert (own.grad[:, extra:] != 0).all()
-    assert all(parameter.grad.abs().sum() > 0 for parameter in adapter.parameters())
+    assert all(parameter.grad.abs().sum() > 0 for parameter in parameters(adapter))
     linear = [student[2 if len(student) == 3 else 1], teacher[2 if len(teacher) == 3 else 1]]
-    learned = 0 if linear[0] == linear[1] else linear[0] * linear[1] + linear[1]
-    assert sum(parameter.numel() for parameter in adapter.parameters()) == learned
+    elements = 0 if linear[0] == linear[1] else linear[0] * linear[1] + linear[1]
+    assert sum(parameter.numel() for parameter in parameters(adapter)) == elements
 
 
 @pytest.mark.parametrize(("student", "teacher", "text"), PAIRS)
 def test_a_loss_that_compares_space_alone_keeps_the_student_s_channels(student, teacher, text):
     adapter = build_adapter(Size(student), Size(teacher), SPACE)
     mine, other = adapter(torch.randn(student), torch.randn(teacher))
-    assert list(adapter.parameters()) == []
+    assert adapter.module is None
     assert str(adapter) == " + ".join(
         part for part in text.split(" + ") if part[:6] not in ("linear", "1x1 co", "1x1x1 ")
     )
@@ -95,11 +97,14 @@ def test_a_loss_that_compares_channels_alone_keeps_the_student_s_size():
     assert adapter(torch.randn(2, 3, 4, 4), torch.randn(2, 9, 5))[0].shape == (2, 5, 4, 4)
 
 
-def test_nothing_is_built_for_a_loss_that_needs_nothing_to_agree():
-    assert build_adapter(Size((2, 3)), Size((5, 8, 8)), frozenset()) is None
-
-
-# from batch to batch
+def test_nothing_is_done_for_a_loss_that_needs_nothing_to_agree():
+    student, teacher = torch.zeros(2, 3), torch.zeros(5, 8, 8)
+    adapter = build_adapter(student.shape, teacher.shape, frozenset())
+    assert adapter.module is None
+    assert str(adapter) == ""
+    adapted = adapter(student, teacher)
+    assert adapted[0] is student
+    assert adapted[1] is teacher
 
 
 def test_sizes_are_those_of_each_batch():
@@ -126,14 +131,11 @@ def test_shapes_that_were_equal_when_traced_may_differ_later():
         (((2, 3, 4), (2, 3, 4)), ((2, 3, 4), (4, 3, 4)), "the batch sizes differ"),
     ],
 )
-def test_a_batch_that_the_traced_one_did_not_announce_is_refused(traced, later, message):
+def test_a_batch_unlike_the_traced_one_is_refused(traced, later, message):
     adapter = build_adapter(Size(traced[0]), Size(traced[1]), ALL)
     with pytest.raises(ShapeError, match=message) as caught:
         adapter(*(torch.zeros(shape) for shape in later))
     assert str(caught.value).startswith(f"student {later[0]} and teacher {later[1]}: ")
-
-
-# what is refused
 
 
 @pytest.mark.parametrize("agree", [ALL, SPACE], ids=["all", "space"])
@@ -158,32 +160,29 @@ def test_a_batch_that_the_traced_one_did_not_announce_is_refused(traced, later, 
         ((2, 1, 1, 1, 1, 1), (2, 1), "6-d tensors are no"),
     ],
 )
-def test_what_only_the_user_can_settle_is_refused(student, teacher, message, agree):
+def test_a_pair_that_only_the_user_can_adapt_is_refused(student, teacher, message, agree):
     with pytest.raises(ShapeError) as caught:
         build_adapter(Size(student), Size(teacher), agree, keep=lambda _: pytest.fail("built before the check"))
     assert str(caught.value).startswith(f"student {student} and teacher {teacher}: {message}")
 
 
-# in the engine
-
-
-def bound(learned, student, teacher, **options):
+def bound(extra_modules, student, teacher, **options):
     points = [Point("student", ".")], [Point("teacher", ".")]
-    return bind_match(Match(".", **options), *points, ([Size(student)], [Size(teacher)]), learned, "here")
+    return bind_match(Match(".", **options), *points, ([Size(student)], [Size(teacher)]), extra_modules, "here")
 
 
 def test_matches_of_one_pair_share_the_linear_map_and_nothing_else_is_kept():
-    learned = ExtraModules(seed=3, device=torch.device("cpu"))
+    extra_modules = ExtraModules(seed=3, device=torch.device("cpu"))
     shapes = (2, 3, 8, 8), (2, 5, 4, 4)
-    terms = [bound(learned, *shapes, loss=loss) for loss in ("mse", "l1", "attention_transfer")]
-    assert terms[0].glue.module is terms[1].glue.module
+    terms = [bound(extra_modules, *shapes, loss=loss) for loss in ("mse", "l1", "attention_transfer")]
+    assert terms[0].adapter.module is terms[1].adapter.module
     assert list(terms[2].modules()) == []
-    assert set(learned.state_dict()["adapter:student:.#0@out -> teacher:.#0@out"]) == {"weight", "bias"}
+    assert set(extra_modules.state_dict()["adapter:student:.#0@out -> teacher:.#0@out"]) == {"weight", "bias"}
 
 
 def test_initial_values_come_from_the_engine_s_seed_alone():
     def weight(seed):
-        return bound(ExtraModules(seed, torch.device("cpu")), (2, 3), (2, 5)).glue.module.weight
+        return bound(ExtraModules(seed, torch.device("cpu")), (2, 3), (2, 5)).adapter.module.weight
 
     first = weight(3)
     with own_randomness(99):
@@ -204,7 +203,7 @@ def test_half_precision_arrives_at_the_adapter_as_float32(dtype):
     term.value([student], [torch.randn(2, 5, 8, 8, dtype=dtype)], None, 0, 1).backward()
     assert seen == [torch.float32, torch.float32]
     assert student.grad.isfinite().all()
-    assert term.glue.module.weight.grad.abs().sum() > 0
+    assert term.adapter.module.weight.grad.abs().sum() > 0
 
 
 class Patches(nn.Module):
@@ -265,3 +264,16 @@ def test_an_adapter_of_the_user_s_is_called_with_the_student_s_tensor_alone():
     stage = Stage("s", matches=[Match(".", adapter=ChannelsLast())], steps=1)
     history = ProgressiveDistiller(Last(3, 4, 1), nn.Conv2d(3, 4, 1), [stage]).fit([(torch.randn(2, 3, 5, 6), None)])
     assert len(history.history) == 1
+
+
+def test_a_second_adapter_for_the_same_pair_is_refused(batches, net):
+    node = {"_target_": "torch.nn.Conv2d", "in_channels": 4, "out_channels": 6, "kernel_size": 3, "padding": 1}
+    stages = [Stage("a", matches=[Match("0")], steps=1), Stage("b", matches=[Match("0", adapter=node)], steps=1)]
+    with pytest.raises(RecipeError, match="one pair, one adapter"):
+        ProgressiveDistiller(net(6, 1), net(4, 2), stages).fit(batches)
+
+
+def test_models_in_double_precision_get_adapters_in_double_precision(net, losses):
+    inputs = torch.randn(4, 3, 8, 8, dtype=torch.double)
+    values = losses(net(4, 1).double(), net(3, 2).double(), Match("0"), inputs=inputs)
+    assert values[2] < values[0]

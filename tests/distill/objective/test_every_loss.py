@@ -1,4 +1,4 @@
-"""One stage of the engine gives the gradients of distillation written by hand, with every loss of the catalogue."""
+"""One stage gives the gradients of the same distillation written by hand, with every loss of the catalogue."""
 
 import copy
 
@@ -52,9 +52,9 @@ def test_the_gradients_are_those_of_the_same_mathematics_by_hand(name, vgg):
         between = teacher[:2](inputs)
     if entry.several:
         ours, theirs = (by_hand[:2](inputs), ours), (between, theirs)
-    made = make_loss(entry, options, where="test")
+    function = make_loss(entry, options, where="test")
     arguments = (ours, labels) if supervised else (ours, theirs, labels) if entry.labels else (ours, theirs)
-    value = made(*arguments, **({} if entry.built else options))
+    value = function(*arguments, **({} if entry.built else options))
     (value * (1.0 if supervised else 0.5)).backward()
     assert any(parameter.grad.abs().sum() > 0 for parameter in by_hand.parameters())
     for engine, hand in zip(student.parameters(), by_hand.parameters(), strict=True):

@@ -1,4 +1,4 @@
-"""Sizes: what becomes of a student's tensor beside a teacher's of another size, by hand."""
+"""Changes of a tensor's size to that of another, computed by hand."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ ALL = {"channels", "space"}
 
 
 def adapted(student: Tensor, teacher_shape):
-    """What the student's tensor becomes beside a teacher's of that shape."""
+    """Return the student's tensor, adapted to a teacher's tensor of that shape."""
     teacher = torch.zeros(teacher_shape)
     return build_adapter(student.shape, teacher.shape, ALL)(student, teacher)[0]
 
@@ -31,7 +31,7 @@ def test_a_map_that_becomes_lower_and_wider_is_averaged_one_way_and_interpolated
     assert adapted(student.mT, (1, 1, 4, 1)).flatten().tolist() == [3.0, 3.75, 5.25, 6.0]
 
 
-def test_fine_stripes_become_grey_and_no_coarse_stripes():
+def test_fine_stripes_become_grey_and_not_coarse_stripes():
     stripes = torch.tensor([0.0, 1.0]).repeat(8)[None, None, :, None].expand(1, 1, 16, 3)
     assert torch.equal(adapted(stripes, (1, 1, 4, 5)), torch.full((1, 1, 4, 5), 0.5))
 
@@ -64,7 +64,7 @@ def test_extra_tokens_of_the_student_are_left_out(extra):
 
 
 @pytest.mark.parametrize("extra", [1, 5])
-def test_a_student_s_map_meets_the_teacher_s_patches_without_its_extra_tokens(extra):
+def test_a_student_s_map_is_compared_with_the_teacher_s_patches_without_its_extra_tokens(extra):
     student, teacher = torch.randn(2, 3, 4, 4), torch.randn(2, extra + 16, 3)
     adapter = build_adapter(student.shape, teacher.shape, ALL)
     mine, other = adapter(student, teacher)
@@ -83,7 +83,7 @@ def test_the_map_is_resized_before_it_becomes_tokens_of_a_coarser_grid():
     assert adapted(student, (1, 2, 1)).tolist() == [[[3.5], [5.5]]]
 
 
-def test_a_1x1_map_and_a_vector_are_one_thing():
+def test_a_1x1_map_and_a_vector_become_each_other():
     assert adapted(torch.tensor([[[[1.0]], [[2.0]]]]), (1, 2)).tolist() == [[1.0, 2.0]]
     assert adapted(torch.tensor([[1.0, 2.0]]), (1, 2, 1, 1)).tolist() == [[[[1.0]], [[2.0]]]]
     assert adapted(torch.tensor([[1.0, 2.0]]), (1, 2, 1, 1, 1)).shape == (1, 2, 1, 1, 1)
