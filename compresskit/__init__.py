@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from compresskit.distill.spec.match import Splice as Splice
     from compresskit.distill.spec.match import Task as Task
     from compresskit.distill.spec.stage import Stage as Stage
+    from compresskit.evaluation import Evaluation as Evaluation
     from compresskit.profiling import compare as compare
     from compresskit.profiling import profile as profile
     from compresskit.recipe.building.trained_model import load_model as load_model
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from compresskit.recipe.running.run import run_recipe as run_recipe
 
 _HOMES = {
+    "Evaluation": "compresskit.evaluation",
     "Match": "compresskit.distill.spec.match",
     "ProgressiveDistiller": "compresskit.distill.distiller",
     "Stage": "compresskit.distill.spec.stage",
@@ -43,6 +45,7 @@ _HOMES = {
 __all__ = [
     "CompressKitError",
     "DataError",
+    "Evaluation",
     "Match",
     "ProgressiveDistiller",
     "RecipeError",

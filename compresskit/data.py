@@ -1,7 +1,7 @@
 """Batches whose every random choice is a function of (seed, sample, epoch).
 
-Nothing here depends on a global generator, on a worker or on what was drawn before, so a run is the same with 0 or 8
-workers and continues anywhere by its position alone: `endless(loader, position, seed)`.
+Nothing here depends on a global generator, on a worker or on earlier draws, so a run is the same with 0 or 8 workers
+and continues anywhere by its position alone: `endless(loader, position, seed)`.
 """
 
 import math
@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from compresskit.errors import CompressKitError, DataError
-from compresskit.randomness import World, seed_all
+from compresskit.randomness import RandomStream, seed_all
 
 
 class SampleId(int):
@@ -29,7 +29,7 @@ class SampleId(int):
     seed: int
 
     def __new__(cls, index: int, epoch: int = 0, seed: int = 0) -> "SampleId":
-        """An index, with what only our own datasets read."""
+        """Create an index with the epoch and the seed, which only our own datasets read."""
         sample = super().__new__(cls, index)
         sample.epoch = epoch
         sample.seed = seed
@@ -37,25 +37,25 @@ class SampleId(int):
 
 
 def rng(seed: int, sample: int, epoch: int) -> np.random.Generator:
-    """The generator for every random choice about one sample in one epoch."""
+    """Return the generator for every random choice about one sample in one epoch."""
     return np.random.default_rng([seed, int(sample), epoch])
 
 
 class _Stateless(Dataset):
     """A dataset in which even a draw from a global generator is a function of (seed, sample, epoch).
 
-    It is asked by the batch: to put the generators back takes longer than to make a small sample.
+    It loads whole batches, because restoring the generators takes longer than making a small sample.
     """
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
-        self._world = World(0)
+        self._random = RandomStream(0)
 
     def __getitems__(self, samples: Sequence[SampleId]) -> list[Any]:
-        with self._world:
-            return [self._drawn(sample) for sample in samples]
+        with self._random:
+            return [self._load(sample) for sample in samples]
 
-    def _drawn(self, sample: SampleId) -> Any:
+    def _load(self, sample: SampleId) -> Any:
         seed_all(sample.seed, sample, sample.epoch)
         return self.dataset[sample]
 
@@ -66,9 +66,9 @@ class SampleLoader:
     Args:
         dataset: Anything with `__len__` and `__getitem__`; it is indexed by `SampleId`.
         batch_size: Samples a batch; the last batch of an epoch may be smaller.
-        seed: Decides the order and, through `SampleId.seed`, the augmentation.
-        workers: Loader processes. The batches do not depend on it.
-        shuffle: A new order each epoch; otherwise the dataset's own.
+        seed: Seed of the order and, through `SampleId.seed`, of the augmentation.
+        workers: Number of worker processes. The batches do not depend on it.
+        shuffle: Use a new order in each epoch; else that of the dataset.
 
     Raises:
         DataError: The dataset is empty.
@@ -87,29 +87,29 @@ class SampleLoader:
         return math.ceil(len(self.dataset) / self.batch_size)
 
     def __iter__(self) -> Iterator[Any]:
-        """The batches of the first epoch."""
+        """Return the batches of the first epoch."""
         return iter(self._load(self._epoch(0)))
 
     def batches(self, position: int, rank: int = 0, ranks: int = 1, *, pinned: bool = False) -> Iterator["Batch"]:
-        """All batches from number `position` on, epoch after epoch, without end.
+        """Yield all batches from number `position` on, epoch after epoch, without end.
 
         Args:
-            position: Batches that were consumed before.
-            rank: Which process this is of those that share each batch.
-            ranks: How many these are. Together they see what one alone would. Where a batch has no sample for a
-                process, it is given one that does not count.
-            pinned: Whether they are in memory from which a GPU copies faster.
+            position: Number of batches that were consumed before.
+            rank: Rank of this process among those that share each batch.
+            ranks: Number of processes that share each batch. Together they load the samples that one process alone
+                would load. A process that is left without a sample of a batch gets one that does not count.
+            pinned: Put the batches into page-locked memory, from which a GPU copies faster.
         """
-        asked: deque[_Part] = deque()  # workers are ahead of what is yielded
-        batches = iter(self._load(_noted(self._parts(position, rank, ranks), asked), pinned=pinned))
+        requests: deque[_Part] = deque()  # workers run ahead of the batches that were yielded
+        batches = iter(self._load(_record(self._parts(position, rank, ranks), requests), pinned=pinned))
         number = position
         while True:
             try:
                 value = next(batches)
-            except CompressKitError as error:  # a worker wraps it in a traceback, of which the last line is ours
+            except CompressKitError as error:  # a worker wraps it in a traceback, whose last line is the message
                 raise type(error)(str(error).rpartition(f"{type(error).__name__}: ")[2].strip()) from None
             epoch, place = divmod(number, len(self))
-            part = asked.popleft()
+            part = requests.popleft()
             yield Batch(value, epoch, place == len(self) - 1, tuple(part.samples), part.counted, part.total)
             number += 1
 
@@ -122,7 +122,7 @@ class SampleLoader:
             epoch, place = epoch + 1, 0
 
     def _epoch(self, epoch: int, place: int = 0) -> Iterator[list[SampleId]]:
-        """The samples of each batch from number `place` on, made as they are asked for: an epoch may be millions."""
+        """Yield the samples of each batch from number `place` on, one batch at a time: an epoch may have millions."""
         count = len(self.dataset)
         order = np.random.default_rng([self.seed, epoch]).permutation(count) if self.shuffle else range(count)
         for start in range(place * self.batch_size, count, self.batch_size):
@@ -138,22 +138,22 @@ class SampleLoader:
 
 
 class _Part(NamedTuple):
-    """What one process loads of a batch."""
+    """The samples that one process loads of a batch, and how many of them and of the whole batch count."""
 
     samples: list[SampleId]
     counted: int
     total: int
 
 
-def _noted(parts: Iterable[_Part], notes: deque[_Part]) -> Iterator[list[SampleId]]:
+def _record(parts: Iterable[_Part], requests: deque[_Part]) -> Iterator[list[SampleId]]:
     for part in parts:
-        notes.append(part)
+        requests.append(part)
         yield part.samples
 
 
 @dataclass(frozen=True, slots=True)
 class _Once:
-    """What DataLoader accepts as a batch sampler: something to iterate, here without end and without a length."""
+    """A batch sampler for DataLoader that may have no end and no length."""
 
     samples: Iterable[list[SampleId]]
 
@@ -163,28 +163,29 @@ class _Once:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One batch as the loader gave it, and where in the data it stands."""
+    """One batch as the loader yielded it, and its place in the data."""
 
     value: Any
     epoch: int
     last: bool
-    """Whether the epoch ends with this batch."""
+    """True if the epoch ends with this batch."""
     samples: tuple[SampleId, ...] = ()
-    """Which samples these are, where the loader tells."""
+    """The batch's samples, if the loader knows them."""
     counted: int | None = None
-    """How many of them count, where the loader tells: a process with no part in a batch is given one that does not."""
+    """Number of samples that count, if the loader knows it: a process without a share of the batch has one that does
+    not."""
     total: int | None = None
-    """How many count in the batch as a whole, of which other processes have the rest; where the loader tells."""
+    """Number of samples that count in all processes that share the batch, if the loader knows it."""
 
 
 def endless(
     loader: Iterable[Any], position: int, seed: int, rank: int = 0, ranks: int = 1, *, pinned: bool = False
 ) -> Iterator[Batch]:
-    """The batches of any loader from number `position` on, epoch after epoch, without end.
+    """Return the batches of any loader from number `position` on, epoch after epoch, without end.
 
-    A `SampleLoader` jumps there, gives the part of process `rank` of `ranks`, and pins it if asked to. A foreign loader
-    (DataLoader, list, …) is replayed: its epoch runs under generators seeded by (seed, epoch), which the caller's
-    random numbers do not touch, and is skipped forward. It gives what it gives, in every process.
+    A `SampleLoader` jumps there, yields the share of process `rank` of `ranks`, and pins it with `pinned`. A foreign
+    loader (DataLoader, list, …) is replayed: its epoch runs under generators of its own, seeded by (seed, epoch), and
+    is skipped forward. It is not split between processes.
 
     Raises:
         DataError: The loader yields nothing: it is empty, or an iterator that can be walked only once.
@@ -192,13 +193,13 @@ def endless(
     if isinstance(loader, SampleLoader):
         part = (rank, ranks) if ranks > 1 else ()
         how = {"pinned": True} if pinned else {}
-        return loader.batches(position, *part, **how)  # a subclass need not know what is not asked for
+        return loader.batches(position, *part, **how)  # a subclass need not have parameters that are not used here
     return _replayed(loader, position, seed)
 
 
 def _replayed(loader: Iterable[Any], position: int, seed: int) -> Iterator[Batch]:
     epoch, seen = 0, 0
-    if isinstance(loader, Sequence):  # no state at all: whole epochs need not be walked
+    if isinstance(loader, Sequence):  # it has no state, so whole epochs can be skipped
         epoch = position // len(loader) if len(loader) else 0
         seen = epoch * len(loader)
     while True:
@@ -215,8 +216,8 @@ def _replayed(loader: Iterable[Any], position: int, seed: int) -> Iterator[Batch
 
 
 def _isolated(loader: Iterable[Any], seed: int, epoch: int) -> Iterator[Any]:
-    """One pass over a foreign loader, in a random world of its own that goes on between two batches."""
-    if type(loader) in (list, tuple):  # nothing is drawn to look at these
+    """Yield one pass over a foreign loader, whose random numbers are a stream of their own."""
+    if type(loader) in (list, tuple):  # these draw no random numbers
         yield from loader
         return
     sampler = getattr(loader, "sampler", None)
@@ -224,9 +225,9 @@ def _isolated(loader: Iterable[Any], seed: int, epoch: int) -> Iterator[Any]:
     generators = [generator for generator in owners if isinstance(generator, torch.Generator)]
     if set_epoch := getattr(sampler, "set_epoch", None):
         set_epoch(epoch)
-    iterator, world = None, World(seed, epoch, others=generators)
+    iterator, stream = None, RandomStream(seed, epoch, others=generators)
     while True:
-        with world:
+        with stream:
             iterator = iter(loader) if iterator is None else iterator
             try:
                 value = next(iterator)
@@ -236,7 +237,7 @@ def _isolated(loader: Iterable[Any], seed: int, epoch: int) -> Iterator[Any]:
 
 
 def _with_last(values: Iterator[Any]) -> Iterator[tuple[Any, bool]]:
-    """Each value with whether it is the last one: looks one ahead."""
+    """Yield each value with a flag for the last one, by looking one ahead."""
     try:
         current = next(values)
     except StopIteration:

@@ -1,4 +1,4 @@
-"""A model as a file that other runtimes read, compared with PyTorch before it counts."""
+"""Export of a model to a file that other runtimes read, kept only if it computes what PyTorch computes."""
 
 import copy
 import json
@@ -20,20 +20,20 @@ Format = Literal["onnx", "pt2"]
 Inputs = tuple[Tensor, ...]
 
 TOLERANCE, TOLERANCE_HALF = 1e-4, 2e-2
-"""Largest difference that passes, as a share of the largest value of the answer, or of 1 if that is more."""
+"""Largest difference that passes, as a share of the output's largest value, or of 1 if that is more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A file, and how close what it computes is to PyTorch's float32."""
+    """An exported file, and the difference of its outputs from PyTorch's in float32."""
 
     path: Path
     format: Format
     half: bool
     shapes: Sequence[Sequence[int]]
-    """Of the inputs that were compared."""
+    """Shapes of the samples that were compared."""
     difference: float
-    """Largest, over all samples and values; as a share of the largest value, or of 1 if that is more."""
+    """Largest difference over all samples and values, as a share of the largest value, or of 1 if that is more."""
     tolerance: float
 
     def __str__(self) -> str:
@@ -56,24 +56,24 @@ def export(
     tolerance: float | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> Exported:
-    """Write a model as ONNX or as PyTorch's `.pt2`, run the file on samples, and keep it only if it agrees.
+    """Write a model as ONNX or as PyTorch's `.pt2`, run the file on samples, and keep it only if the outputs agree.
 
     Args:
-        model: On the CPU; it is left as it is. The file holds its eval mode.
-        samples: Positional inputs, real ones: the first is traced, all are compared.
-        path: The file to write.
-        format: `onnx` is compared through ONNX Runtime, `pt2` through `torch.export.load`.
-        dynamic: Whether sizes (axes from the third on) may differ from those traced; samples must have two sizes.
-        half: Write float16, inputs and outputs too. It is compared with the model in float32.
+        model: Model on the CPU, which is not changed. The file holds its eval mode.
+        samples: Positional inputs with real values: the first is traced, all are compared.
+        path: File to write.
+        format: `onnx`, run by ONNX Runtime, or `pt2`, run by `torch.export.load`.
+        dynamic: Allow other sizes (axes from the third on) than those traced; samples must have two sizes.
+        half: Write float16, inputs and outputs too. The file is compared with the model in float32.
         sliced_reflection: Write reflection padding as slices and concatenations, which compute the same: some runtimes
-            run no other kind of padding than constant.
-        tolerance: Largest difference that passes, as a share of the largest value of an answer, or of 1 if that is
-            more. None: 1e-4, in half precision 2e-2.
-        metadata: Texts that are kept in the file, by name.
+            have no padding but the constant one.
+        tolerance: Largest difference that passes, as a share of an output's largest value, or of 1 if that is more.
+            None is 1e-4, in half precision 2e-2.
+        metadata: Texts to store in the file, by name.
 
     Raises:
-        RecipeError: ONNX is asked for and its packages are missing, or `samples` cannot show what is asked for.
-        ExportError: The model cannot be traced, or the file's answers differ too much; there is no file then.
+        RecipeError: The packages for ONNX are missing, or `samples` have too few or too many sizes.
+        ExportError: The model cannot be traced, or the file's outputs differ too much; no file is left then.
     """
     path = Path(path)
     shapes = [[*sample[0].shape] for sample in samples]
@@ -85,14 +85,14 @@ def export(
     model = copy.deepcopy(model).eval()
     with torch.no_grad():
         expected = [tree_leaves(model(*sample)) for sample in samples]
-        used = [tuple((_half(tensor) if half else tensor).contiguous() for tensor in sample) for sample in samples]
-        program = _traced(model.half() if half else model, used[0], dynamic=dynamic, sliced=sliced_reflection)
+        inputs = [tuple((_half(tensor) if half else tensor).contiguous() for tensor in sample) for sample in samples]
+        program = _trace(model.half() if half else model, inputs[0], dynamic=dynamic, sliced=sliced_reflection)
         part = path.with_name(f"{path.stem}.part.{format}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             save = _save_onnx if format == "onnx" else _save_pt2
-            save(program, used[0], part, dict(metadata or {}))
-            difference = max(_difference(*pair) for pair in zip(_answers(part, format, used), expected, strict=True))
+            save(program, inputs[0], part, dict(metadata or {}))
+            difference = max(_difference(*pair) for pair in zip(_run(part, format, inputs), expected, strict=True))
             if not difference <= tolerance:
                 raise ExportError(
                     f"{path} is not written: it would differ from PyTorch by {difference:.1e}, more than "
@@ -105,26 +105,26 @@ def export(
 
 
 class _SlicedReflection(TorchFunctionMode):
-    """Inside, reflection padding of height and width is made of slices and concatenations."""
+    """A mode in which reflection padding is computed by slices and concatenations."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if function is F.pad and "reflect" in (kwargs.get("mode"), *args[2:3]):
-            return reflected(args[0], args[1] if len(args) > 1 else kwargs["pad"])
+            return reflect_pad(args[0], args[1] if len(args) > 1 else kwargs["pad"])
         return function(*args, **kwargs)
 
 
-def reflected(tensor: Tensor, pad: Sequence[int]) -> Tensor:
-    """What `F.pad` makes in the mode `reflect`, of slices one element thick; `pad` has pairs from the last axis on."""
+def reflect_pad(tensor: Tensor, pad: Sequence[int]) -> Tensor:
+    """Compute `F.pad` in the mode `reflect` by slices one element thick; `pad` has pairs from the last axis on."""
     for axis, (before, after) in zip((-1, -2, -3), zip(pad[::2], pad[1::2], strict=True), strict=False):
         side = tensor.shape[axis]
-        start = [tensor.narrow(axis, place, 1) for place in range(before, 0, -1)]
-        end = [tensor.narrow(axis, side - 1 - place, 1) for place in range(1, after + 1)]
+        start = [tensor.narrow(axis, index, 1) for index in range(before, 0, -1)]
+        end = [tensor.narrow(axis, side - 1 - index, 1) for index in range(1, after + 1)]
         tensor = torch.cat([*start, tensor, *end], axis) if start or end else tensor
     return tensor
 
 
-def _traced(model: nn.Module, sample: Inputs, *, dynamic: bool, sliced: bool) -> torch.export.ExportedProgram:
+def _trace(model: nn.Module, sample: Inputs, *, dynamic: bool, sliced: bool) -> torch.export.ExportedProgram:
     sizes = None
     if dynamic:
         sizes = tuple(dict.fromkeys(range(2, tensor.ndim), torch.export.Dim.AUTO) for tensor in sample)
@@ -132,15 +132,15 @@ def _traced(model: nn.Module, sample: Inputs, *, dynamic: bool, sliced: bool) ->
     try:
         with mode:
             return torch.export.export(model, sample, dynamic_shapes=sizes)
-    except Exception as error:  # whatever the model's own code runs into without values
+    except Exception as error:  # the model's own code may fail in any way without values
         raise ExportError(f"{type(model).__name__} cannot be traced: {_first_line(error)}") from error
 
 
-def _answers(path: Path, format: Format, samples: Sequence[Inputs]) -> list[list[Tensor]]:
-    """What the file computes of the samples."""
+def _run(path: Path, format: Format, samples: Sequence[Inputs]) -> list[list[Tensor]]:
+    """Return the file's outputs for the samples."""
     try:
         return _run_onnx(path, samples) if format == "onnx" else _run_pt2(path, samples)
-    except Exception as error:  # what ONNX Runtime and a traced program raise has no class in common
+    except Exception as error:  # errors of ONNX Runtime and of a traced program have no class in common
         raise ExportError(f"the file cannot be run on the samples: {_first_line(error)}") from error
 
 
@@ -160,27 +160,27 @@ def _save_onnx(program: Any, sample: Inputs, path: Path, metadata: dict[str, str
     except ImportError as error:
         raise RecipeError(f"ONNX needs {error.name}: pip install 'compresskit[onnx]'") from None
     try:
-        written: Any = torch.onnx.export(program, sample, dynamo=True, verbose=False)
-    except Exception as error:  # whatever its translation of an operation runs into
+        onnx_program: Any = torch.onnx.export(program, sample, dynamo=True, verbose=False)
+    except Exception as error:  # the translation of an operation may fail in any way
         raise ExportError(f"PyTorch cannot write this as ONNX: {_first_line(error)}") from error
-    written.model.metadata_props.update(metadata)
-    written.save(path)
+    onnx_program.model.metadata_props.update(metadata)
+    onnx_program.save(path)
 
 
 def _run_onnx(path: Path, samples: Sequence[Inputs]) -> list[list[Tensor]]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors; it warns of what its own optimisation could not do
+    options.log_severity_level = 3  # errors only; it warns of its own missed optimisations
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]
-    fed = [{name: tensor.numpy() for name, tensor in zip(names, sample, strict=True)} for sample in samples]
-    return [[torch.from_numpy(answer) for answer in session.run(None, values)] for values in fed]
+    feeds = [{name: tensor.numpy() for name, tensor in zip(names, sample, strict=True)} for sample in samples]
+    return [[torch.from_numpy(output) for output in session.run(None, feed)] for feed in feeds]
 
 
-def _difference(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
-    """NaN where either has one, so that it passes no tolerance."""
-    pairs = list(zip(found, expected, strict=True))
+def _difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    """Return the largest difference; NaN if either side has one, so that it passes no tolerance."""
+    pairs = list(zip(outputs, expected, strict=True))
     return max(
         float((one.double() - other.double()).abs().max() / max(1.0, float(other.abs().max()))) for one, other in pairs
     )

@@ -1,4 +1,4 @@
-"""The global generators of Python, NumPy and torch: seeded, kept and put back together."""
+"""The global random generators of Python, NumPy and torch: seeded, saved and restored together."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ _set_bit_generator = np.random.set_bit_generator  # pyright: ignore[reportAttrib
 
 
 class _States(NamedTuple):
-    """The states of the global generators but NumPy's, and of some others, each in its own type."""
+    """The states of the global generators except NumPy's, and of some others, each in its own type."""
 
     python: Any
     cpu: torch.Tensor
@@ -22,12 +22,12 @@ class _States(NamedTuple):
 
     @classmethod
     def now(cls, others: Sequence[torch.Generator] = ()) -> "_States":
-        """As they are."""
+        """Return the present states."""
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
         return cls(random.getstate(), torch.get_rng_state(), cuda, [other.get_state() for other in others])
 
     def restore(self, others: Sequence[torch.Generator] = ()) -> None:
-        """Put the generators back to these states."""
+        """Restore the generators to these states."""
         random.setstate(self.python)
         torch.set_rng_state(self.cpu)
         if self.cuda:
@@ -36,16 +36,16 @@ class _States(NamedTuple):
             other.set_state(state)
 
 
-class World:
-    """Random numbers of its own for what runs inside `with world:`, which go on where they were left the last time.
+class RandomStream:
+    """A stream of random numbers for the code inside `with stream:`, continued by the next such block.
 
-    Outside it is as if nothing had been drawn, but that a second normal number is lost which NumPy may hold ready.
-    Entered for every batch, so it does not copy NumPy's state, which takes longer than all the rest, but puts another
-    generator in its place.
+    Outside, the global generators are as if the block had drawn nothing, except that NumPy may lose the second of a
+    pair of normal numbers. The stream is entered for every batch, so it does not copy NumPy's state, which takes longer
+    than everything else, but puts another generator in its place.
 
     Args:
-        seeds: From which the global generators are seeded at first.
-        others: Generators that are seeded and kept along with them.
+        seeds: Seeds of the global generators in the first block.
+        others: Further generators that are seeded, saved and restored with them.
     """
 
     def __init__(self, *seeds: int, others: Sequence[torch.Generator] = ()) -> None:
@@ -72,7 +72,7 @@ class World:
 
 
 def rng_state() -> dict[str, Any]:
-    """The state of the Python, NumPy and torch generators, in types that load with `weights_only=True`."""
+    """Return the state of the Python, NumPy and torch generators, in types that load with `weights_only=True`."""
     (version, internal, gauss), cpu, cuda, _ = _States.now()
     name, keys, *rest = np.random.get_state()
     keys = torch.from_numpy(np.asarray(keys).astype(np.int64))
@@ -80,7 +80,7 @@ def rng_state() -> dict[str, Any]:
 
 
 def restore_rng_state(state: dict[str, Any]) -> None:
-    """Put the generators back to what `rng_state` saw."""
+    """Restore the generators to a state from `rng_state`."""
     (version, internal, gauss), (name, keys, *rest) = state["python"], state["numpy"]
     _States((version, tuple(internal), gauss), state["torch"], state["cuda"], []).restore()
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
@@ -89,8 +89,8 @@ def restore_rng_state(state: dict[str, Any]) -> None:
 def seed_all(*seeds: int) -> None:
     """Seed the Python, NumPy and torch generators from any number of integers.
 
-    A GPU that is not in use yet stays as it is: `torch.manual_seed` would note the seed for later, where no restoring
-    reaches it, and the whole stack with it, which takes longer than most samples.
+    A GPU that is not in use yet is left alone: `torch.manual_seed` would store the seed for later, where it cannot be
+    restored, together with the whole call stack, which takes longer than most samples.
     """
     words = [int(word) for word in np.random.SeedSequence([int(seed) for seed in seeds]).generate_state(3)]
     random.seed(words[0])
@@ -104,7 +104,7 @@ def seed_all(*seeds: int) -> None:
 
 @contextmanager
 def own_randomness(*seeds: int) -> Iterator[None]:
-    """Inside, the global generators are seeded by `seeds`; outside they are as if nothing had been drawn."""
+    """Seed the global generators by `seeds` inside the block; restore them on exit."""
     before, generator, numpy = _States.now(), _bit_generator(), np.random.get_state(legacy=False)
     _set_bit_generator(np.random.MT19937(0))
     seed_all(*seeds)

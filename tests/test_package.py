@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 PUBLIC = [
     "CompressKitError",
     "DataError",
+    "Evaluation",
     "Match",
     "ProgressiveDistiller",
     "RecipeError",

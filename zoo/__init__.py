@@ -1,8 +1,10 @@
-"""Everything a recipe may name: networks, their data, metrics and baselines.
+"""The domains that compresskit is proved on: networks, their data, metrics and baselines, for recipes to name.
 
-- `zoo.raw`: the camera. Colour filter arrays, photographs, the sensor, conventional demosaicing, image metrics.
-- `zoo.pynet`: PyNET and PyNET-QxQ, as plain modules.
-- `zoo.classify`: small classifiers and digits that need no download: proof that the engine knows nothing of cameras.
+- `classify`: small classifiers and digits that need no download. The smallest example of a domain.
+- `raw`: the camera. Colour filter arrays, photographs, the sensor, conventional demosaicing, image metrics.
+- `pynet`: PyNET and PyNET-QxQ, as plain modules.
+- `frames`: a camera's frames of any size, from files to pictures.
+- `commands`: the command line `compresskit demosaic`.
 
 The engine in `compresskit` never imports this package: a recipe names what it needs by a dotted name.
 """

@@ -1,4 +1,4 @@
-"""The zoo's commands of `compresskit`: arguments only; the work is imported when one of them starts.
+"""The zoo's commands of `compresskit`: their arguments only. The work is imported when a command starts.
 
 `compresskit` finds them by the entry point group `compresskit.commands`.
 """
@@ -11,8 +11,8 @@ import typer
 from compresskit.errors import RecipeError, close_names
 
 if TYPE_CHECKING:
-    from zoo.frames.command import Method
     from zoo.frames.frame import Gains
+    from zoo.frames.method import Method
     from zoo.frames.mipi import Layout, Packing
     from zoo.raw.sensor.encoding import Domain
 
@@ -26,47 +26,55 @@ def demosaic(
         ),
     ],
     *,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where pictures go, as NAME_METHOD.png.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the pictures, NAME_METHOD.png each.")
+    ],
     weights: Annotated[
         Path | None, typer.Option(metavar="FILE|RUN", help="A run's folder, a file of weights, or a released one.")
     ] = None,
     method: Annotated[
-        str | None, typer.Option(help="student, teacher (with --weights), or lmmse, nc, … which need none.")
+        str | None, typer.Option(help="student or teacher, with --weights; or lmmse, nc, …, which need none.")
     ] = None,
     cfa: Annotated[
         str | None, typer.Option(metavar="NAME-PHASE", help="The array and its phase, such as qxq-grbg or quad-rggb.")
     ] = None,
     mosaic: Annotated[
-        bool, typer.Option("--mosaic", help="The images are colour photographs; simulate a sensor that sees them.")
+        bool, typer.Option("--mosaic", help="The images are colour photographs: simulate a sensor that sees them.")
     ] = False,
     packing: Annotated[
         Literal["raw10", "raw12", "raw16"] | None, typer.Option(help="How .raw and .bin files are packed.")
     ] = None,
-    size: Annotated[str | None, typer.Option(metavar="WxH", help="Of .raw and .bin files, in pixels.")] = None,
-    stride: Annotated[int | None, typer.Option(help="Of .raw and .bin files: bytes from row to row.")] = None,
+    size: Annotated[str | None, typer.Option(metavar="WxH", help="Size of .raw and .bin files, in pixels.")] = None,
+    stride: Annotated[int | None, typer.Option(help="Bytes from row to row of .raw and .bin files.")] = None,
     black: Annotated[float | None, typer.Option(help="The number that means no light.")] = None,
     white: Annotated[float | None, typer.Option(help="The number where a pixel is full.")] = None,
     white_balance: Annotated[
-        str | None, typer.Option(metavar="R,G,B|none", help="Gains; the file's own where it states some.")
+        str | None, typer.Option(metavar="R,G,B|none", help="Gains, instead of the file's own if it states some.")
     ] = None,
     encoded: Annotated[
         bool, typer.Option("--encoded", help="The mosaics' values are display-encoded (sRGB) already.")
     ] = False,
-    defects: Annotated[Path | None, typer.Option(metavar="MAP", help="An image that is not zero at defects.")] = None,
+    defects: Annotated[
+        Path | None, typer.Option(metavar="MAP", help="An image that is not zero at defect pixels.")
+    ] = None,
     domain: Annotated[
-        Literal["linear", "display"] | None, typer.Option(help="What the method works in, if not what it was made for.")
+        Literal["linear", "display"] | None,
+        typer.Option(help="Encoding that the method works in, instead of the one it was made for."),
     ] = None,
     to: Annotated[
-        Literal["png", "tiff", "npy"], typer.Option("--to", help="The format; npy has 32-bit floats.")
+        Literal["png", "tiff", "npy"], typer.Option("--to", help="Format of the pictures; npy has 32-bit floats.")
     ] = "png",
-    bits: Annotated[int, typer.Option(help="Of PNG and TIFF: 8 or 16.")] = 8,
+    bits: Annotated[int, typer.Option(help="Bits of a value in PNG and TIFF: 8 or 16.")] = 8,
     linear: Annotated[bool, typer.Option("--linear", help="Write linear values, not display-encoded ones.")] = False,
     bayer: Annotated[
-        str | None, typer.Option(metavar="PHASE", help="Write a 16-bit Bayer mosaic of this phase, no picture.")
+        str | None,
+        typer.Option(metavar="PHASE", help="Write a 16-bit Bayer mosaic of this phase instead of a picture."),
     ] = None,
-    memory: Annotated[float, typer.Option(metavar="GIB", help="For the work, beside a frame and its picture.")] = 2.0,
+    memory: Annotated[
+        float, typer.Option(metavar="GIB", help="Memory for the work, besides a frame and its picture.")
+    ] = 2.0,
     device: Annotated[str, typer.Option(help="'cpu', 'cuda', …")] = "cpu",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that are there already.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist already.")] = False,
 ) -> None:
     """Make pictures of raw frames of any size, by a network or a conventional method.
 
@@ -78,12 +86,12 @@ def demosaic(
       compresskit demosaic photograph.png -o pictures --mosaic --method nc --cfa quad-rggb
     """
     from zoo.frames import command
-    from zoo.frames.allocation import give_back_at_once
     from zoo.frames.levels import Input
+    from zoo.frames.memory import return_freed_memory
     from zoo.raw.sensor.cfa import CFA
 
-    give_back_at_once()
-    given = Input(
+    return_freed_memory()
+    inputs = Input(
         cfa=None if cfa is None else CFA.of(cfa),
         photographs=mosaic,
         layout=_layout(packing, size, stride),
@@ -101,27 +109,26 @@ def demosaic(
         bayer=None if bayer is None else CFA.named("bayer", bayer),
         overwrite=overwrite,
     )
-    chosen = _method(method, weights, domain, device)
-    for line in command.demosaic(images, chosen, given, output, memory=memory):
+    for line in command.demosaic(images, _method(method, weights, domain, device), inputs, output, memory=memory):
         typer.echo(line)
 
 
 def _method(name: str | None, weights: Path | None, domain: "Domain | None", device: str) -> "Method":
-    from zoo.frames import command
+    from zoo.frames.method import conventional_method, network_method
     from zoo.raw.methods.methods import METHODS
 
     networks = ("student", "teacher")
     known = (*networks, *METHODS)
     name = name or ("student" if weights is not None else None)
     if name is None:
-        raise RecipeError(f"--method or --weights is needed: which way to demosaic? {', '.join(known)}")
+        raise RecipeError(f"--method or --weights is needed; the methods are {', '.join(known)}")
     if name not in known:
         raise RecipeError(f"--method: there is no {name!r}{close_names(name, known)}")
     if name not in networks:
-        return command.conventional(name, weights, domain, device)
+        return conventional_method(name, weights, domain, device)
     if weights is None:
         raise RecipeError(f"--method {name} needs --weights: a run's folder, or a file of weights")
-    return command.trained(name, weights, domain, device)
+    return network_method(name, weights, domain, device)
 
 
 def _layout(packing: "Packing | None", size: str | None, stride: int | None) -> "Layout | None":

@@ -12,7 +12,7 @@ from compresskit.data import Batch, SampleId, SampleLoader, endless
 from compresskit.distill.execution import Execution
 from compresskit.distill.processes import Processes
 from compresskit.errors import DataError
-from compresskit.nested import batch_size, moved, rows_of, tensors_in
+from compresskit.nested import batch_size, rows_of, tensors_in, to_device
 
 Unpack = Callable[[Any], tuple[Any, Any]]
 
@@ -137,8 +137,8 @@ class BatchStream:
         counted = total = batch_size(inputs)
         if not self._processes.is_single:
             inputs, targets, counted, total = self._own_part(batch, inputs, targets, total)
-        inputs = self._precision.to_memory_format(moved(inputs, self._device))
-        return PreparedBatch(inputs, moved(targets, self._device), batch.samples), counted, total
+        inputs = self._precision.to_memory_format(to_device(inputs, self._device))
+        return PreparedBatch(inputs, to_device(targets, self._device), batch.samples), counted, total
 
     def _own_part(self, batch: Batch, inputs: Any, targets: Any, size: int) -> tuple[Any, Any, int, int]:
         """Return this process's part of a batch of `size` samples, and the counts of `_prepare`."""

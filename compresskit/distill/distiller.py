@@ -28,7 +28,7 @@ from compresskit.distill.spec.stage import Stage
 from compresskit.distill.training.autotune import choose
 from compresskit.distill.training.validation import Evaluate
 from compresskit.errors import RecipeError
-from compresskit.nested import moved
+from compresskit.nested import device_of, to_device
 from compresskit.randomness import own_randomness
 
 
@@ -103,7 +103,7 @@ class ProgressiveDistiller:
         changed.
         """
         check_closed(self._open_blocks)
-        inputs, targets = (moved(part, _device_of(self.models.student)) for part in (unpack or unpack_batch)(batch))
+        inputs, targets = (to_device(part, device_of(self.models.student)) for part in (unpack or unpack_batch)(batch))
         with torch.inference_mode(mode=False):
             timed = self.cache is not None
             self._traced_plan = plan_stages(self.stages, self.models, self.seed, inputs, targets, timed=timed)
@@ -228,7 +228,7 @@ class ProgressiveDistiller:
         if not self.precision.is_resolved:
             for model in (self.models.student, *self.models.teachers.values()):
                 model.to(self.device)
-            inputs, targets = (moved(part, self.device) for part in (unpack or unpack_batch)(batch))
+            inputs, targets = (to_device(part, self.device) for part in (unpack or unpack_batch)(batch))
             choice = choose(self.precision, self.stages[-1], self.models, (inputs, targets), note)
             processes = Processes.now(self.device, self.models.group)
             self.precision = processes.broadcast(choice) if shared else choice
@@ -270,11 +270,6 @@ class ProgressiveDistiller:
 def _tensors(model: nn.Module) -> Iterator[Tensor]:
     yield from model.parameters()
     yield from model.buffers()
-
-
-def _device_of(model: nn.Module) -> torch.device:
-    """Return the device of a model."""
-    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
 def chosen_device(device: str | torch.device) -> torch.device:

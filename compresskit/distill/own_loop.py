@@ -16,7 +16,7 @@ from compresskit.distill.spec.stage import Stage
 from compresskit.distill.training.bound_stage import BoundStage
 from compresskit.distill.training.data_parallel import SynchronizedObjective
 from compresskit.errors import RecipeError
-from compresskit.nested import inputs_device
+from compresskit.nested import device_of
 
 
 class StageObjective:
@@ -143,7 +143,7 @@ class StageObjective:
         if torch.is_grad_enabled():
             self._set_modes()
         run = objective.values if self._synchronized is None else self._synchronized.values
-        with self._precision.autocast(inputs_device(inputs)):
+        with self._precision.autocast(device_of(inputs).type):
             values = run(self._precision.to_memory_format(inputs), targets)
         loss, terms = objective.total(values), {name: value.detach() for name, value in values.items()}
         if torch.is_grad_enabled():

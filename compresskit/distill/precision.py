@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from compresskit.errors import RecipeError, close_names
+from compresskit.nested import map_tensors
 
 AUTO = "auto"
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
@@ -37,9 +38,9 @@ class Precision:
         for name, choices in (("precision", PRECISIONS), ("memory_format", MEMORY_FORMATS)):
             value = getattr(self, name)
             if value not in (*choices, AUTO):
-                raise RecipeError(f"{name}: unknown {value!r}{close_names(str(value), (*choices, AUTO))}")
+                raise RecipeError(f"{name}: unknown {value!r}{close_names(str(value), (*choices, AUTO))}", path=(name,))
         if self.compile is not True and self.compile is not False and self.compile != AUTO:
-            raise RecipeError(f"compile must be true, false or auto, got {self.compile!r}")
+            raise RecipeError(f"compile must be true, false or auto, got {self.compile!r}", path=("compile",))
 
     @property
     def is_resolved(self) -> bool:
@@ -63,21 +64,17 @@ class Precision:
             RecipeError: It does not.
         """
         if self.precision == "tf32" and device.type != "cuda":
-            raise RecipeError(f"precision: tf32 is a GPU's, and this run is on {device.type}; use fp32 or bf16")
+            raise RecipeError(
+                f"precision: tf32 is a GPU's, and this run is on {device.type}; use fp32 or bf16", path=("precision",)
+            )
         if self.precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
-            raise RecipeError("precision: this GPU has no bf16; use fp16")
+            raise RecipeError("precision: this GPU has no bf16; use fp16", path=("precision",))
 
     def to_memory_format(self, inputs: Any) -> Any:
         """Return a nested batch with its images, the tensors of four dimensions, in the memory format."""
         if self.memory_format != "channels_last":
             return inputs
-        if isinstance(inputs, Tensor):
-            return inputs.contiguous(memory_format=torch.channels_last) if inputs.dim() == 4 else inputs
-        if isinstance(inputs, dict):
-            return {key: self.to_memory_format(item) for key, item in inputs.items()}
-        if type(inputs) in (tuple, list):
-            return type(inputs)(self.to_memory_format(item) for item in inputs)
-        return inputs
+        return map_tensors(lambda t: t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t, inputs)
 
     def autocast(self, device_type: str) -> AbstractContextManager[Any]:
         """Return the block in which forwards run on a type of device, such as "cuda"."""

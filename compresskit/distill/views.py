@@ -1,7 +1,7 @@
-"""Views: what a model is given of a batch, where that is not all of it as it is.
+"""Views: functions from a batch's inputs to one model's inputs.
 
-A view is any callable from a batch's inputs to a model's inputs; these are the common ones. A teacher may have been
-trained at another size or with another normalisation, or a batch may hold one picture in two versions.
+A view is any such callable; these are the common ones. A teacher may have been trained at another size or with another
+normalisation, or a batch may hold one image in two versions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ class Part:
     key: str | int
 
     def __call__(self, inputs: Any) -> Any:
-        """The part."""
+        """Return the part."""
         try:
             return inputs[self.key]
         except (KeyError, IndexError, TypeError):
@@ -36,13 +36,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Resized:
-    """Images at another size, by area averaging where they shrink and bilinearly where they grow."""
+    """Images at another size: by area averaging if they shrink, else bilinearly."""
 
     size: int | Sequence[int]
     """Height and width in pixels, or one number for both."""
 
     def __call__(self, images: Tensor) -> Tensor:
-        """(n, c, h, w) at the size."""
+        """Resize images (n, c, h, w)."""
         size = [self.size, self.size] if isinstance(self.size, int) else list(self.size)
         shrinks = all(want <= have for want, have in zip(size, images.shape[2:], strict=True))
         return F.interpolate(images, size=size, mode="area" if shrinks else "bilinear")
@@ -53,16 +53,16 @@ class Renormalized:
     """Images normalised in another way, channel by channel: `(x * old_std + old_mean - mean) / std`."""
 
     mean: Sequence[float]
-    """What the model expects to have been subtracted."""
+    """The mean of each channel that the model expects to be subtracted."""
     std: Sequence[float]
-    """What it expects to have been divided by."""
+    """The deviation of each channel that it expects the images to be divided by."""
     old_mean: Sequence[float] | None = None
-    """What was subtracted from the images that come; None is nothing."""
+    """The mean that was subtracted from the batch's images; None if none was."""
     old_std: Sequence[float] | None = None
-    """What they were divided by; None is nothing."""
+    """The deviation that they were divided by; None if they were not."""
 
     def __call__(self, images: Tensor) -> Tensor:
-        """(n, c, h, w), normalised anew.
+        """Normalise images (n, c, h, w) for the model.
 
         Raises:
             DataError: The images have another number of channels.

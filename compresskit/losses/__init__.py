@@ -1,7 +1,24 @@
-"""Losses as pure functions, by what they compare: logits, features, samples, images; and the catalogue of their names.
+"""Losses as pure functions, and the catalogue of their names.
 
-Each takes the student's side first, computes in float32 or better and returns a mean over what it compares. Two hold
-something between calls and are classes: `Variational` learned variances, `Perceptual` a network's weights.
+Each takes the student's side first, computes in float32 or better and returns a mean over the elements that it
+compares. Two hold tensors between calls and are classes: `Variational` learned variances, `Perceptual` a network's
+weights.
+
+- `catalogue`: losses by name, and the check of their options
+- `entry`: properties of a loss that the engine needs
+- `features`: tensors, element by element or place by place: `mse`, `cosine`, `attention_transfer`, …
+- `flow`: Gram matrices of channels: `gram`, `fsp`
+- `variational`: features under a learned variance: `Variational`
+- `logits`: class scores: `kl`, `standardized_kl`, `cross_entropy`
+- `decoupled`: class scores, the label apart from the other classes: `dkd`
+- `correlation`: class scores by their correlation: `dist`
+- `relational`: distances and angles between the samples of a batch
+- `similarities`: similarity matrices of the samples of a batch: `cka`, `similarity_preserving`, …
+- `images`: `charbonnier`, `ssim`, `ms_ssim`, `gradient`, `fourier_amplitude`
+- `perceptual`: images through VGG-16: `Perceptual`
+- `torchdistill`: torchdistill's own losses, by name
+- `checks`: arguments of one shape, in float32 or better, and options within bounds
+- `vectors`: means, lengths and cosines that stay finite
 """
 
 from compresskit.losses.catalogue import CATALOGUE, check_options, make_loss, resolve_loss

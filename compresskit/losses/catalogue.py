@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from compresskit.errors import CompressKitError, RecipeError, close_names
+from compresskit.errors import CompressKitError, RecipeError, close_names, within
 from compresskit.losses import torchdistill
 from compresskit.losses.correlation import dist
 from compresskit.losses.decoupled import dkd
@@ -56,78 +56,87 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         "perceptual": Entry(Perceptual, built=True, name="perceptual"),
     }
 )
-"""A name here is a short form, never the only door: any callable and any dotted name is a loss too."""
+"""Losses by name. A name is only a short form: any callable and any dotted name is a loss too."""
 
 
 def resolve_loss(loss: str | Callable[..., Any] | Entry, *, where: str = "loss") -> Entry:
-    """The entry for a catalogue name, a dotted name or a callable; a foreign loss needs everything to agree.
+    """Return the entry of a catalogue name, a dotted name or a callable.
 
-    A foreign loss gets the batch's labels if it calls its third positional argument `target` and gives it no default.
+    For a loss that is not in the catalogue adapters make channels and space equal. It gets the batch's labels if its
+    third positional argument is called `target` and has no default.
 
     Raises:
-        RecipeError: The name is unknown (the nearest is named), may not be used, or `loss` is no callable.
+        RecipeError: The name is unknown (the message names the nearest) or not allowed, or `loss` is not callable.
     """
     if isinstance(loss, Entry):
         return loss
+    if isinstance(loss, str) and loss in CATALOGUE:
+        return CATALOGUE[loss]
+    with within(where):
+        return _resolved(loss)
+
+
+def _resolved(loss: str | Callable[..., Any]) -> Entry:
     if isinstance(loss, str):
-        if loss in CATALOGUE:
-            return CATALOGUE[loss]
         if "." not in loss:
-            raise RecipeError(f"{where}: no loss {loss!r}{close_names(loss, CATALOGUE)}")
-        name, loss = loss.rpartition(".")[2], find(torchdistill.full_name(loss), where=where, kind="callable")
+            raise RecipeError(f"no loss {loss!r}{close_names(loss, CATALOGUE)}")
+        name, loss = loss.rpartition(".")[2], find(torchdistill.full_name(loss), kind="callable")
     else:
         name = getattr(loss, "__name__", type(loss).__name__)
     if known := [entry for entry in CATALOGUE.values() if entry.function is loss]:
         return known[0]
     if torchdistill.is_theirs(loss):
-        return torchdistill.wrapped(loss, where=where)
+        return torchdistill.wrapped(loss)
     if not callable(loss):
-        raise RecipeError(f"{where}: a loss is a name or a callable, got {loss!r}")
+        raise RecipeError(f"a loss is a name or a callable, got {loss!r}")
     return _foreign(loss, name)
 
 
-def check_options(loss: str | Entry | Callable[..., Any], options: Mapping[str, Any], *, where: str) -> None:
-    """Hold a loss's options against its signature.
+def check_options(loss: str | Entry | Callable[..., Any], options: Mapping[str, Any], *, where: str = "") -> None:
+    """Check a loss's options against its signature.
 
-    A schedule, `{"schedule": "linear", ...}`, passes for any option's value; so does any value that is not plain data.
+    Any option may be a schedule, `{"schedule": "linear", ...}`, or a value that is not plain data.
 
     Raises:
-        RecipeError: An option is unknown (the nearest is named), missing or of the wrong type.
+        RecipeError: An option is unknown (the message names the nearest), missing or of the wrong type.
     """
-    entry = resolve_loss(loss, where=where)
-    scheduled = [key for key, value in options.items() if is_schedule(value)]
-    if entry.built and scheduled:
-        raise RecipeError(f"{where}: {entry.name} is made once, so {scheduled[0]} cannot follow a schedule")
-    values = {key: _Scheduled if is_schedule(value) else value for key, value in options.items()}
-    check_arguments(entry.function, values, positional=entry.positional, where=where, name=entry.name)
+    with within(where):
+        entry = resolve_loss(loss, where="")
+        scheduled = [key for key, value in options.items() if is_schedule(value)]
+        if entry.built and scheduled:
+            message = f"{entry.name} is made once, so {scheduled[0]} cannot follow a schedule"
+            raise RecipeError(message, path=(scheduled[0],))
+        values = {key: _Scheduled if is_schedule(value) else value for key, value in options.items()}
+        check_arguments(entry.function, values, positional=entry.positional, name=entry.name)
 
 
 def make_loss(entry: Entry, options: Mapping[str, Any], *, where: str) -> Callable[..., Any]:
-    """What a class or factory makes of its options, once; a plain function is handed back as it is.
+    """Build the loss of a class or factory from its options; a plain function is returned as it is.
 
     Raises:
-        RecipeError: The class or factory refuses its options, or makes nothing that can be called.
-        CheckpointError: It reads a file, and that is missing or cannot be used.
+        RecipeError: The class or factory refuses its options, or its result is not callable.
+        CheckpointError: It reads a file that is missing or cannot be used.
     """
     if not entry.built:
         return entry.function
-    try:
-        made = entry.function(**options)
-    except CompressKitError as error:
-        raise type(error)(f"{where}: {error}") from None
-    except (TypeError, ValueError) as error:
-        raise RecipeError(f"{where}: {entry.name} refuses these options: {error}") from error
-    if not callable(made):
-        raise RecipeError(f"{where}: {entry.name} gave {type(made).__name__}, which is not callable")
-    return made
+    with within(where):
+        try:
+            made = entry.function(**options)
+        except CompressKitError:  # may be a ValueError, too, and says itself what is wrong
+            raise
+        except (TypeError, ValueError) as error:
+            raise RecipeError(f"{entry.name} refuses these options: {error}") from error
+        if not callable(made):
+            raise RecipeError(f"{entry.name} gave {type(made).__name__}, which is not callable")
+        return made
 
 
 class _Scheduled:
-    """Stands for a value that changes over the stage."""
+    """A stand-in for a value that changes over the stage."""
 
 
 def is_schedule(value: Any) -> bool:
-    """Whether `value` is written as a schedule: `{"schedule": "linear", "start": 1.0, "end": 0.0}`."""
+    """Return whether `value` is written as a schedule: `{"schedule": "linear", "start": 1.0, "end": 0.0}`."""
     return isinstance(value, Mapping) and "schedule" in value
 
 
@@ -137,7 +146,7 @@ def _foreign(loss: Callable[..., Any], name: str) -> Entry:
 
 
 def _takes_labels(loss: Callable[..., Any]) -> bool:
-    """Whether a third positional argument is called `target` and must be given."""
+    """Return whether the third positional argument is called `target` and has no default."""
     call, own = loss, 0
     if isinstance(loss, nn.Module):
         call = loss.forward
@@ -145,6 +154,6 @@ def _takes_labels(loss: Callable[..., Any]) -> bool:
         call, own = loss.forward, 1  # its `self`
     try:
         third = list(inspect.signature(call).parameters.values())[own + 2 : own + 3]
-    except (TypeError, ValueError):  # a builtin that does not tell
+    except (TypeError, ValueError):  # a builtin without a signature
         return False
     return any(p.name == "target" and p.default is p.empty and p.kind is not p.KEYWORD_ONLY for p in third)

@@ -1,13 +1,12 @@
-"""Decoupled distillation: the label's share and the division among the other classes, weighted apart."""
+"""Decoupled distillation: the label's share and the distribution over the other classes, weighted separately."""
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from compresskit.errors import DataError, ShapeError
-from compresskit.losses.bounds import above_zero, not_negative
-from compresskit.losses.compared import forward_kl
-from compresskit.losses.logits import class_scores
+from compresskit.losses.checks import check_above_zero, check_not_negative
+from compresskit.losses.logits import class_scores, forward_kl
 
 
 def dkd(
@@ -20,11 +19,11 @@ def dkd(
     temperature: float | int = 4.0,
     dim: int = 1,
 ) -> Float[Tensor, ""]:
-    """Decoupled knowledge distillation: T^2 (alpha TCKD + beta NCKD).
+    """Compute the decoupled distillation loss T^2 (alpha TCKD + beta NCKD).
 
     TCKD is KL(teacher || student) of the two shares "the label's class" and "any other class"; NCKD is KL(teacher ||
     student) of the distribution over the other classes alone. `kl` is the case alpha = 1 and, for each sample, beta =
-    the share that the teacher leaves to the other classes: it hardly passes NCKD on where the teacher is sure.
+    the teacher's share of the other classes: where the teacher is sure, `kl` has almost no NCKD in it.
 
     Args:
         student: Logits.
@@ -32,7 +31,7 @@ def dkd(
         target: Class indices, of the logits' shape without `dim`.
         alpha: Weight of the target-class part, at least 0.
         beta: Weight of the non-target-class part, at least 0.
-        temperature: What both logits are divided by, above 0.
+        temperature: Divisor of both logits, above 0.
         dim: The dimension of the classes: 1 for (n, c) and (n, c, h, w); -1 for tokens (n, l, c).
 
     Returns:
@@ -47,9 +46,9 @@ def dkd(
         Zhao, Cui, Song, Qiu & Liang, *Decoupled Knowledge Distillation*, CVPR 2022, section 3.
         https://arxiv.org/abs/2203.08679
     """
-    above_zero(temperature, option="dkd: temperature")
-    not_negative(alpha, option="dkd: alpha")
-    not_negative(beta, option="dkd: beta")
+    check_above_zero(temperature, option="dkd: temperature")
+    check_not_negative(alpha, option="dkd: alpha")
+    check_not_negative(beta, option="dkd: beta")
     shape = student.shape
     student, teacher = class_scores(student, teacher, dim=dim, loss="dkd")
     is_label = _is_label(target, shape, dim)
@@ -64,7 +63,7 @@ def dkd(
 def _decoupled(
     logits: Float[Tensor, "m c"], is_label: Bool[Tensor, "m c"]
 ) -> tuple[Float[Tensor, "m 2"], Float[Tensor, "m c"]]:
-    """Logs of the two shares, label and not label, and of the distribution over the other classes alone."""
+    """Return the logs of the two shares, label and not label, and of the distribution over the other classes."""
     logs = logits.log_softmax(1)
     shares = [logs.masked_fill(left_out, -torch.inf).logsumexp(1) for left_out in (~is_label, is_label)]
     return torch.stack(shares, 1), logits.masked_fill(is_label, -torch.inf).log_softmax(1)

@@ -1,4 +1,4 @@
-"""What the engine has to know of a loss before it calls it."""
+"""Properties of a loss that the engine needs before it calls the loss."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,25 +9,25 @@ EVERYTHING = frozenset({"channels", "space"})
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A loss, and what it needs: what an adapter makes equal first, labels, whole batches."""
+    """A loss, and what it needs: equal channels or space, labels, whole batches."""
 
     function: Callable[..., Any]
-    """`(student, teacher_or_target, **options) -> scalar`, or what makes such a callable: see `built`."""
+    """A function `(student, teacher_or_target, **options) -> scalar`, or a class or factory that builds one."""
     agree: frozenset[str] = EVERYTHING
-    """What an adapter may make equal between the two sides: any of "channels" and "space". A loss may need more to be
-    equal than it lists, where an adapter would learn the match in the student's place; then it raises a ShapeError."""
+    """Sizes that an adapter may make equal on both sides: any of "channels" and "space". A loss may need more sizes to
+    be equal, if an adapter would learn the match in the student's place; then it raises a ShapeError."""
     built: bool = False
-    """Whether `function` is a class or factory, called once with the options; else they come with each call."""
+    """True for a class or factory, which is called once with the options; a function gets them in each call."""
     name: str = ""
-    """What messages and logs call it."""
+    """Name of the loss in messages and logs."""
     relational: bool = False
-    """Whether the value depends on which samples share a batch, so that the mean over two halves is another."""
+    """True if the value depends on which samples share a batch, so that it differs from the mean over two halves."""
     labels: bool = False
-    """Whether the loss takes the batch's target as a third positional argument."""
+    """True if the loss takes the batch's target as a third positional argument."""
     several: bool = False
-    """Whether each side is a tuple of tensors, of a match that names several taps."""
+    """True if each side is a tuple of tensors, from a match that names several taps."""
 
     @property
     def positional(self) -> int:
-        """How many positional arguments `function` is called with; the others are the options."""
+        """Number of positional arguments of `function`; its other arguments are the options."""
         return 0 if self.built else 3 if self.labels else 2

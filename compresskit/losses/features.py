@@ -6,54 +6,54 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from compresskit.errors import RecipeError, ShapeError
-from compresskit.losses.compared import channel_axis, comparable, wide
-from compresskit.losses.directions import apart
+from compresskit.losses.checks import at_least_float32, channel_axis, same_shape
+from compresskit.losses.vectors import cosine_distance
 
 _SILENT = 1e-24
-"""Mean square below which a teacher is silent, and nothing is relative to it."""
+"""Mean square below which a teacher counts as zeros, which no difference can be relative to."""
 
 
 def mse(student: Float[Tensor, "*s"], teacher: Shaped[Tensor, "*t"]) -> Float[Tensor, ""]:
-    """Mean squared difference over all elements.
+    """Compute the mean squared difference over all elements.
 
     Raises:
         ShapeError: The shapes differ.
     """
-    return F.mse_loss(*comparable(student, teacher, loss="mse"))
+    return F.mse_loss(*same_shape(student, teacher, loss="mse"))
 
 
 def relative_mse(student: Float[Tensor, "*s"], teacher: Shaped[Tensor, "*t"]) -> Float[Tensor, ""]:
-    """Mean squared difference over the teacher's mean square: 1 for a student of zeros, at any scale of the teacher.
+    """Compute the mean squared difference over the teacher's mean square: 1 for a student of zeros.
 
-    Without a norm between them, the activations of one layer may be a hundred times those of another; this weighs
-    them alike. The mean square is the batch's, so a sample's share depends a little on its company. Against a teacher
-    of zeros it is `mse`.
+    Without a norm between them, the activations of one layer may be a hundred times those of another; this loss weighs
+    them alike. The mean square is that of the batch, so a sample's share depends a little on the other samples. Against
+    a teacher of zeros it is `mse`.
 
     Raises:
         ShapeError: The shapes differ.
     """
-    student, teacher = comparable(student, teacher, loss="relative_mse")
+    student, teacher = same_shape(student, teacher, loss="relative_mse")
     scale = teacher.square().mean()
     return F.mse_loss(student, teacher) / torch.where(scale > _SILENT, scale, 1.0)
 
 
 def l1(student: Float[Tensor, "*s"], teacher: Shaped[Tensor, "*t"]) -> Float[Tensor, ""]:
-    """Mean absolute difference over all elements.
+    """Compute the mean absolute difference over all elements.
 
     Raises:
         ShapeError: The shapes differ.
     """
-    return F.l1_loss(*comparable(student, teacher, loss="l1"))
+    return F.l1_loss(*same_shape(student, teacher, loss="l1"))
 
 
 def cosine(student: Float[Tensor, "*s"], teacher: Shaped[Tensor, "*t"]) -> Float[Tensor, ""]:
-    """Mean of one minus the cosine between the two feature vectors of each place: their lengths do not matter.
+    """Compute the mean of one minus the cosine between the two feature vectors of each place.
 
-    A student's vector of zeros has no direction: it counts as 1/2 and gets no gradient.
+    Lengths do not matter. A student's vector of zeros has no direction: it counts as 1/2 and gets no gradient.
 
     Args:
         student: Vectors (n, c), tokens (n, length, c), maps (n, c, h, w) or volumes.
-        teacher: The same shape.
+        teacher: Features of the same shape.
 
     Returns:
         Mean over samples (and pixels or tokens), from 0 to 2.
@@ -61,16 +61,16 @@ def cosine(student: Float[Tensor, "*s"], teacher: Shaped[Tensor, "*t"]) -> Float
     Raises:
         ShapeError: The shapes differ, or there is no batch.
     """
-    student, teacher = comparable(student, teacher, loss="cosine")
+    student, teacher = same_shape(student, teacher, loss="cosine")
     if student.ndim < 2:
         raise ShapeError(f"cosine: it needs vectors (n, c), tokens or maps, got {tuple(student.shape)}")
-    return apart(student, teacher, dim=channel_axis(student)).mean()
+    return cosine_distance(student, teacher, dim=channel_axis(student)).mean()
 
 
 def attention_transfer(
     student: Float[Tensor, "*s"], teacher: Float[Tensor, "*t"], *, power: float | int = 2.0
 ) -> Float[Tensor, ""]:
-    """Distance between where student and teacher look, whatever their channel counts.
+    """Compute the distance between the attention maps of student and teacher, whatever their channel counts.
 
     Args:
         student: Feature map (n, c, h, w), volume, or tokens (n, length, c).
@@ -99,9 +99,9 @@ def attention_transfer(
 
 
 def _attention(features: Float[Tensor, "b ..."], power: float | int) -> Float[Tensor, "b places"]:
-    return F.normalize(wide(features).abs().pow(power).mean(dim=channel_axis(features)).flatten(1), dim=1)
+    return F.normalize(at_least_float32(features).abs().pow(power).mean(dim=channel_axis(features)).flatten(1), dim=1)
 
 
 def _places(features: Float[Tensor, "*s"]) -> list[int]:
-    """The shape without channels."""
+    """Return the shape without channels."""
     return [size for axis, size in enumerate(features.shape) if axis != channel_axis(features)]

@@ -1,19 +1,19 @@
-"""Losses between class scores, one vector of classes at each element: a sample, a pixel or a token."""
+"""Losses between class scores, one vector of classes for each sample, pixel or token."""
 
+import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
 from compresskit.errors import RecipeError, ShapeError
-from compresskit.losses.bounds import above_zero
-from compresskit.losses.compared import comparable, forward_kl, wide
-from compresskit.losses.directions import centred, unit
+from compresskit.losses.checks import at_least_float32, check_above_zero, same_shape
+from compresskit.losses.vectors import centre, unit
 
 
 def kl(
     student: Float[Tensor, "*s"], teacher: Float[Tensor, "*t"], *, temperature: float | int = 1.0, dim: int = 1
 ) -> Float[Tensor, ""]:
-    """Forward KL divergence of the softened class distributions, times the squared temperature.
+    """Compute the forward KL divergence of the softened class distributions, times the squared temperature.
 
     The divergence is summed over classes and averaged over everything else, so its size depends neither on the number
     of classes nor on height and width, and a gradient keeps its size when the temperature changes.
@@ -21,7 +21,7 @@ def kl(
     Args:
         student: Logits.
         teacher: Logits of the same shape. A class at minus infinity has no share.
-        temperature: What both logits are divided by, above 0.
+        temperature: Divisor of both logits, above 0.
         dim: The dimension of the classes: 1 for (n, c) and (n, c, h, w); -1 for tokens (n, l, c).
 
     Returns:
@@ -34,7 +34,7 @@ def kl(
     Reference:
         Hinton, Vinyals & Dean, *Distilling the Knowledge in a Neural Network*, 2015. https://arxiv.org/abs/1503.02531
     """
-    above_zero(temperature, option="kl: temperature")
+    check_above_zero(temperature, option="kl: temperature")
     student, teacher = class_scores(student, teacher, dim=dim, loss="kl")
     return _softened_kl(student, teacher, temperature)
 
@@ -42,7 +42,7 @@ def kl(
 def standardized_kl(
     student: Float[Tensor, "*s"], teacher: Float[Tensor, "*t"], *, temperature: float | int = 2.0, dim: int = 1
 ) -> Float[Tensor, ""]:
-    """`kl` between standardised logits: the student need not have the teacher's range of logits.
+    """Compute `kl` between standardised logits, so that the student need not have the teacher's range of logits.
 
     Each vector of logits z becomes (z - mean) / standard deviation, over its classes and with the divisor c, and is
     then softened by the temperature. Logits that are all equal become zeros and get no gradient.
@@ -50,7 +50,7 @@ def standardized_kl(
     Args:
         student: Logits, all finite.
         teacher: Logits of the same shape, all finite.
-        temperature: What the standardised logits are divided by, above 0.
+        temperature: Divisor of the standardised logits, above 0.
         dim: The dimension of the classes: 1 for (n, c) and (n, c, h, w); -1 for tokens (n, l, c).
 
     Returns:
@@ -64,7 +64,7 @@ def standardized_kl(
         Sun, Ren, Li, Wang & Cao, *Logit Standardization in Knowledge Distillation*, CVPR 2024, algorithm 1.
         https://arxiv.org/abs/2403.01427
     """
-    above_zero(temperature, option="standardized_kl: temperature")
+    check_above_zero(temperature, option="standardized_kl: temperature")
     student, teacher = class_scores(student, teacher, dim=dim, loss="standardized_kl")
     return _softened_kl(_standardized(student), _standardized(teacher), temperature)
 
@@ -72,18 +72,18 @@ def standardized_kl(
 def cross_entropy(
     student: Float[Tensor, "*s"], target: Shaped[Tensor, "*t"], *, label_smoothing: float | int = 0.0
 ) -> Float[Tensor, ""]:
-    """Mean cross entropy of logits against labels.
+    """Compute the mean cross entropy of logits against labels.
 
     Args:
         student: Logits with the classes in dimension 1: (n, c), (n, c, h, w).
         target: Class indices without that dimension, or class probabilities of the same shape as `student`.
-        label_smoothing: The share of each label that is spread evenly over all classes, from 0 to 1.
+        label_smoothing: Share of each label that is spread evenly over all classes, from 0 to 1.
 
     Returns:
         Mean over samples (and pixels), in nats. Scalar, >= 0.
 
     Raises:
-        ShapeError: The labels fit neither way, or (on the CPU) one lies outside the classes.
+        ShapeError: The labels have neither shape, or (on the CPU) one lies outside the classes.
         RecipeError: `label_smoothing` is outside 0 to 1.
     """
     if not 0 <= label_smoothing <= 1:
@@ -94,26 +94,35 @@ def cross_entropy(
             f"cross_entropy: logits {tuple(student.shape)} and {'labels' if indices else 'probabilities'} "
             f"{tuple(target.shape)} do not fit; the classes are dimension 1 of the logits"
         )
-    labels = target.long() if indices else target.to(wide(student).dtype)
+    labels = target.long() if indices else target.to(at_least_float32(student).dtype)
     try:
-        return F.cross_entropy(wide(student), labels, label_smoothing=label_smoothing)
-    except IndexError as error:  # looking at the labels first would make a GPU wait
+        return F.cross_entropy(at_least_float32(student), labels, label_smoothing=label_smoothing)
+    except IndexError as error:  # a check of the labels beforehand would make a GPU wait
         raise ShapeError(f"cross_entropy: a label is none of the {student.shape[1]} classes: {error}") from error
 
 
 def class_scores(
     student: Float[Tensor, "*s"], teacher: Float[Tensor, "*t"], *, dim: int, loss: str
 ) -> tuple[Float[Tensor, "m c"], Float[Tensor, "m c"]]:
-    """Both sides' logits, wide, a row of classes for each element.
+    """Return both sides' logits in float32 or better, a row of classes for each sample, pixel or token.
 
     Raises:
         ShapeError: The shapes differ, or have no dimension `dim`.
     """
-    student, teacher = comparable(student, teacher, loss=loss)
+    student, teacher = same_shape(student, teacher, loss=loss)
     if not -student.ndim <= dim < student.ndim:
         raise ShapeError(f"{loss}: no dimension {dim} in logits of shape {tuple(student.shape)}")
     student, teacher = (logits.movedim(dim, -1).reshape(-1, logits.shape[dim]) for logits in (student, teacher))
     return student, teacher
+
+
+def forward_kl(
+    log_student: Float[Tensor, "*s"], log_teacher: Float[Tensor, "*s"], *, dim: int
+) -> Float[Tensor, "*rest"]:
+    """Return KL(teacher || student) of distributions along `dim`, from their logs; minus infinity is a share of 0."""
+    share = log_teacher.exp()
+    # 0 log 0 = 0; a teacher's NaN is no share of 0, and has to show
+    return torch.where(share == 0, 0.0, share * (log_teacher - log_student)).sum(dim)
 
 
 def _softened_kl(
@@ -124,4 +133,4 @@ def _softened_kl(
 
 
 def _standardized(logits: Float[Tensor, "m c"]) -> Float[Tensor, "m c"]:
-    return unit(centred(logits, dim=1), dim=1) * logits.shape[1] ** 0.5
+    return unit(centre(logits, dim=1), dim=1) * logits.shape[1] ** 0.5

@@ -1,4 +1,4 @@
-"""Perceptual distance: two images as VGG-16 sees them, with weights from a local file."""
+"""Perceptual distance: the features of two images in VGG-16, with weights from a local file."""
 
 import pickle
 from collections.abc import Mapping, Sequence
@@ -11,28 +11,28 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compresskit.errors import CheckpointError, RecipeError, ShapeError, close_names
-from compresskit.losses.compared import pictures
+from compresskit.losses.checks import same_size_images
 
 _BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 """Channels of VGG-16's convolutions; a 2 x 2 max pooling lies between two blocks."""
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of the pictures that torchvision's weights were trained on."""
+"""Mean and deviation by channel of the images that torchvision's weights were trained on."""
 
 
 class Perceptual(nn.Module):
     """Mean squared difference between VGG-16 features of two images, averaged over layers.
 
-    The network is fixed: it has no parameters, its weights are in no checkpoint, and both images see the same. Nothing
-    is ever downloaded.
+    The network is fixed: it has no parameters, its weights are in no checkpoint, and both images pass through the same
+    one. Nothing is ever downloaded.
 
     Args:
-        weights: A .pth or .safetensors file of torchvision's VGG-16, such as `vgg16-397923af.pth`; of its keys,
-            `features.0.weight` and so on are used.
-        layers: Names such as "relu3_3", block and convolution from 1: where features are compared. The default is
-            the paper's for style transfer.
+        weights: A .pth or .safetensors file of torchvision's VGG-16, such as `vgg16-397923af.pth`. The keys
+            `features.0.weight` and so on are read.
+        layers: Layers whose features are compared, by names such as "relu3_3": block and convolution, from 1. The
+            default is the paper's for style transfer.
 
     Raises:
-        RecipeError: A layer is unknown; the nearest is named.
+        RecipeError: A layer is unknown; the message names the nearest.
         CheckpointError: There is no such file, or it holds no VGG-16.
 
     Reference:
@@ -57,17 +57,17 @@ class Perceptual(nn.Module):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
 
     def forward(self, student: Float[Tensor, "*s"], target: Float[Tensor, "*t"]) -> Float[Tensor, ""]:
-        """The mean over layers.
+        """Compute the mean over layers.
 
         Args:
             student: RGB images from 0 to 1, (n, 3, h, w).
-            target: The same shape.
+            target: Images of the same shape.
 
         Raises:
-            ShapeError: The shapes differ, or these are no RGB images, or too small ones for the layers.
+            ShapeError: The shapes differ, are not those of RGB images, or are too small for the layers.
         """
         poolings = sum(_is_pooled_before(name) for name in self._used)
-        student, target = pictures(student, target, loss="perceptual", least=2**poolings)
+        student, target = same_size_images(student, target, loss="perceptual", least=2**poolings)
         if student.shape[1] != 3:
             raise ShapeError(f"perceptual: it needs RGB images (n, 3, h, w), got {tuple(student.shape)}")
         with torch.autocast(student.device.type, enabled=False):
@@ -75,17 +75,18 @@ class Perceptual(nn.Module):
             return torch.stack([F.mse_loss(one, other) for one, other in sides]).mean()
 
     def _features(self, images: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
-        features, found = (images - self._kept("mean", images)) / self._kept("deviation", images), []
+        features = (images - self._constant("mean", images)) / self._constant("deviation", images)
+        compared = []
         for name in self._used:
             if _is_pooled_before(name):
                 features = F.max_pool2d(features, 2)
-            weight, bias = (self._kept(f"{name}_{part}", images) for part in ("weight", "bias"))
+            weight, bias = (self._constant(f"{name}_{part}", images) for part in ("weight", "bias"))
             features = F.conv2d(features, weight, bias, padding=1).relu()
             if name in self.layers:
-                found.append(features)
-        return found
+                compared.append(features)
+        return compared
 
-    def _kept(self, name: str, images: Tensor) -> Tensor:
+    def _constant(self, name: str, images: Tensor) -> Tensor:
         return self.get_buffer(name).to(images.dtype)
 
 
@@ -94,23 +95,24 @@ def _is_pooled_before(name: str) -> bool:
 
 
 def _convolutions() -> dict[str, tuple[int, tuple[int, ...]]]:
-    """By the name of the ReLU after it: each convolution's number among torchvision's `features`, and its shape."""
-    found, number, channels = {}, 0, 3
+    """Return each convolution's number among torchvision's `features` and its shape, by the name of its ReLU."""
+    convolutions, number, channels = {}, 0, 3
     for block, widths in enumerate(_BLOCKS, start=1):
         for place, width in enumerate(widths, start=1):
-            found[f"relu{block}_{place}"] = (number, (width, channels, 3, 3))
+            convolutions[f"relu{block}_{place}"] = (number, (width, channels, 3, 3))
             number, channels = number + 2, width
         number += 1
-    return found
+    return convolutions
 
 
 def _parameters(name: str, state: Mapping[str, Any], path: str | Path) -> tuple[Tensor, Tensor]:
     number, shape = _convolutions()[name]
     weight, bias = (state.get(f"features.{number}.{part}") for part in ("weight", "bias"))
     if not isinstance(weight, Tensor) or not isinstance(bias, Tensor) or weight.shape != shape:
-        found = tuple(weight.shape) if isinstance(weight, Tensor) else "nothing"
+        actual = tuple(weight.shape) if isinstance(weight, Tensor) else "nothing"
         raise CheckpointError(
-            f"perceptual: {path} is not torchvision's VGG-16: 'features.{number}.weight' should be {shape}, got {found}"
+            f"perceptual: {path} is not torchvision's VGG-16: 'features.{number}.weight' should be {shape}, "
+            f"got {actual}"
         )
     return weight, bias
 

@@ -1,7 +1,7 @@
 """Losses of torchdistill by name: those that compare one tensor of the student with one of the teacher.
 
-Its classes ask for module paths and read their tensors from dictionaries. Here the paths are filled in, and the rest of
-a class's arguments are the loss's options. `torchdistill.PKTLoss` is short for `torchdistill.losses.mid_level.PKTLoss`.
+Its classes take module paths and read their tensors from dictionaries. Here the paths are filled in, and the rest of a
+class's arguments are the loss's options. `torchdistill.PKTLoss` is short for `torchdistill.losses.mid_level.PKTLoss`.
 """
 
 import inspect
@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from compresskit.errors import RecipeError
-from compresskit.losses.compared import wide
+from compresskit.losses.checks import at_least_float32
 from compresskit.losses.entry import EVERYTHING, Entry
 
 _MODULE = "torchdistill.losses.mid_level"
@@ -28,38 +28,40 @@ _OTHERWISE: Mapping[str, str] = MappingProxyType(
         "HierarchicalContextLoss": "its student gives a pair, from torchdistill's own fusion module",
     }
 )
-"""Classes whose signature looks as if one tensor of each side were enough."""
+"""Classes that need more than one tensor of each side although their signature does not show it, with the reason."""
+
 _AGREE: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "ATLoss": frozenset({"space"}),
         **dict.fromkeys(("CCKDLoss", "ChSimLoss", "PKTLoss", "RKDLoss", "SKDDirectionLoss", "SPKDLoss"), frozenset()),
     }
 )
-"""Where not everything has to agree."""
+"""Sizes that must agree, for the classes that do not need all of them to."""
+
 _RELATIONAL = frozenset(
     {"CCKDLoss", "ChSimLoss", "DISTLoss", "PKTLoss", "RKDLoss", "SKDDirectionLoss", "SKDInstanceLoss", "SPKDLoss"}
 )
 
 
 def full_name(dotted: str) -> str:
-    """Where a loss really lives: `torchdistill.NAME` is short for a name of its module of losses."""
+    """Return the full dotted name of a loss: `torchdistill.NAME` is short for a name in its module of losses."""
     package, _, name = dotted.partition(".")
     return f"{_MODULE}.{name}" if package == "torchdistill" and name and "." not in name else dotted
 
 
 def is_theirs(loss: Any) -> TypeGuard[type[nn.Module]]:
-    """Whether `loss` is one of torchdistill's classes of losses."""
+    """Return whether `loss` is one of torchdistill's classes of losses."""
     return isinstance(loss, type) and issubclass(loss, nn.Module) and loss.__module__.startswith("torchdistill.losses")
 
 
-def wrapped(loss: type[nn.Module], *, where: str) -> Entry:
-    """The entry of a torchdistill class; its options are the class's, without paths.
+def wrapped(loss: type[nn.Module]) -> Entry:
+    """Return the entry of a torchdistill class, whose options are the class's arguments without the paths.
 
     Raises:
-        RecipeError: The class compares something else than one tensor with one; the message says what.
+        RecipeError: The class does not compare one tensor with one; the message says why.
     """
     if reason := _obstacle(loss):
-        raise RecipeError(f"{where}: torchdistill's {loss.__name__} cannot be a match's loss: {reason}")
+        raise RecipeError(f"torchdistill's {loss.__name__} cannot be a match's loss: {reason}")
     return _entry(loss)
 
 
@@ -69,36 +71,41 @@ class OneToOne(nn.Module):
     def __init__(self, loss: nn.Module) -> None:
         super().__init__()
         self.loss = loss
-        made = vars(loss)
-        self._alpha = made.get("alpha")
+        options = vars(loss)
+        self._alpha = options.get("alpha")
         # classes with an alpha apply beta T^2 at any alpha but 0
-        self._left_out = made["beta"] * made["temperature"] ** 2 if self._alpha == 0 else 1.0
+        self._factor = options["beta"] * options["temperature"] ** 2 if self._alpha == 0 else 1.0
 
     def forward(
         self, student: Float[Tensor, "*s"], teacher: Float[Tensor, "*t"], target: Tensor | None = None
     ) -> Float[Tensor, ""]:
-        """The value. `target` is what a loss with a supervised part compares the student with.
+        """Compute the loss.
+
+        Args:
+            student: Tensor of the student.
+            teacher: Tensor of the teacher.
+            target: Labels, for a loss with a supervised part.
 
         Raises:
             RecipeError: The loss has a supervised part, and there is no target.
         """
         if self._alpha and target is None:
             raise RecipeError(f"{type(self.loss).__name__}: alpha={self._alpha} weighs the labels, and there are none")
-        tensors = ({_PATH: {_IO: wide(side)}} for side in (student, teacher))
-        return self.loss(*tensors, target) * self._left_out
+        tensors = ({_PATH: {_IO: at_least_float32(side)}} for side in (student, teacher))
+        return self.loss(*tensors, target) * self._factor
 
 
 @cache
 def _entry(loss: type[nn.Module]) -> Entry:
     parameters = inspect.signature(loss).parameters
-    given = {name: _filled_in(name) for name in parameters if _filled_in(name) is not None}
-    options = [_option(p) for p in parameters.values() if p.name not in given and p.kind is not p.VAR_KEYWORD]
+    paths = {name: _filled_in(name) for name in parameters if _filled_in(name) is not None}
+    options = [_option(p) for p in parameters.values() if p.name not in paths and p.kind is not p.VAR_KEYWORD]
     defaults = {p.name: p.default for p in options if p.default is not p.empty}
 
     def build(**options: Any) -> OneToOne:
-        return OneToOne(loss(**given, **defaults | options))
+        return OneToOne(loss(**paths, **defaults | options))
 
-    build.__signature__ = inspect.Signature(options)  # what options are checked against
+    build.__signature__ = inspect.Signature(options)  # options are checked against it
     return Entry(
         build,
         agree=_AGREE.get(loss.__name__, EVERYTHING),
@@ -110,7 +117,7 @@ def _entry(loss: type[nn.Module]) -> Entry:
 
 
 def _obstacle(loss: type[nn.Module]) -> str | None:
-    """Why a class cannot compare one tensor with one; None where it can."""
+    """Return why a class cannot compare one tensor with one; None if it can."""
     parameters = inspect.signature(loss).parameters
     paths = [name for name in parameters if name.endswith("_path")]
     sides = {side: [path for path in paths if path.startswith(side)] for side in ("student", "teacher")}
@@ -129,7 +136,7 @@ def _obstacle(loss: type[nn.Module]) -> str | None:
 
 
 def _filled_in(name: str) -> Any:
-    """What an argument that says where tensors come from is set to; None for an option."""
+    """Return the value of an argument that tells where tensors come from; None for an option."""
     if name.endswith("_pairs"):
         return {"pair": _PAIR}
     if name.startswith(("student_", "teacher_")):
@@ -138,6 +145,6 @@ def _filled_in(name: str) -> Any:
 
 
 def _option(parameter: inspect.Parameter) -> inspect.Parameter:
-    """The option of an argument; an alpha of None, which its class cannot compute with, is 0."""
+    """Return the option of an argument; an alpha of None, which its class cannot compute with, becomes 0."""
     default = 0.0 if parameter.name == "alpha" and parameter.default is None else parameter.default
     return parameter.replace(kind=parameter.KEYWORD_ONLY, default=default)

@@ -1,4 +1,4 @@
-"""Variational information distillation: a squared difference whose tolerance is learned for each channel."""
+"""Variational information distillation: a squared difference with a learned tolerance for each channel."""
 
 import math
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compresskit.errors import RecipeError, ShapeError
-from compresskit.losses.compared import channel_axis, comparable
+from compresskit.losses.checks import channel_axis, same_shape
 
 _LEAST_VARIANCE = 1e-5
 """Added to the learned variance, so that a perfect match does not drive it to 0 and the loss to minus infinity."""
@@ -23,7 +23,7 @@ class Variational(nn.Module):
 
     Args:
         channels: Channels of the teacher's features.
-        variance: Of every channel at the start, above 0.00001; at 1 the first value is half the `mse`.
+        variance: Variance of every channel at the start, above 0.00001; at 1 the first value is half the `mse`.
 
     Raises:
         RecipeError: `channels` or `variance` is too small.
@@ -44,19 +44,19 @@ class Variational(nn.Module):
         self.before_softplus = nn.Parameter(torch.full((channels,), before_softplus))
 
     def forward(self, student: Float[Tensor, "*s"], teacher: Float[Tensor, "*t"]) -> Float[Tensor, ""]:
-        """The mean over all elements.
+        """Compute the mean over all elements.
 
         Args:
             student: Vectors (n, c), tokens (n, length, c), maps (n, c, h, w) or volumes.
-            teacher: The same shape.
+            teacher: Features of the same shape.
 
         Raises:
-            ShapeError: The shapes differ, or have other channels than this was made for.
+            ShapeError: The shapes differ, or have another number of channels than this object.
         """
-        student, teacher = comparable(student, teacher, loss="variational")
+        student, teacher = same_shape(student, teacher, loss="variational")
         axis, channels = channel_axis(student), len(self.before_softplus)
         if student.shape[axis] != channels:
             raise ShapeError(f"variational: made for {channels} channels, got features of {tuple(student.shape)}")
         variance = F.softplus(self.before_softplus) + _LEAST_VARIANCE
-        variance = variance.view([-1 if place == axis else 1 for place in range(student.ndim)])
+        variance = variance.view([-1 if other == axis else 1 for other in range(student.ndim)])
         return ((teacher - student).square() / variance + variance.log()).mean() / 2

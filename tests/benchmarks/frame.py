@@ -21,9 +21,9 @@ WAYS = ("transcription", "whole", "tiles", "onnx runtime")
 def measure(way, height, width, threads, memory, norm):
     import torch
 
-    from zoo.frames.allocation import give_back_at_once
+    from zoo.frames.memory import return_freed_memory
 
-    give_back_at_once()
+    return_freed_memory()
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     from tests.benchmarks.transcription import ReleasedPyNETQxQ
@@ -61,8 +61,8 @@ def _whole(network, cfa, mosaic):
 
 def _bounded(network, cfa, mosaic, memory):
     from zoo.frames.development import Development, picture_of
-    from zoo.frames.frame import Levels
-    from zoo.frames.tiled_inference import make_bounded
+    from zoo.frames.levels import Levels
+    from zoo.frames.tiled_inference import demosaic_frame
 
     development = Development(
         module=network,
@@ -73,8 +73,7 @@ def _bounded(network, cfa, mosaic, memory):
     )
 
     def run():
-        made = make_bounded(development, mosaic, memory, watch=lambda *_: lambda _: None)
-        return f"{made.tiles} tiles"
+        return f"{demosaic_frame(development, mosaic, memory).tiles} tiles"
 
     return run
 

@@ -16,10 +16,10 @@ def test_the_three_splits_share_all_1797_images_and_no_image_twice():
     assert [len(split) for split in splits] == [797, 400, 600]
     assert _counts(splits[1]) == [40] * 10
     assert _counts(splits[2]) == [60] * 10
-    found = torch.cat([split.images for split in splits]).flatten(1)
+    images = torch.cat([split.images for split in splits]).flatten(1)
     every = torch.from_numpy(load_digits().data / 16).float()
-    assert torch.equal(torch.unique(found, dim=0), torch.unique(every, dim=0))
-    assert len(found) == len(every)
+    assert torch.equal(torch.unique(images, dim=0), torch.unique(every, dim=0))
+    assert len(images) == len(every)
 
 
 def test_a_sample_is_an_image_from_0_to_1_and_its_label():
@@ -36,7 +36,7 @@ def test_the_split_is_decided_by_its_seed_alone():
     assert not torch.equal(Digits("val", seed=0).images, Digits("val", seed=1).images)
 
 
-def test_few_images_of_each_class_are_some_of_more():
+def test_few_images_of_each_class_are_among_more_of_them():
     few, more = Digits(per_class=3), Digits(per_class=10)
     assert _counts(few) == [3] * 10
     assert _counts(more) == [10] * 10
@@ -47,14 +47,14 @@ def test_few_images_of_each_class_are_some_of_more():
 
 def test_a_shift_is_a_function_of_seed_index_and_epoch():
     digits, again = Digits(shift=2), Digits(shift=2)
-    digits[SampleId(1, epoch=4, seed=1)]  # what was drawn before does not matter
+    digits[SampleId(1, epoch=4, seed=1)]  # earlier samples do not matter
     image = digits[SampleId(5, epoch=2, seed=3)][0]
     assert torch.equal(image, again[SampleId(5, epoch=2, seed=3)][0])
     others = [digits[SampleId(5, epoch=epoch, seed=3)][0] for epoch in range(10)]
     assert any(not torch.equal(image, other) for other in others)
 
 
-def test_shifts_come_again_after_so_many_variants_and_without_a_shift_every_epoch_is_the_same():
+def test_shifts_repeat_after_the_variants_and_without_a_shift_every_epoch_is_the_same():
     digits = Digits(shift=2, variants=3)
     first, *others, again = (digits[SampleId(5, epoch=epoch, seed=3)][0] for epoch in range(4))
     assert torch.equal(first, again)
@@ -62,7 +62,7 @@ def test_shifts_come_again_after_so_many_variants_and_without_a_shift_every_epoc
     assert [Digits(shift=1).variants, digits.variants, Digits().variants] == [None, 3, 1]
 
 
-def test_a_shift_moves_the_image_and_what_comes_in_is_black():
+def test_a_shift_moves_the_image_and_the_border_becomes_black():
     digits = Digits(shift=1)
     whole = torch.zeros(1, 10, 10)
     whole[:, 1:9, 1:9] = Digits()[0][0]

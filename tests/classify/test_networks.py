@@ -23,20 +23,20 @@ def test_each_level_halves_the_size_and_doubles_the_channels(network):
     assert maps == [(2, 8, 8), (4, 4, 4), (8, 2, 2), (16, 1, 1)]
 
 
-def test_the_plain_network_has_the_parameters_that_one_counts():
+def test_the_plain_network_has_the_parameters_counted_by_hand():
     convolutions = 9 * (1 * 4 + 4 * 8 + 8 * 16)
     norms = 2 * (4 + 8 + 16)
     assert _parameters(PlainNet(4)) == convolutions + norms + 16 * 10 + 10
 
 
-def test_the_residual_network_has_the_parameters_that_one_counts():
+def test_the_residual_network_has_the_parameters_counted_by_hand():
     stem = 9 * 4 + 2 * 4
     level_0 = 2 * (9 * 4 * 4 + 2 * 4)
     level_1 = (9 * 4 * 8 + 2 * 8) + (9 * 8 * 8 + 2 * 8) + (4 * 8 + 2 * 8)  # with a shortcut of 1 x 1
     assert _parameters(ResidualNet(4, levels=2, blocks=1)) == stem + level_0 + level_1 + 8 * 10 + 10
 
 
-def test_a_residual_block_whose_convolutions_are_silent_passes_on_what_it_was_given():
+def test_a_residual_block_whose_convolutions_return_zero_is_the_identity():
     network = ResidualNet(2, levels=1, blocks=1).eval()
     torch.nn.init.zeros_(network.levels[0][0].second[1].weight)
     features = torch.rand(1, 2, 4, 4)
@@ -44,7 +44,7 @@ def test_a_residual_block_whose_convolutions_are_silent_passes_on_what_it_was_gi
 
 
 @pytest.mark.parametrize(("network", "option"), [(PlainNet, "levels"), (ResidualNet, "blocks"), (PlainNet, "width")])
-def test_a_network_of_nothing_is_refused(network, option):
+def test_a_network_of_size_0_is_refused(network, option):
     with pytest.raises(RecipeError, match=f"{option} must be a whole number of at least 1, got 0"):
         network(**{option: 0})
 

@@ -1,4 +1,4 @@
-"""The shipped recipes of classifiers, from the first step to the table, with next to no steps."""
+"""The shipped recipes of classifiers, with few steps, from the first step to the table."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Photographs of noise and waves, and no shape checks in what is traced."""
+"""Photographs of noise and waves, and models without shape checks."""
 
 import jaxtyping
 import numpy as np
@@ -19,5 +19,5 @@ def folder(tmp_path):
 
 @pytest.fixture
 def unchecked_shapes(monkeypatch):
-    """Without the shape checks that tests add: they would turn up in a trace."""
+    """Remove the shape checks that tests add, because they would be traced."""
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)

@@ -45,7 +45,7 @@ def test_a_run_becomes_a_file_that_takes_mosaics(network, capsys):
         torch.testing.assert_close(torch.export.load("small.pt2").module()(mosaic), expected)
 
 
-def test_a_size_is_cut_out_of_the_photographs_or_repeated(capsys):
+def test_a_size_is_cropped_from_the_photographs_or_tiled(capsys):
     assert cli.main(["export", "run", "--format", "pt2", "-o", "a.pt2", "--size", "16x72"]) == 0
     assert "1x4x16x72" in capsys.readouterr().out
 
@@ -63,7 +63,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("arguments", "code", "message"), MISTAKES)
-def test_mistakes_are_one_sentence_and_leave_nothing(arguments, code, message, capsys):
+def test_a_mistake_is_one_sentence_and_leaves_no_file(arguments, code, message, capsys):
     assert cli.main([*arguments.split(), "--format", "pt2", "-o", "out.pt2"]) == code
     said = capsys.readouterr().err.strip()
     assert message in said
@@ -71,7 +71,7 @@ def test_mistakes_are_one_sentence_and_leave_nothing(arguments, code, message, c
     assert not Path("out.pt2").exists()
 
 
-def test_packing_inside_is_the_same_network(network):
+def test_a_network_with_packing_inside_computes_the_same(network):
     mosaic = torch.rand(2, 1, 16, 24)
     wrapped = FromMosaic(network)
     packed = CFA.of("qxq").pack(mosaic)

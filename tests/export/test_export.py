@@ -1,4 +1,4 @@
-"""Files for other runtimes: they are whole, right, or not there."""
+"""Files for other runtimes: complete and right, or not written."""
 
 import json
 import sys
@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from compresskit.errors import ExportError, RecipeError
-from compresskit.export import export, reflected
+from compresskit.export import export, reflect_pad
 
 
 class Small(nn.Module):
-    """What makes image networks hard to export: reflection, norm, up-sampling, two outputs."""
+    """A network with layers that are hard to export: reflection padding, a norm, up-sampling, two outputs."""
 
     def __init__(self):
         super().__init__()
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::F
 
 @pytest.mark.parametrize("kind", ["pt2", "onnx"])
 @pytest.mark.parametrize("half", [False, True])
-def test_a_file_answers_as_the_model_does(model, tmp_path, kind, half):
+def test_a_file_computes_what_the_model_computes(model, tmp_path, kind, half):
     path = tmp_path / "new" / f"small.{kind}"
     exported = export(model, images((8, 12), (8, 12)), path, format=kind, half=half)
     assert path.exists()
@@ -53,7 +53,7 @@ def test_a_file_answers_as_the_model_does(model, tmp_path, kind, half):
 
 
 @pytest.mark.parametrize("kind", ["pt2", "onnx"])
-def test_sizes_may_change_and_reflection_be_sliced(model, tmp_path, kind):
+def test_sizes_may_change_and_reflection_padding_may_be_sliced(model, tmp_path, kind):
     path = tmp_path / f"small.{kind}"
     samples = images((8, 12), (20, 6))
     export(model, samples, path, format=kind, dynamic=True, sliced_reflection=True, metadata={"array": "qxq"})
@@ -63,7 +63,7 @@ def test_sizes_may_change_and_reflection_be_sliced(model, tmp_path, kind):
         program = torch.export.load(path, extra_files=(kept := {"compresskit.json": ""}))
         assert json.loads(kept["compresskit.json"]) == {"array": "qxq"}
         assert not any("pad" in str(node.target) for node in program.graph.nodes)
-        found = program.module()(other)[0]
+        output = program.module()(other)[0]
     else:
         import onnx
         import onnxruntime
@@ -74,27 +74,27 @@ def test_sizes_may_change_and_reflection_be_sliced(model, tmp_path, kind):
         assert {entry.key: entry.value for entry in written.metadata_props}["array"] == "qxq"
         session = onnxruntime.InferenceSession(path)
         assert session.get_inputs()[0].name == "image"
-        found = torch.from_numpy(session.run(None, {"image": other.numpy()})[0])
-    torch.testing.assert_close(found, expected)
+        output = torch.from_numpy(session.run(None, {"image": other.numpy()})[0])
+    torch.testing.assert_close(output, expected)
 
 
 @pytest.mark.parametrize(
     ("shape", "pad"), [((1, 2, 5, 4), (2, 1, 3, 0)), ((2, 5, 4), (1, 3)), ((1, 2, 5, 4), (0, 0, 2, 2))]
 )
-def test_reflection_of_slices_is_reflection(shape, pad):
+def test_reflection_padding_by_slices_equals_that_of_pytorch(shape, pad):
     tensor = torch.rand(shape)
-    assert torch.equal(reflected(tensor, pad), F.pad(tensor, pad, mode="reflect"))
+    assert torch.equal(reflect_pad(tensor, pad), F.pad(tensor, pad, mode="reflect"))
 
 
 class Forgetful(nn.Module):
-    """Answers with what it saw first: the trap of tracing."""
+    """A model that returns a constant from its first call, which tracing does not notice."""
 
     def forward(self, image):
         return image + torch.tensor(image.detach().sum().item() if not torch.compiler.is_compiling() else 0.0)
 
 
 @pytest.mark.parametrize("kind", ["pt2", "onnx"])
-def test_a_file_that_answers_otherwise_is_an_error_and_not_left(tmp_path, kind):
+def test_a_file_that_computes_something_else_is_an_error_and_is_removed(tmp_path, kind):
     with pytest.raises(ExportError, match=r"is not written: it would differ from PyTorch by .*, more than 1e-04"):
         export(Forgetful(), images((4, 4)), tmp_path / "a.x", format=kind)
     assert list(tmp_path.iterdir()) == []
@@ -105,7 +105,7 @@ class Dependent(nn.Module):
         return image if image.sum() > 0 else -image
 
 
-def test_a_model_that_cannot_be_traced_says_so(tmp_path):
+def test_an_error_names_the_model_that_cannot_be_traced(tmp_path):
     with pytest.raises(ExportError, match="Dependent cannot be traced"):
         export(Dependent(), images((4, 4)), tmp_path / "a.pt2", format="pt2")
 
@@ -122,14 +122,14 @@ def test_sizes_that_cannot_change_are_an_error(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_samples_must_show_what_is_asked_for(model, tmp_path):
+def test_samples_must_have_as_many_sizes_as_the_options_need(model, tmp_path):
     with pytest.raises(RecipeError, match=r"compared on two: all samples are \[1, 2, 8, 8\]"):
         export(model, images((8, 8)), tmp_path / "a.pt2", format="pt2", dynamic=True)
     with pytest.raises(RecipeError, match="sizes are fixed, and the samples' differ"):
         export(model, images((8, 8), (8, 9)), tmp_path / "a.pt2", format="pt2")
 
 
-def test_without_its_packages_onnx_says_what_to_install(model, tmp_path, monkeypatch):
+def test_without_the_packages_of_onnx_an_error_names_them(model, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(RecipeError, match=r"ONNX needs onnxruntime: pip install 'compresskit\[onnx\]'"):
         export(model, images((8, 8)), tmp_path / "a.onnx", format="onnx")

@@ -33,7 +33,7 @@ def test_a_name_a_dotted_name_and_the_function_itself_are_the_same_loss():
     assert resolve_loss("mse") is resolve_loss("compresskit.losses.mse") is resolve_loss(mse)
 
 
-def test_a_foreign_loss_needs_everything_to_agree():
+def test_a_foreign_loss_needs_equal_channels_and_space():
     assert resolve_loss(_tilted) == Entry(_tilted, frozenset({"channels", "space"}), built=False, name="_tilted")
     assert resolve_loss("attention_transfer").agree == {"space"}
 
@@ -53,7 +53,7 @@ def test_a_loss_whose_third_argument_is_target_gets_the_labels():
         check_options(supervised, {"target": 1}, where="match")
 
 
-def test_a_loss_that_can_do_without_labels_gets_none():
+def test_a_loss_whose_labels_are_optional_gets_none():
     def optional(student, teacher, target=None):
         return _tilted(student, teacher, 1.0 if target is None else 2.0)
 
@@ -71,7 +71,7 @@ def test_a_class_is_built_once_with_its_options_and_a_function_gets_them_each_ca
     assert make_loss(resolve_loss("torch.nn.functional.huber_loss"), {}, where="loss") is nn.functional.huber_loss
 
 
-def test_a_factory_is_recognised_by_taking_no_two_tensors():
+def test_a_callable_that_does_not_take_two_tensors_is_a_factory():
     def factory(tilt):
         return lambda student, teacher: _tilted(student, teacher, tilt)
 
@@ -80,7 +80,7 @@ def test_a_factory_is_recognised_by_taking_no_two_tensors():
     assert make_loss(entry, {"tilt": 2.0}, where="loss")(torch.ones(1), torch.ones(1)) == -1
 
 
-def test_a_module_is_a_loss_as_it_is():
+def test_a_module_is_used_as_a_loss_without_being_built():
     module = nn.L1Loss()
     entry = resolve_loss(module)
     assert not entry.built
@@ -96,7 +96,7 @@ def test_a_module_is_a_loss_as_it_is():
         ("os.system", "loss: a recipe may not use os.system here"),
     ],
 )
-def test_an_unknown_loss_is_answered_with_the_nearest(loss, message):
+def test_an_error_about_an_unknown_loss_names_the_nearest(loss, message):
     with pytest.raises(RecipeError) as caught:
         resolve_loss(loss)
     assert str(caught.value).startswith(message)
@@ -115,16 +115,16 @@ def test_an_unknown_loss_is_answered_with_the_nearest(loss, message):
         (_scaled, {}, "match: _scaled needs the option 'scale'"),
     ],
 )
-def test_options_are_held_against_the_signature(loss, options, message):
+def test_options_are_checked_against_the_signature(loss, options, message):
     with pytest.raises(RecipeError) as caught:
         check_options(loss, options, where="match")
     assert str(caught.value) == message
 
 
-def test_a_schedule_passes_as_any_options_value():
+def test_any_option_may_be_a_schedule():
     check_options("kl", {"temperature": {"schedule": "linear", "start": 4.0, "end": 1.0}}, where="match")
 
 
-def test_a_class_that_refuses_its_options_is_said_to():
+def test_an_error_names_the_class_that_refuses_its_options():
     with pytest.raises(RecipeError, match="loss: HuberLoss refuses these options"):
         make_loss(Entry(nn.HuberLoss, built=True, name="HuberLoss"), {"nonsense": 1}, where="loss")

@@ -19,19 +19,19 @@ def test_dist_within_classes_by_hand():
     torch.testing.assert_close(dist(student, teacher, beta=1, gamma=10), torch.tensor(1.0 + 20.0))
 
 
-def test_dist_counts_preferences_not_shares():
+def test_dist_compares_preferences_not_probabilities():
     teacher = torch.randn(8, 2)
     student = 0.1 * teacher  # of two classes, a weaker preference is perfectly correlated within each sample
     assert dist(student, teacher, gamma=0) < 1e-6
 
 
-def test_dist_of_a_class_that_nobody_predicts_is_no_nan():
+def test_dist_of_a_class_that_is_never_predicted_is_finite():
     logits = torch.randn(4, 3)
     logits[:, 2] = -torch.inf
     assert dist(logits, logits) < 1e-6
 
 
-def test_dist_says_what_it_cannot_compare():
+def test_dist_refuses_other_shapes_and_single_samples():
     with pytest.raises(ShapeError, match="dist: shapes must be equal"):
         dist(torch.zeros(2, 3), torch.zeros(2, 4))
     with pytest.raises(ShapeError, match="batch of at least 2, got 1"):

@@ -27,7 +27,7 @@ def test_kl_is_dkd_with_the_share_that_the_teacher_leaves_to_the_others():
     torch.testing.assert_close(kl(STUDENT, TEACHER), dkd(STUDENT, TEACHER, LABEL, alpha=1, beta=0.5, temperature=1))
 
 
-def test_dkd_of_maps_and_tokens_is_that_of_their_places():
+def test_dkd_of_maps_and_tokens_is_dkd_of_their_places():
     student, teacher = torch.randn(2, 6, 5)
     labels = torch.randint(0, 5, (6,))
     one = dkd(student, teacher, labels)
@@ -37,7 +37,7 @@ def test_dkd_of_maps_and_tokens_is_that_of_their_places():
     torch.testing.assert_close(dkd(*tokens, labels.reshape(2, 3), dim=-1), one)
 
 
-def test_classes_without_a_share_change_nothing():
+def test_classes_at_minus_infinity_change_nothing():
     student, teacher = torch.randn(2, 4, 5)
     labels, absent = torch.randint(0, 5, (4,)), torch.full((4, 95), -torch.inf)
     wider = dkd(torch.cat([student, absent], 1), torch.cat([teacher, absent], 1), labels)
@@ -53,7 +53,7 @@ def test_classes_without_a_share_change_nothing():
         (torch.tensor([-100]), DataError, "labels must be from 0 to 2, got -100"),
     ],
 )
-def test_dkd_says_which_labels_do_not_fit(labels, error, message):
+def test_dkd_refuses_labels_that_do_not_fit(labels, error, message):
     with pytest.raises(error, match=f"dkd: {message}"):
         dkd(STUDENT, TEACHER, labels)
 

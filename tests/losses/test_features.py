@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from compresskit.errors import RecipeError, ShapeError
-from compresskit.losses import attention_transfer, cosine, l1, mse
+from compresskit.losses import attention_transfer, cosine, l1, mse, relative_mse
 
 
 def test_mse_and_l1_by_hand():
@@ -29,6 +29,24 @@ def test_a_pointwise_loss_of_half_precision_does_not_overflow(loss):
 
 def test_mse_takes_integer_targets():
     assert mse(torch.tensor([0.5]), torch.tensor([1])) == 0.25
+
+
+def test_relative_mse_by_hand():
+    student, teacher = torch.tensor([1.0, 0.0]), torch.tensor([3.0, 4.0])  # (4 + 16) / 25
+    torch.testing.assert_close(relative_mse(student, teacher), torch.tensor(0.8))
+
+
+def test_relative_mse_is_one_for_a_student_of_zeros_and_finite_for_a_teacher_of_zeros():
+    teacher = torch.randn(2, 3, 4, 4)
+    for scale in (1e-4, 1.0, 1e4):
+        torch.testing.assert_close(relative_mse(torch.zeros_like(teacher), scale * teacher), torch.tensor(1.0))
+    assert relative_mse(torch.zeros(4), torch.zeros(4)) == 0
+    assert relative_mse(torch.full((4,), 3.0), torch.zeros(4)) == 9  # nothing to be relative to
+
+
+def test_relative_mse_refuses_other_shapes():
+    with pytest.raises(ShapeError, match="relative_mse: shapes must be equal"):
+        relative_mse(torch.zeros(2, 1), torch.zeros(2, 8))
 
 
 def test_cosine_by_hand():
@@ -62,14 +80,14 @@ def test_attention_transfer_matches_the_paper_on_a_hand_case():
     torch.testing.assert_close(attention_transfer(student, teacher), torch.tensor(expected))
 
 
-def test_attention_transfer_compares_where_not_how_much_nor_in_how_many_channels():
+def test_attention_transfer_ignores_scale_and_channel_count():
     features = torch.randn(2, 3, 5, 4)
     louder = 7 * features.repeat(1, 2, 1, 1)
     assert attention_transfer(features, louder) < 1e-12
     assert attention_transfer(features, torch.randn(2, 6, 5, 4)) > 1e-4
 
 
-def test_attention_transfer_of_tokens_is_that_of_their_map():
+def test_attention_transfer_of_tokens_equals_that_of_their_map():
     student, teacher = torch.randn(2, 3, 4, 5), torch.randn(2, 6, 4, 5)
     tokens = attention_transfer(student.flatten(2).mT, teacher.flatten(2).mT)
     torch.testing.assert_close(tokens, attention_transfer(student, teacher))
@@ -82,7 +100,7 @@ def test_attention_transfer_of_dead_maps_has_finite_gradients():
     assert student.grad.isfinite().all()
 
 
-def test_attention_transfer_says_what_must_agree():
+def test_attention_transfer_refuses_other_batches_and_sizes():
     with pytest.raises(ShapeError, match=r"student \(1, 4, 8, 8\) and teacher \(1, 4, 4, 4\) must share batch, height"):
         attention_transfer(torch.zeros(1, 4, 8, 8), torch.zeros(1, 4, 4, 4))
     with pytest.raises(ShapeError, match=r"student \(2, 4\) and teacher \(2, 4\) must share"):

@@ -11,7 +11,7 @@ def test_gram_by_hand():
     torch.testing.assert_close(gram(student, teacher), torch.tensor((16 + 4 + 4 + 0) / (1 + 1.0)))
 
 
-def test_gram_does_not_see_where_things_are():
+def test_gram_ignores_the_order_of_places():
     features = torch.randn(2, 3, 4, 5)
     assert gram(features.flip(2).transpose(2, 3), features) < 1e-10
     tokens = features.flatten(2).mT
@@ -49,7 +49,7 @@ def test_fsp_pools_the_larger_map_to_the_smaller():
     assert fsp((small, large), (small, four)) == 0
 
 
-def test_an_adapter_is_advised_against_where_channels_differ():
+def test_an_error_about_channels_advises_against_an_adapter():
     advice = r"gram: student \(1, 4, 8, 8\) and teacher \(1, 6, 8, 8\) must share batch and channels; an adapter would"
     with pytest.raises(ShapeError, match=advice):
         gram(torch.zeros(1, 4, 8, 8), torch.zeros(1, 6, 8, 8))
@@ -57,7 +57,7 @@ def test_an_adapter_is_advised_against_where_channels_differ():
         fsp((torch.zeros(1, 4, 8, 8),) * 2, (torch.zeros(1, 4, 8, 8), torch.zeros(1, 6, 8, 8)))
 
 
-def test_flows_say_what_they_cannot_compare():
+def test_flows_refuse_vectors_and_wrong_numbers_of_maps():
     with pytest.raises(
         ShapeError, match=r"gram: it needs maps \(n, c, h, w\) or tokens \(n, length, c\), got \(2, 4\)"
     ):

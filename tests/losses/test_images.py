@@ -20,7 +20,7 @@ def test_charbonnier_is_l1_far_from_zero_and_smooth_at_it():
     torch.testing.assert_close(charbonnier(torch.ones(4), torch.zeros(4)), torch.tensor(1.0), atol=1e-6, rtol=0)
 
 
-def test_charbonnier_refuses_what_it_cannot_compare():
+def test_charbonnier_refuses_other_shapes_and_an_epsilon_of_zero():
     with pytest.raises(ShapeError, match="charbonnier: shapes must be equal"):
         charbonnier(torch.zeros(2, 1, 4, 4), torch.zeros(2, 3, 4, 4))
     with pytest.raises(RecipeError, match="epsilon must be above 0, got 0"):
@@ -62,7 +62,7 @@ def test_ssim_keeps_single_precision_under_autocast_and_has_a_gradient():
     assert student.grad.abs().sum() > 0
 
 
-def test_ssim_says_what_it_cannot_compare():
+def test_ssim_refuses_other_shapes_and_small_images():
     with pytest.raises(ShapeError, match=r"at least 11 x 11 pixels, got \(1, 3, 10, 20\)"):
         ssim(torch.zeros(1, 3, 10, 20), torch.zeros(1, 3, 10, 20))
     with pytest.raises(ShapeError, match="ssim: shapes must be equal"):
@@ -109,7 +109,7 @@ def test_ms_ssim_of_an_image_and_its_negative_is_finite_and_near_one():
     assert student.grad.isfinite().all()
 
 
-def test_ms_ssim_says_what_it_cannot_compare():
+def test_ms_ssim_refuses_small_images():
     with pytest.raises(ShapeError, match=r"ms_ssim: .* of at least 176 x 176 pixels, got \(1, 3, 175, 300\)"):
         ms_ssim(torch.zeros(1, 3, 175, 300), torch.zeros(1, 3, 175, 300))
     with pytest.raises(RecipeError, match="ms_ssim: data_range must be above 0, got 0"):
@@ -139,12 +139,12 @@ def test_fourier_amplitude_by_hand():
     torch.testing.assert_close(fourier_amplitude(flat, black), torch.tensor(6.0 / 4))  # 12 / sqrt(4) at frequency 0
 
 
-def test_fourier_amplitude_does_not_see_where_things_are():
+def test_fourier_amplitude_ignores_a_shift():
     image = torch.rand(2, 3, 7, 8)
     assert fourier_amplitude(image.roll((2, 3), dims=(2, 3)), image) < 1e-6
 
 
 @pytest.mark.parametrize("loss", [ssim, ms_ssim, gradient, fourier_amplitude])
-def test_what_is_no_image_is_refused(loss):
+def test_tensors_that_are_not_images_are_refused(loss):
     with pytest.raises(ShapeError, match=rf"{loss.__name__}: it needs images \(n, c, h, w\) .* got \(200, 200\)"):
         loss(torch.zeros(200, 200), torch.zeros(200, 200))

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from compresskit.errors import RecipeError, ShapeError
 from compresskit.losses import cross_entropy, kl, standardized_kl
-from compresskit.losses.compared import wide
+from compresskit.losses.checks import at_least_float32
 
 
 def test_kl_is_forward_kl_times_the_squared_temperature_by_hand():
@@ -37,7 +37,7 @@ def test_kl_of_tokens_takes_the_last_dimension():
     torch.testing.assert_close(kl(student, teacher, dim=-1), kl(student.mT, teacher.mT))
 
 
-def test_kl_of_a_masked_class_is_no_nan_and_has_finite_gradients():
+def test_kl_of_a_masked_class_and_its_gradients_are_finite():
     student = torch.tensor([[1.0, 2.0, -torch.inf]], requires_grad=True)
     teacher = torch.tensor([[0.5, 0.0, -torch.inf]])
     loss = kl(student, teacher)
@@ -96,7 +96,7 @@ def test_standardized_kl_ignores_the_range_of_logits():
     assert standardized_kl(7 * teacher - 1, teacher) < 1e-6
 
 
-def test_standardized_kl_of_flat_logits_is_that_of_even_shares():
+def test_standardized_kl_of_equal_logits_is_that_of_a_uniform_distribution():
     flat, teacher = torch.full((1, 3), 0.1, requires_grad=True), torch.tensor([[3.0, 0.0, 0.0]])
     loss = standardized_kl(flat, teacher)
     loss.backward()
@@ -119,7 +119,7 @@ def test_cross_entropy_takes_maps_and_probabilities():
     )
 
 
-def test_cross_entropy_says_which_shapes_do_not_fit():
+def test_cross_entropy_refuses_shapes_that_do_not_fit():
     with pytest.raises(ShapeError, match=r"logits \(2, 5\) and labels \(3,\) do not fit"):
         cross_entropy(torch.zeros(2, 5), torch.zeros(3, dtype=torch.long))
     with pytest.raises(ShapeError, match=r"probabilities \(2, 4\)"):
@@ -128,12 +128,12 @@ def test_cross_entropy_says_which_shapes_do_not_fit():
         cross_entropy(torch.zeros(2, 5), torch.zeros(2, dtype=torch.long), label_smoothing=2)
 
 
-def test_cross_entropy_says_when_a_label_is_no_class():
+def test_cross_entropy_refuses_a_label_outside_the_classes():
     with pytest.raises(ShapeError, match="cross_entropy: a label is none of the 5 classes: Target 7 is out of bounds"):
         cross_entropy(torch.zeros(2, 5), torch.tensor([1, 7]))
 
 
-def test_a_teacher_that_is_not_a_number_shows():
+def test_a_teacher_of_nan_gives_nan():
     logits = torch.zeros(2, 3)
     assert kl(logits, logits + torch.tensor([0.0, float("nan"), 0.0])).isnan()
     assert kl(logits, torch.tensor([[0.0, 0.0, float("-inf")]]).expand(2, 3)).isfinite()
@@ -141,4 +141,4 @@ def test_a_teacher_that_is_not_a_number_shows():
 
 def test_complex_tensors_are_refused():
     with pytest.raises(ShapeError, match="complex"):
-        wide(torch.zeros(2, 3, dtype=torch.complex64))
+        at_least_float32(torch.zeros(2, 3, dtype=torch.complex64))

@@ -24,7 +24,7 @@ def weights(request, theirs, tmp_path_factory):
     return path
 
 
-def test_it_sees_what_torchvisions_network_sees(weights, theirs):
+def test_features_are_those_of_torchvisions_network(weights, theirs):
     student, target = torch.rand(2, 2, 3, 9, 8)
     mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     expected = []
@@ -36,7 +36,7 @@ def test_it_sees_what_torchvisions_network_sees(weights, theirs):
     torch.testing.assert_close(Perceptual(weights=str(weights), layers="relu1_2")(student, target), expected[0])
 
 
-def test_it_by_hand(tmp_path):
+def test_perceptual_by_hand(tmp_path):
     kernel = torch.zeros(64, 3, 3, 3)
     kernel[0, 0, 1, 1] = 1.0  # one filter passes red on, the others are dead
     save_file({"features.0.weight": kernel, "features.0.bias": torch.zeros(64)}, tmp_path / "red.safetensors")
@@ -45,7 +45,7 @@ def test_it_by_hand(tmp_path):
     torch.testing.assert_close(loss(bright, mean), torch.tensor(2.0**2 / 64))
 
 
-def test_its_network_neither_trains_nor_enters_checkpoints(weights):
+def test_the_network_neither_trains_nor_enters_checkpoints(weights):
     loss = Perceptual(weights=weights, layers=["relu1_2"])
     assert list(loss.parameters()) == []
     assert loss.state_dict() == {}
@@ -54,7 +54,7 @@ def test_its_network_neither_trains_nor_enters_checkpoints(weights):
     assert student.grad.abs().sum() > 0
 
 
-def test_it_says_which_images_it_can_see(weights):
+def test_tensors_that_are_not_rgb_images_are_refused(weights):
     loss = Perceptual(weights=weights, layers="relu3_1")
     with pytest.raises(ShapeError, match=r"images \(n, c, h, w\) of at least 4 x 4 pixels, got \(1, 3, 3, 8\)"):
         loss(torch.zeros(1, 3, 3, 8), torch.zeros(1, 3, 3, 8))
@@ -62,14 +62,14 @@ def test_it_says_which_images_it_can_see(weights):
         loss(torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8))
 
 
-def test_an_unknown_layer_is_answered_with_the_nearest(weights):
+def test_an_error_about_an_unknown_layer_names_the_nearest(weights):
     with pytest.raises(RecipeError, match="perceptual: VGG-16 has no layer 'rleu2_2'; did you mean 'relu2_2'"):
         Perceptual(weights=weights, layers=["relu1_2", "rleu2_2"])
     with pytest.raises(RecipeError, match="perceptual: layers names none; known: relu1_1"):
         Perceptual(weights=weights, layers=[])
 
 
-def test_weights_are_a_local_file_and_a_missing_one_is_said_to_be():
+def test_an_error_names_the_missing_file_of_weights():
     with pytest.raises(RecipeError, match="match: perceptual needs the option 'weights'"):
         check_options("perceptual", {}, where="match")
     with pytest.raises(
@@ -78,7 +78,7 @@ def test_weights_are_a_local_file_and_a_missing_one_is_said_to_be():
         make_loss(CATALOGUE["perceptual"], {"weights": "vgg.pth"}, where="match")
 
 
-def test_a_file_that_holds_something_else_is_refused(tmp_path):
+def test_a_file_without_vgg_weights_is_refused(tmp_path):
     save_file({"features.0.weight": torch.zeros(32, 3, 3, 3)}, tmp_path / "other.safetensors")
     message = r"'features.0.weight' should be \(64, 3, 3, 3\), got \(32, 3, 3, 3\)"
     with pytest.raises(CheckpointError, match=message):

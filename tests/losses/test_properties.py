@@ -1,4 +1,4 @@
-"""What every loss of the catalogue keeps to. A new loss joins by a row in CASES, and the first test asks for it."""
+"""Properties of every loss of the catalogue. A new loss needs a row in CASES, as the first test demands."""
 
 import inspect
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ MAP, LOGITS, IMAGE = (4, 6, 4, 5), (4, 5, 2, 3), (4, 3, 12, 13)
 
 @dataclass(frozen=True)
 class Case:
-    """How a loss is called, and what it claims."""
+    """Arguments of a loss, and the properties that it claims."""
 
     shape: tuple[int, ...] = MAP
     options: dict = field(default_factory=dict)
@@ -62,7 +62,7 @@ def having(claim):
 
 @pytest.fixture(scope="module")
 def build(tmp_path_factory):
-    """The loss of a name as a function of its sides, and of a function's own options."""
+    """A function that returns the loss of a name, with options of its own, as a function of its sides."""
     weights = tmp_path_factory.mktemp("vgg") / "vgg16.safetensors"
     shapes = {"features.0": (64, 3, 3, 3), "features.2": (64, 64, 3, 3)}
     generator = torch.Generator().manual_seed(1)
@@ -78,7 +78,7 @@ def build(tmp_path_factory):
 
 
 def sides(name, *, seed=0, scales=(1.0, 1.0), dtype=torch.float32):
-    """Random arguments of a loss: the student's side, the other one and, where it takes them, labels."""
+    """Return random arguments of a loss: the student's side, the other side and, if it takes them, labels."""
     case, generator = CASES[name], torch.Generator().manual_seed(seed)
     student, teacher = (
         (scale * (2 * torch.rand(case.shape, generator=generator, dtype=torch.float64) - 1)).to(dtype)
@@ -93,22 +93,22 @@ def sides(name, *, seed=0, scales=(1.0, 1.0), dtype=torch.float32):
 
 
 def changed(arguments, change):
-    """The arguments with every tensor changed."""
+    """Return the arguments with `change` of every tensor."""
     return tuple(change(a) if isinstance(a, torch.Tensor) else changed(a, change) for a in arguments)
 
 
 def leaves(student):
-    """The student's side as new leaves of a graph, and their list."""
-    found = [tensor.clone().requires_grad_() for tensor in (student if isinstance(student, tuple) else (student,))]
-    return (tuple(found) if isinstance(student, tuple) else found[0]), found
+    """Return the student's side as new leaves of a graph, and a list of them."""
+    copies = [tensor.clone().requires_grad_() for tensor in (student if isinstance(student, tuple) else (student,))]
+    return (tuple(copies) if isinstance(student, tuple) else copies[0]), copies
 
 
-def test_every_loss_of_the_catalogue_is_held_to_these_properties():
+def test_every_loss_of_the_catalogue_has_a_case():
     assert list(CASES) == list(CATALOGUE)
 
 
 @having("zero_at_equal")
-def test_equal_sides_are_zero_apart(name, build):
+def test_a_loss_between_equal_sides_is_zero(name, build):
     student, _, *labels = sides(name)
     assert build(name)(student, student, *labels).abs() < 1e-6
 
@@ -123,7 +123,7 @@ def test_a_loss_is_one_number_and_not_negative(name, build, seed, log_scale):
 
 
 @everyone
-def test_a_batch_may_be_split_unless_the_loss_says_that_it_relates_samples(name, build):
+def test_a_batch_may_be_split_unless_the_loss_is_relational(name, build):
     arguments, loss = sides(name, dtype=torch.float64), build(name)
     half = CASES[name].shape[0] // 2
     try:
@@ -137,7 +137,7 @@ def test_a_batch_may_be_split_unless_the_loss_says_that_it_relates_samples(name,
 
 
 @having("tiles")
-def test_a_picture_laid_out_twice_in_both_directions_has_the_same_loss(name, build):
+def test_an_image_tiled_twice_in_both_directions_has_the_same_loss(name, build):
     arguments, loss = sides(name, dtype=torch.float64), build(name)
     tiled = changed(arguments, lambda t: t.repeat(*(1,) * (t.ndim - 2), 2, 2))
     torch.testing.assert_close(loss(*tiled), loss(*arguments))
@@ -151,15 +151,15 @@ def test_another_batch_is_refused(name, build):
 
 
 @everyone
-def test_the_gradient_is_that_of_the_value(name, build):
+def test_the_gradient_agrees_with_finite_differences(name, build):
     student, *others = sides(name, dtype=torch.float64)
-    student, found = leaves(student)
+    student, inputs = leaves(student)
 
     def value(*tensors):
         return build(name)(tensors if isinstance(student, tuple) else tensors[0], *others)
 
-    assert torch.autograd.gradcheck(value, tuple(found), fast_mode=True)
-    assert value(*found).dtype == torch.float64
+    assert torch.autograd.gradcheck(value, tuple(inputs), fast_mode=True)
+    assert value(*inputs).dtype == torch.float64
 
 
 @pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
@@ -167,21 +167,21 @@ def test_the_gradient_is_that_of_the_value(name, build):
 @everyone
 def test_half_precision_gives_finite_values_and_gradients(name, scales, half, build):
     student, *others = sides(name, scales=scales, dtype=half)
-    student, found = leaves(student)
+    student, inputs = leaves(student)
     value = build(name)(student, *others)
     value.backward()
     assert value.dtype == torch.float32
     assert value.isfinite()
-    assert all(leaf.grad.isfinite().all() for leaf in found)
+    assert all(leaf.grad.isfinite().all() for leaf in inputs)
 
 
 @everyone
 def test_dead_and_repeated_samples_have_finite_gradients(name, build):
     student, *others = changed(sides(name), lambda t: t.index_copy(0, torch.tensor([1]), t[:1]) if t.ndim > 3 else t)
     student = changed((student,), lambda t: t.index_fill(0, torch.tensor([0]), 0.0))[0]
-    student, found = leaves(student)
+    student, inputs = leaves(student)
     build(name)(student, *others).backward()
-    assert all(leaf.grad.isfinite().all() for leaf in found)
+    assert all(leaf.grad.isfinite().all() for leaf in inputs)
 
 
 @everyone

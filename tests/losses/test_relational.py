@@ -20,7 +20,7 @@ def test_relational_angle_by_hand():
 
 
 @pytest.mark.parametrize("loss", [relational_distance, relational_angle])
-def test_a_turned_shifted_and_scaled_copy_has_the_same_relations(loss):
+def test_a_rotated_shifted_and_scaled_copy_has_the_same_relations(loss):
     features = torch.randn(6, 4)
     rotation = torch.linalg.qr(torch.randn(4, 4)).Q
     for scale in (1e-8, 1.0, 1e8):
@@ -29,7 +29,7 @@ def test_a_turned_shifted_and_scaled_copy_has_the_same_relations(loss):
 
 
 @pytest.mark.parametrize("loss", [relational_distance, relational_angle])
-def test_samples_that_coincide_up_to_rounding_do_not_pull_at_each_other(loss):
+def test_samples_that_coincide_up_to_rounding_have_no_gradient_between_them(loss):
     student = torch.randn(6, 50)
     student[1] = student[0] + 1e-5 * torch.randn(50)
     student.requires_grad_()

@@ -21,7 +21,7 @@ def test_cka_of_one_feature_is_one_minus_the_squared_correlation(other, expected
     torch.testing.assert_close(cka(line, torch.tensor(other).float()[:, None]), torch.tensor(expected))
 
 
-def test_cka_does_not_see_rotation_scale_or_shift():
+def test_cka_ignores_rotation_scale_and_shift():
     features = torch.randn(8, 5)
     rotation = torch.linalg.qr(torch.randn(5, 5)).Q
     assert cka(3 * features @ rotation + 10, features) < 1e-5
@@ -48,7 +48,7 @@ def test_features_may_be_of_any_size_and_scale(loss):
 
 
 @pytest.mark.parametrize(("loss", "least"), [(similarity_preserving, 2), (cka, 3), (probabilistic_transfer, 3)])
-def test_a_batch_in_which_nothing_can_differ_is_refused(loss, least):
+def test_a_batch_of_too_few_samples_is_refused(loss, least):
     message = f"{loss.__name__}: .* needs a batch of at least {least}, got {least - 1}; use larger batches"
     with pytest.raises(ShapeError, match=message):
         loss(torch.randn(least - 1, 4), torch.randn(least - 1, 4))

@@ -55,7 +55,7 @@ def test_a_loss_between_two_tensors_is_reachable_by_name_and_trains(name):
 
 
 @pytest.mark.parametrize("name", sorted(set(CLASSES) - set(ONE_TO_ONE)))
-def test_every_other_loss_says_why_not(name):
+def test_every_other_loss_is_refused_with_a_reason(name):
     with pytest.raises(RecipeError) as caught:
         resolve_loss(f"torchdistill.{name}", where="match")
     assert str(caught.value).startswith(f"match: torchdistill's {name} cannot be a match's loss: it")
@@ -84,7 +84,7 @@ def test_the_short_name_the_full_name_and_the_class_are_the_same_loss():
 @pytest.mark.parametrize(
     ("name", "nearest"), [("torchdistill.PKTLos", "PKTLoss"), ("torchdistill.losses.mid_level.RKDLos", "RKDLoss")]
 )
-def test_a_misspelt_name_is_answered_with_the_nearest(name, nearest):
+def test_an_error_about_a_misspelt_name_names_the_nearest(name, nearest):
     with pytest.raises(RecipeError, match=f"did you mean '{nearest}'"):
         resolve_loss(name)
 
@@ -101,19 +101,19 @@ def test_a_misspelt_name_is_answered_with_the_nearest(name, nearest):
         ),
     ],
 )
-def test_options_are_checked_although_the_classes_take_anything(name, options, message):
+def test_options_are_checked_although_the_classes_accept_any(name, options, message):
     with pytest.raises(RecipeError) as caught:
         check_options(f"torchdistill.{name}", options, where="match")
     assert str(caught.value).startswith(message)
 
 
-def test_an_option_that_the_class_refuses_is_said_to_be():
+def test_an_error_names_the_option_that_the_class_refuses():
     with pytest.raises(RecipeError, match="loss: ATLoss refuses these options: mode `cod` is not expected"):
         make("ATLoss", mode="cod")
 
 
 @pytest.mark.parametrize("name", ["KDLoss", "LogitStdKDLoss"])
-def test_the_squared_temperature_does_not_come_and_go_with_alpha(name):
+def test_the_squared_temperature_is_a_factor_at_any_alpha(name):
     student, teacher = sides(name)
     labels = torch.randint(0, 10, (6,))
     at_zero, near_zero = (make(name, temperature=4.0, alpha=alpha)(student, teacher, labels) for alpha in (0.0, 1e-9))
@@ -127,7 +127,7 @@ def test_a_supervised_part_needs_labels():
         make("KDLoss", alpha=0.5)(student, teacher)
 
 
-def test_ours_agree_with_theirs_up_to_the_mean_that_is_taken():
+def test_our_losses_agree_with_theirs_up_to_a_factor():
     student, teacher = sides("KDLoss")
     n, classes = student.shape
     close = torch.testing.assert_close
@@ -146,6 +146,6 @@ def test_ours_agree_with_theirs_up_to_the_mean_that_is_taken():
     close(losses.attention_transfer(*maps), make("ATLoss")(*maps))
 
 
-def test_torchdistill_is_not_imported_before_it_is_asked_for():
+def test_torchdistill_is_not_imported_before_it_is_used():
     code = "import sys, compresskit.losses as l; l.resolve_loss('kl'); sys.exit('torchdistill' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -12,7 +12,7 @@ from torch import nn
 
 from compresskit import compare, profile
 from compresskit.profiling.checking import backends
-from compresskit.profiling.counting.copies import preserve
+from compresskit.profiling.counting.copies import guard
 
 
 class Restless(nn.Module):
@@ -149,7 +149,7 @@ def test_the_guard_restores_what_escapes_a_copy():
     model = Restless()
     model.forward = type(model).forward.__get__(model)
     before = _state(model)
-    with pytest.raises(ZeroDivisionError), preserve(model):
+    with pytest.raises(ZeroDivisionError), guard(model):
         _ruin(model)
     after = _state(model)
     for state in (before, after):

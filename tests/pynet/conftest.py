@@ -1,6 +1,5 @@
-"""A skip that is quick to make: the best linear filters for a picture of noise."""
+"""A skip that is quick to fit: the best linear filters for a picture of noise."""
 
-import jaxtyping
 import pytest
 import torch
 
@@ -15,9 +14,3 @@ def skip():
     )
     linear.fit([smooth[0]])
     return linear
-
-
-@pytest.fixture
-def unchecked_shapes(monkeypatch):
-    """Without the shape checks that tests add: they would turn up in a trace, and answer before our own do."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)

@@ -89,22 +89,22 @@ def test_a_picture_has_twice_the_packed_sides_and_values_from_0_to_1(network):
 
 
 def channels(network):
-    """How many channels each block of level 1 puts out."""
-    found: dict[str, int] = {}
+    """Return the number of output channels of each block of level 1."""
+    channels: dict[str, int] = {}
     for name, part in network.named_children():
         if name.startswith("conv_l1_d"):
-            part.register_forward_hook(lambda _m, _i, out, name=name: found.update({name: out.shape[1]}))
+            part.register_forward_hook(lambda _m, _i, out, name=name: channels.update({name: out.shape[1]}))
     network(torch.rand(1, 4, 32, 32))
-    return found
+    return channels
 
 
-def test_a_block_of_the_student_puts_out_half_of_its_teachers_channels():
+def test_a_block_of_the_student_has_half_the_output_channels_of_its_teachers():
     student, teacher = channels(PyNETQxQ(width=2)), channels(PyNET(width=4))
     assert len(student) == 10
     assert {name: 2 * count for name, count in student.items()} == teacher
 
 
-def test_side_heads_give_the_picture_reduced_by_powers_of_two():
+def test_side_heads_return_the_picture_reduced_by_powers_of_two():
     network, sizes = PyNET(width=2), {}
     for name in SIDE_HEADS:
         hook = lambda _module, _inputs, output, name=name: sizes.update({name: tuple(output.shape)})  # noqa: E731
@@ -115,7 +115,7 @@ def test_side_heads_give_the_picture_reduced_by_powers_of_two():
 
 def test_the_students_last_layer_sees_the_mosaic():
     network, inputs = PyNETQxQ(width=2), []
-    network.conv_l0_d1.register_forward_pre_hook(lambda _module, given: inputs.append(given[0]))
+    network.conv_l0_d1.register_forward_pre_hook(lambda _module, args: inputs.append(args[0]))
     packed = torch.rand(1, 4, 8, 8)
     network(packed)
     torch.testing.assert_close(inputs[0][:, -1:], network.cfa.unpack(packed))
@@ -132,12 +132,12 @@ def test_the_students_last_layer_sees_the_mosaic():
     ],
 )
 @pytest.mark.usefixtures("unchecked_shapes")
-def test_a_size_that_does_not_fit_is_refused_with_the_next_that_does(network, shape, message):
+def test_a_size_that_does_not_fit_is_refused_with_the_next_one_that_does(network, shape, message):
     with pytest.raises(ShapeError, match=message):
         network(width=2)(torch.rand(shape))
 
 
-def test_the_least_sizes_do_fit_while_training():
+def test_the_least_sizes_fit_while_training():
     PyNETQxQ(width=2).train()(torch.rand(1, 4, 8, 8))
     PyNET(width=2).train()(torch.rand(1, 4, 32, 32))
     PyNETQxQ(width=2, cfa="nona").train()(torch.rand(1, 4, 6, 9))
@@ -145,7 +145,7 @@ def test_the_least_sizes_do_fit_while_training():
 
 @pytest.mark.parametrize("samples", [1, 2])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_instance_norm_is_torchs_own_in_either_layout(samples, layout):
+def test_instance_norm_equals_torchs_in_either_layout(samples, layout):
     ours, theirs = InstanceNorm2d(3, affine=True), nn.InstanceNorm2d(3, affine=True).double()
     for name, parameter in ours.named_parameters():
         nn.init.uniform_(parameter, 0.5, 2.0)
@@ -164,7 +164,7 @@ def test_instance_norm_is_torchs_own_in_either_layout(samples, layout):
 
 @pytest.mark.parametrize("norm", [True, False])
 @pytest.mark.parametrize("network", [PyNET, PyNETQxQ])
-def test_a_picture_is_contiguous_and_the_weights_are_left_as_they_were(network, norm):
-    made = network(width=2, instance_norm_level_1=norm)
-    assert made(torch.rand(2, 4, 32, 32)).is_contiguous()
-    assert all(parameter.is_contiguous() for parameter in made.parameters())
+def test_a_picture_is_contiguous_and_the_weights_keep_their_layout(network, norm):
+    built = network(width=2, instance_norm_level_1=norm)
+    assert built(torch.rand(2, 4, 32, 32)).is_contiguous()
+    assert all(parameter.is_contiguous() for parameter in built.parameters())

@@ -1,4 +1,4 @@
-"""Checkpoints named as the published ones are."""
+"""Checkpoints with the published names."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ NETWORKS = [
 
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("prefix", ["", "module."])
-def test_the_network_is_told_from_its_weights(network, prefix, tmp_path):
+def test_the_network_is_recognised_by_its_weights(network, prefix, tmp_path):
     torch.save({f"{prefix}{name}": tensor for name, tensor in network.state_dict().items()}, tmp_path / "best.pth")
     loaded = load_model(tmp_path / "best.pth", otherwise=network_of).model
     packed = torch.rand(1, 4, 32, 32)
@@ -29,7 +29,7 @@ def test_the_network_is_told_from_its_weights(network, prefix, tmp_path):
 
 
 @pytest.mark.parametrize(("network", "names"), [(PyNETQxQ, 212), (PyNET, 542)])
-def test_all_names_must_be_there_and_no_others(network, names, tmp_path):
+def test_a_missing_name_and_an_unknown_one_are_refused(network, names, tmp_path):
     state = network(2).state_dict()
     assert len(state) == names
     cut = dict(list(state.items())[:-1])

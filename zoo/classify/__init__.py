@@ -1,7 +1,9 @@
-"""Classifiers: small networks, images that a dependency ships, and how they are measured.
+"""Classification of small images: networks, data that a dependency ships, and scores. Recipes name them.
 
-In reading order: `digits` (the data), `networks` (a residual and a plain convolutional classifier), `evaluation` (per
-cent right, cross entropy) with its `pictures`. There is nothing here that the engine knows of: a recipe names it.
+- `digits`: handwritten digits from the scikit-learn wheel.
+- `networks`: a residual network to teach, a plain one to learn.
+- `evaluation`: accuracy and cross entropy of a classifier.
+- `pictures`: a picture of the images that classifiers mistake.
 """
 
 from zoo.classify.digits import Digits as Digits

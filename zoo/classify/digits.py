@@ -16,25 +16,26 @@ from compresskit.errors import RecipeError, close_names
 Sample = tuple[Float[Tensor, "c 8 8"], Int[Tensor, ""]]
 
 TEST, VAL = 60, 40
-"""Images of each class in `test` and in `val`; the other 74 to 83 are `train`."""
+"""Number of images of each class in `test` and in `val`; the other 74 to 83 are `train`."""
 
 
 class Digits(Dataset[Sample]):
     """Grey images of handwritten digits with labels: (image (channels, 8, 8), label), float32 in [0, 1] and int64.
 
-    1797 images in all. 60 images of each class are `test`, 40 are `val`, and the other 797 are `train`; which ones is
-    decided by `seed` alone. All come from the same 13 writers, so a figure on `test` says nothing about new hands.
+    There are 1797 images. 60 images of each class are `test`, 40 are `val`, and the other 797 are `train`; `seed` alone
+    decides which. All come from the same 13 writers, so a figure on `test` says nothing about new hands.
 
-    How an image is shifted depends on the run's seed, its index and its epoch alone; `compresskit.data.SampleId`
-    carries them. To a plain index, which a plain `DataLoader` gives, every epoch is the first.
+    The shift of an image depends on the run's seed, its index and its epoch alone; `compresskit.data.SampleId` carries
+    them. With a plain index, as from a plain `DataLoader`, every epoch is the first.
 
     Args:
         split: `train`, `val` or `test`.
-        per_class: Only so many images of each class; None takes all. A smaller number takes a part of a larger one.
-        shift: Most pixels by which an image is moved, to each side, up or down. What comes in is black.
-        channels: How often the grey values are repeated: 3 for networks that want colours.
-        seed: Decides the split.
-        variants: Number of epochs after which the same shifts come again; None: every epoch is new. Without a shift
+        per_class: Number of images of each class; None takes all. The images of a smaller number are among those of a
+            larger one.
+        shift: Most pixels by which an image is shifted, left or right and up or down. The border becomes black.
+        channels: Number of times that the grey values are repeated: 3 for networks that take colours.
+        seed: Seed of the split.
+        variants: Number of epochs after which the same shifts come again; None makes every epoch new. Without a shift
             every epoch is the same, and it is 1.
 
     Raises:
@@ -57,15 +58,15 @@ class Digits(Dataset[Sample]):
         variants: int | None = None,
     ) -> None:
         images, labels = _images_and_labels()
-        chosen = _split(labels, split, per_class, seed)
+        indices = _split(labels, split, per_class, seed)
         if not 0 <= shift <= 7:
             raise RecipeError(f"shift must be from 0 to 7 pixels, got {shift!r}")
         if channels < 1:
             raise RecipeError(f"channels must be a whole number of at least 1, got {channels!r}")
         if variants is not None and variants < 1:
             raise RecipeError(f"variants must be a whole number of at least 1, got {variants!r}")
-        self.images = torch.from_numpy(images[chosen])[:, None].expand(-1, channels, -1, -1)
-        self.labels = torch.from_numpy(labels[chosen])
+        self.images = torch.from_numpy(images[indices])[:, None].expand(-1, channels, -1, -1)
+        self.labels = torch.from_numpy(labels[indices])
         self.shift = shift
         self.variants = variants if shift else 1
 
@@ -77,13 +78,13 @@ class Digits(Dataset[Sample]):
         if self.shift:
             epoch = getattr(index, "epoch", 0)
             generator = rng(getattr(index, "seed", 0), index, epoch % self.variants if self.variants else epoch)
-            image = _shifted(image, self.shift, generator)
+            image = _shift(image, self.shift, generator)
         return image, self.labels[index]
 
 
 @cache
 def _images_and_labels() -> tuple[np.ndarray, np.ndarray]:
-    """All images, float32 in [0, 1], and their labels, in the file's order."""
+    """Return all images, float32 in [0, 1], and their labels, in the file's order."""
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
@@ -91,7 +92,7 @@ def _images_and_labels() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _split(labels: np.ndarray, split: str, per_class: int | None, seed: int) -> np.ndarray:
-    """Which images a split holds, in the file's order."""
+    """Return the indices of a split's images, in the file's order."""
     parts = {"train": slice(TEST + VAL, None), "val": slice(TEST, TEST + VAL), "test": slice(TEST)}
     if split not in parts:
         raise RecipeError(f"split: there is no {split!r}{close_names(split, parts)}")
@@ -103,8 +104,8 @@ def _split(labels: np.ndarray, split: str, per_class: int | None, seed: int) -> 
     return np.sort(np.concatenate([images[:per_class] for images in of_class]))
 
 
-def _shifted(image: Tensor, most: int, generator: Generator) -> Tensor:
-    """The image moved by up to `most` pixels each way."""
+def _shift(image: Tensor, most: int, generator: Generator) -> Tensor:
+    """Return the image shifted by up to `most` pixels each way."""
     top, left = (int(generator.integers(2 * most + 1)) for _ in range(2))
     height, width = image.shape[-2:]
     padded = F.pad(image, (most, most, most, most))

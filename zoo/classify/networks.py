@@ -1,7 +1,7 @@
 """Two convolutional classifiers for small images: a residual network to teach, a plain one to learn.
 
-Both have `levels`, of which number k works at 1 / 2^k of the image's height and width with 2^k times `width` channels,
-and a `classifier` that scores the mean of the last map.
+Both have `levels`, whose level k works at 1 / 2^k of the image's height and width with 2^k times `width` channels, and
+a `classifier` that scores the mean of the last map.
 """
 
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ class ResidualNet(nn.Module):
 
     Args:
         width: Channels of level 0.
-        levels: How many levels there are.
+        levels: Number of levels.
         blocks: Residual blocks in each level.
         channels: Channels of an image.
         classes: Scores for each image.
@@ -37,13 +37,13 @@ class ResidualNet(nn.Module):
         self.stem = _convolution(channels, width)
         self.levels = nn.Sequential()
         for level in range(levels):
-            inside = width * 2**level
-            first = ResidualBlock(width, width) if level == 0 else ResidualBlock(inside // 2, inside, stride=2)
-            self.levels.append(nn.Sequential(first, *(ResidualBlock(inside, inside) for _ in range(blocks - 1))))
+            inner = width * 2**level
+            first = ResidualBlock(width, width) if level == 0 else ResidualBlock(inner // 2, inner, stride=2)
+            self.levels.append(nn.Sequential(first, *(ResidualBlock(inner, inner) for _ in range(blocks - 1))))
         self.classifier = nn.Linear(width * 2 ** (levels - 1), classes)
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
-        """Scores (logits) of each class.
+        """Return scores (logits) of each class.
 
         Raises:
             ShapeError: The images have another number of channels.
@@ -57,7 +57,7 @@ class PlainNet(nn.Module):
 
     Args:
         width: Channels of level 0.
-        levels: How many levels there are.
+        levels: Number of levels.
         channels: Channels of an image.
         classes: Scores for each image.
 
@@ -75,7 +75,7 @@ class PlainNet(nn.Module):
         self.classifier = nn.Linear(width * 2 ** (levels - 1), classes)
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
-        """Scores (logits) of each class.
+        """Return scores (logits) of each class.
 
         Raises:
             ShapeError: The images have another number of channels.
@@ -85,7 +85,7 @@ class PlainNet(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3 x 3 convolutions beside a shortcut, which is a 1 x 1 convolution where the shapes differ."""
+    """Two 3 x 3 convolutions beside a shortcut, which is a 1 x 1 convolution if the shapes differ."""
 
     def __init__(self, before: int, after: int, *, stride: int = 1) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class ResidualBlock(nn.Module):
             self.shortcut.extend([nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after)])
 
     def forward(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c2 h2 w2"]:
-        """The block's map, rectified."""
+        """Return the block's map, rectified."""
         return F.relu(self.second(self.first(features)) + self.shortcut(features))
 
 

@@ -1,4 +1,4 @@
-"""Images with what each classifier takes them for: one column an image, one row a model."""
+"""Images with the answers of several classifiers below them: a column for each image, a row for each model."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,19 +8,21 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 CELL, GAP, MARGIN, LINE, TEXT = 64, 8, 24, 24, 17
-"""Pixels: side of an enlarged image, space between two, rim, height of a line and of its letters."""
+"""In pixels: side of an enlarged image, space between two images, margin, height of a line and of its letters."""
+
+
 PAPER, INK, RIGHT, WRONG = "#ffffff", "#1c1e22", "#0a7d38", "#c0392b"
 
 
 def draw_answers(
     images: Sequence[Float[Tensor, "c h w"]], truth: Sequence[str], answers: Mapping[str, Sequence[str]]
 ) -> Image.Image:
-    """The image that this module describes; wrong answers are red.
+    """Draw the images with their classes and the models' answers below them; wrong answers are red.
 
     Args:
-        images: Grey or with three colours (other channels are not shown), from 0 to 1.
-        truth: The name of each image's class.
-        answers: For each model, by name, the class that it takes each image for.
+        images: Images in grey or in three colours, from 0 to 1; further channels are not shown.
+        truth: Name of each image's class.
+        answers: Name of the class that a model chooses for each image, by model.
     """
     font = ImageFont.load_default(TEXT)
     names = round(max(font.getlength(name) for name in ("truth", *answers))) + 2 * GAP
@@ -29,17 +31,17 @@ def draw_answers(
     sheet = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(sheet)
     for image, column in zip(images, columns, strict=True):
-        sheet.paste(_enlarged(image), (column, MARGIN))
-    for row, (name, given) in enumerate({"truth": truth, **answers}.items()):
+        sheet.paste(_enlarge(image), (column, MARGIN))
+    for row, (name, classes) in enumerate({"truth": truth, **answers}.items()):
         height = MARGIN + CELL + GAP + row * LINE
         draw.text((MARGIN, height), name, fill=INK, font=font)
-        for answer, right, column in zip(given, truth, columns, strict=True):
+        for answer, right, column in zip(classes, truth, columns, strict=True):
             colour = INK if row == 0 else RIGHT if answer == right else WRONG
             draw.text((column + CELL // 2, height), answer, fill=colour, font=font, anchor="ma")
     return sheet
 
 
-def _enlarged(image: Tensor) -> Image.Image:
+def _enlarge(image: Tensor) -> Image.Image:
     colours = image[:3] if image.shape[0] >= 3 else image[:1].expand(3, -1, -1)
     values = (colours.clamp(0, 1) * 255).round().to(torch.uint8).movedim(0, -1).contiguous().numpy()
     return Image.fromarray(values).resize((CELL, CELL), Image.Resampling.NEAREST)

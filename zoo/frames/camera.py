@@ -1,4 +1,4 @@
-"""Camera files: DNG, and whatever else LibRaw reads. They need the extra `camera`."""
+"""Camera files: DNG, and all others that LibRaw reads. They need the extra `camera`."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import tifffile
 
 from compresskit.errors import DataError
-from zoo.frames.dng import read_plain, stated_cfa
+from zoo.frames.dng import read_cfa, read_plain
 from zoo.frames.frame import Frame, Gains
 from zoo.raw.sensor.cfa import CFA
 
@@ -15,14 +15,15 @@ CAMERA_SUFFIXES = (".dng", ".arw", ".cr2", ".cr3", ".nef", ".orf", ".pef", ".raf
 
 
 TURNS = {0: 0, 3: 2, 5: 1, 6: 3}
-"""Quarter turns against the clock that put a picture upright, by LibRaw's `flip`."""
+"""Quarter turns, counterclockwise, that put a picture upright, by LibRaw's `flip`."""
 
 
 LONGEST_PERIOD = 16
+"""Side in pixels of the largest tile that is looked for."""
 
 
 def read_camera(path: Path) -> Frame:
-    """A camera file's mosaic, with the array, levels and white balance that the file states.
+    """Read a camera file's mosaic, with the array, levels and white balance that the file states.
 
     Raises:
         DataError: rawpy is missing, or the file is damaged, unknown to LibRaw or no mosaic.
@@ -33,7 +34,7 @@ def read_camera(path: Path) -> Frame:
         raise DataError(f"{path}: camera files need rawpy: pip install 'compresskit[camera]'") from None
     is_dng = path.suffix.lower() == ".dng"
     try:
-        stated = stated_cfa(path) if is_dng else None
+        tag_cfa = read_cfa(path) if is_dng else None
         with rawpy.imread(str(path)) as raw:
             if raw.raw_type != rawpy.RawType.Flat:
                 raise DataError(f"{path} is no mosaic: its pixels have several colours each")
@@ -41,7 +42,7 @@ def read_camera(path: Path) -> Frame:
             return Frame(
                 name=path.stem,
                 values=raw.raw_image_visible.copy(),
-                cfa=stated or _repeated(letters[raw.raw_colors_visible[:96, :96]]),
+                cfa=tag_cfa or _repeating_tile(letters[raw.raw_colors_visible[:96, :96]]),
                 black=_black(path, raw),
                 white=float(raw.white_level),
                 gains=_gains(raw.camera_whitebalance),
@@ -56,8 +57,8 @@ def read_camera(path: Path) -> Frame:
         raise DataError(f"{path} cannot be read as a camera file: {reason}") from error
 
 
-def _repeated(letters: np.ndarray) -> CFA | None:
-    """The smallest square tile that these pixels' colours repeat."""
+def _repeating_tile(letters: np.ndarray) -> CFA | None:
+    """Return the array of the smallest square tile that these pixels' colours repeat; None if there is none."""
     for period in range(2, min(LONGEST_PERIOD, *letters.shape) + 1):
         tile = letters[:period, :period]
         if all((letters == np.roll(letters, period, axis))[period:, period:].all() for axis in (0, 1)):
@@ -72,7 +73,7 @@ def _black(path: Path, raw: Any) -> float:
     return float(levels.mean())
 
 
-def _gains(found: list[float]) -> Gains | None:
-    red, green, blue, second = (*found, 0.0)[:4]
+def _gains(balance: list[float]) -> Gains | None:
+    red, green, blue, second = (*balance, 0.0)[:4]
     green = (green + second) / 2 if second else green
     return (red / green, 1.0, blue / green) if min(red, green, blue) > 0 else None

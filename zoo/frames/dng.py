@@ -1,4 +1,4 @@
-"""What a DNG's own tags say: LibRaw misreads arrays whose tile is larger than two by two pixels, or refuses them.
+"""A DNG's own tags, for arrays whose tile is larger than two by two pixels: LibRaw misreads or refuses them.
 
 Source: Adobe, *Digital Negative Specification*, version 1.7.1.0, chapter 4, and ISO 12234-2 for the array's tags.
 """
@@ -22,14 +22,15 @@ BLACK_LEVEL, WHITE_LEVEL, AS_SHOT_NEUTRAL, ACTIVE_AREA = 50714, 50717, 50728, 50
 
 
 LINEARIZATION, BLACK_DELTA_H, BLACK_DELTA_V, OPCODES_1, OPCODES_2 = 50712, 50715, 50716, 51008, 51009
+"""Tags of corrections that are not made here."""
 
 
 TURNS = {1: 0, 3: 2, 6: 3, 8: 1}
-"""Quarter turns against the clock that put a picture upright, by orientation."""
+"""Quarter turns, counterclockwise, that put a picture upright, by orientation."""
 
 
-def stated_cfa(path: Path) -> CFA | None:
-    """The array that the tags state, its phase that of the active area's first pixel; None where they state none."""
+def read_cfa(path: Path) -> CFA | None:
+    """Return the array in the tags, with the phase of the active area's first pixel; None if they state none."""
     import tifffile
 
     with tifffile.TiffFile(path) as file:
@@ -38,7 +39,7 @@ def stated_cfa(path: Path) -> CFA | None:
 
 
 def read_plain(path: Path) -> Frame | None:
-    """The mosaic of a DNG that needs nothing but its tags; None if it needs more, such as a linearisation table."""
+    """Read a DNG that needs nothing but its tags; return None if it needs more, such as a linearisation table."""
     import tifffile
 
     with tifffile.TiffFile(path) as file:
@@ -81,7 +82,7 @@ def _cfa(page: Any) -> CFA | None:
 
 
 def _numbers(page: Any, tag: int) -> list[float]:
-    """A tag's numbers: rationals are stored as numerator and denominator, one after the other."""
+    """Return a tag's numbers; it stores rationals as numerator and denominator, one after the other."""
     if tag not in page.tags:
         return []
     stored = page.tags[tag]
@@ -92,7 +93,7 @@ def _numbers(page: Any, tag: int) -> list[float]:
 
 
 def _gains(neutral: list[float]) -> Gains | None:
-    """White balance from the camera's own numbers of something neutral."""
+    """Return the white balance that makes the camera's numbers of something neutral equal."""
     if len(neutral) != 3 or min(neutral) <= 0:
         return None
     red, green, blue = neutral

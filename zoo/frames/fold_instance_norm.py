@@ -1,10 +1,10 @@
-"""Instance norm made a fixed part of the convolutions before it, so that a frame can be made tile by tile.
+"""Instance norm as a fixed part of the convolutions before it, so that a frame can be made tile by tile.
 
-An instance norm takes mean and variance of each channel over all that it sees, so a tile alone would come out unlike
-the same place of the whole frame. Two ways out, both of which end in `folded`, a network without instance norm:
+An instance norm takes mean and variance of each channel over its whole input, so a tile alone would come out unlike the
+same place of the whole frame. There are two ways out, and both end in `fold`, a network without instance norm:
 
 - `frame_statistics` are the frame's own, measured tile by tile: the picture is that of the whole frame. A norm can be
-  measured when those before it are known, so a frame is gone through once for each norm that lies behind another.
+  measured when those before it are known, so there is one pass over the frame for each norm that lies behind another.
 - `sample_statistics` are those of samples such as training crops, pooled: measured once, kept with the weights.
 """
 
@@ -20,27 +20,27 @@ from torch import Tensor, nn
 from zoo.pynet.blocks import Convolution
 
 Statistics = Mapping[str, tuple[Float[Tensor, " channels"], Float[Tensor, " channels"]]]
-"""Mean and variance of each channel that an instance norm sees, by the name of the convolution it belongs to."""
+"""Mean and variance of each channel that an instance norm sees, by the name of the convolution before the norm."""
 
 
 Window = tuple[slice, slice]
-"""Rows and columns of the packed planes to count, of a tile with its surroundings."""
+"""Rows and columns of packed planes: a tile without its surroundings."""
 
 
-def normalised(network: nn.Module) -> dict[str, Convolution]:
-    """The network's convolutions that have an instance norm, by name."""
+def instance_norms(network: nn.Module) -> dict[str, Convolution]:
+    """Return the network's convolutions that have an instance norm, by name."""
     convolutions = {name: part for name, part in network.named_modules() if isinstance(part, Convolution)}
     return {name: part for name, part in convolutions.items() if part.instance is not None}
 
 
 @torch.no_grad()
-def folded(network: nn.Module, statistics: Statistics) -> nn.Module:
-    """A copy without instance norm, whose convolutions do what the norms did with these statistics.
+def fold(network: nn.Module, statistics: Statistics) -> nn.Module:
+    """Return a copy without instance norm, whose convolutions do the norms' work with these statistics.
 
-    Its weights load into the same network made without instance norm.
+    Its weights load into the same network built without instance norm.
     """
     network = copy.deepcopy(network)
-    for name, part in normalised(network).items():
+    for name, part in instance_norms(network).items():
         norm, convolution = part.instance, part.conv2d
         assert norm is not None
         assert convolution.bias is not None
@@ -55,37 +55,40 @@ def folded(network: nn.Module, statistics: Statistics) -> nn.Module:
 
 @torch.no_grad()
 def frame_statistics(network: nn.Module, tiles: Callable[[], Iterable[tuple[Tensor, Window]]]) -> dict[str, tuple]:
-    """What the instance norms would see of a whole frame, measured tile by tile.
+    """Return the statistics of the instance norms over a whole frame, measured tile by tile.
 
     Args:
-        network: Its norms all see the packed planes' resolution, as PyNET-QxQ's do.
-        tiles: Goes through the frame: packed planes (1, 4, h, w) with their surroundings, and which part to count. It
-            is called once for each pass.
+        network: A network whose norms all see the packed planes' resolution, as PyNET-QxQ's do.
+        tiles: Function that goes once through the frame, called for each pass. It yields packed planes (1, 4, h, w)
+            with their surroundings, and the part of them to measure.
     """
     network = copy.deepcopy(network).eval()
-    meters = _metered(network)
+    meters = _install_meters(network)
     while not all(meter.known for meter in meters.values()):
-        counted: list[_Meter] = []
+        ready: list[_Meter] = []
         for packed, window in tiles():
             for meter in meters.values():
                 meter.window, meter.counted = window, False
-            _until_counted(network, packed, counted)
-            counted = counted or [meter for meter in meters.values() if meter.counted]
-        for meter in counted:
+            _run_until_counted(network, packed, ready)
+            ready = ready or [meter for meter in meters.values() if meter.counted]
+        for meter in ready:
             meter.finish()
     return {name: (meter.mean, meter.variance) for name, meter in meters.items()}
 
 
 @torch.no_grad()
 def sample_statistics(network: nn.Module, samples: Iterable[Tensor]) -> dict[str, tuple]:
-    """What the instance norms see of samples (packed planes (n, 4, h, w)), each normalised by itself, pooled."""
+    """Return the statistics of the instance norms over samples (packed planes (n, 4, h, w)), pooled.
+
+    The network normalises each sample by itself, as in training.
+    """
     network = copy.deepcopy(network).eval()
-    sums = {name: _Sums() for name in normalised(network)}
+    sums = {name: _ChannelSums() for name in instance_norms(network)}
 
     def add(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         return lambda _, inputs: sums[name].add(inputs[0])
 
-    for name, part in normalised(network).items():
+    for name, part in instance_norms(network).items():
         assert part.instance is not None
         part.instance.register_forward_pre_hook(add(name))
     for packed in samples:
@@ -94,7 +97,7 @@ def sample_statistics(network: nn.Module, samples: Iterable[Tensor]) -> dict[str
 
 
 @dataclass
-class _Sums:
+class _ChannelSums:
     """Sums over pixels, by channel, in float64."""
 
     count: int = 0
@@ -116,19 +119,19 @@ class _Sums:
         return (self.second / self.count - self.mean.square()).clamp(min=0)
 
 
-class _Counted(Exception):  # noqa: N818  (no error: all that this pass can measure is measured)
+class _PassComplete(Exception):  # noqa: N818  (no error: all that this pass can measure is measured)
     pass
 
 
 class _Meter(nn.Module):
-    """Stands in for an instance norm until its statistics are known. Until then NaN comes out of it.
+    """An instance norm's stand-in, whose output is NaN until its statistics are known.
 
-    So a norm that lies behind it sees NaN and knows that it has to wait.
+    A norm behind it sees NaN, and so knows that it has to wait for a later pass.
     """
 
     def __init__(self, norm: nn.InstanceNorm2d) -> None:
         super().__init__()
-        self.norm, self.sums = norm, _Sums()
+        self.norm, self.sums = norm, _ChannelSums()
         self.known = self.counted = False
         self.window: Window = (slice(None), slice(None))
         self.report: Callable[[], None] = lambda: None
@@ -150,23 +153,23 @@ class _Meter(nn.Module):
         self.mean, self.variance, self.known = self.sums.mean, self.sums.variance, True
 
 
-def _metered(network: nn.Module) -> dict[str, _Meter]:
+def _install_meters(network: nn.Module) -> dict[str, _Meter]:
     meters = {}
-    for name, part in normalised(network).items():
+    for name, part in instance_norms(network).items():
         assert part.instance is not None
         meters[name] = _Meter(part.instance)
         part.add_module("instance", meters[name])
     return meters
 
 
-def _until_counted(network: nn.Module, packed: Tensor, wanted: list[_Meter]) -> None:
-    """Run the network until all wanted meters have counted; with none wanted, to its end."""
+def _run_until_counted(network: nn.Module, packed: Tensor, ready: list[_Meter]) -> None:
+    """Run the network until the meters have all counted; to its end if there are none."""
 
     def stop_if_all() -> None:
-        if all(meter.counted for meter in wanted):
-            raise _Counted
+        if all(meter.counted for meter in ready):
+            raise _PassComplete
 
-    for meter in wanted:
+    for meter in ready:
         meter.report = stop_if_all
-    with suppress(_Counted):
+    with suppress(_PassComplete):
         network(packed)

@@ -13,15 +13,16 @@ Packing = Literal["raw10", "raw12", "raw16"]
 
 
 GROUPS: dict[str, tuple[int, int]] = {"raw10": (4, 5), "raw12": (2, 3), "raw16": (1, 2)}
-"""Pixels and bytes of the smallest group of whole bytes, by packing."""
+"""Pixels and bytes of the smallest group that fills whole bytes, by packing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How the bytes of a binary mosaic lie.
+    """The order of the bytes in a binary mosaic.
 
-    - `raw10`: four pixels in five bytes; each one's upper eight bits, then all lower two, the first pixel's last.
-    - `raw12`: two pixels in three bytes; each one's upper eight bits, then both lower four, the first pixel's last.
+    - `raw10`: four pixels in five bytes: the upper eight bits of each, then the lower two of all, from the last pixel
+      to the first.
+    - `raw12`: two pixels in three bytes: the upper eight bits of each, then the lower four of the second and the first.
     - `raw16`: two bytes a pixel, the lower one first.
 
     Source: V4L2's Y10P and Y12P (kernel.org, media/uapi/v4l), the same as Android's ImageFormat RAW10 and RAW12.
@@ -31,22 +32,22 @@ class Layout:
     width: int
     height: int
     stride: int | None = None
-    """Bytes from the start of one row to the next; None: rows follow each other without a gap."""
+    """Bytes from the start of one row to the next; None if rows follow each other without a gap."""
 
     @property
     def row_bytes(self) -> int:
-        """Bytes that hold a row's pixels."""
+        """Bytes that a row's pixels take."""
         pixels, length = GROUPS[self.packing]
         return -(-self.width // pixels) * length
 
     @property
     def white(self) -> float | None:
-        """The largest number that a pixel can hold; None for 16 bits, which mostly hold numbers of fewer."""
+        """The largest number that a pixel can hold; None for 16 bits, which mostly hold smaller numbers."""
         return {"raw10": 1023.0, "raw12": 4095.0}.get(self.packing)
 
 
 def read_binary(path: Path, layout: Layout) -> UInt16[np.ndarray, "h w"]:
-    """The numbers of a binary mosaic.
+    """Read the numbers of a binary mosaic.
 
     Raises:
         DataError: The file is not as long as the layout says, or the stride is shorter than a row.
@@ -57,14 +58,14 @@ def read_binary(path: Path, layout: Layout) -> UInt16[np.ndarray, "h w"]:
             f"{path}: a row of {layout.width} pixels in {layout.packing} takes {layout.row_bytes} bytes, more than the "
             f"stride of {stride}"
         )
-    found, last = path.stat().st_size, (layout.height - 1) * stride + layout.row_bytes
-    if found not in (last, layout.height * stride):  # the last row's padding may be left out
+    size, last = path.stat().st_size, (layout.height - 1) * stride + layout.row_bytes
+    if size not in (last, layout.height * stride):  # the last row's padding may be missing
         raise DataError(
-            f"{path} has {found} bytes; {layout.width}x{layout.height} pixels in {layout.packing} with a stride of "
+            f"{path} has {size} bytes; {layout.width}x{layout.height} pixels in {layout.packing} with a stride of "
             f"{stride} take {layout.height * stride}: give the right size (width x height), stride or packing"
         )
     stored = np.fromfile(path, np.uint8)
-    stored = np.pad(stored, (0, layout.height * stride - found)).reshape(layout.height, stride)
+    stored = np.pad(stored, (0, layout.height * stride - size)).reshape(layout.height, stride)
     return _numbers(stored[:, : layout.row_bytes], layout.packing)[:, : layout.width]
 
 

@@ -4,15 +4,15 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-Watch = Callable[[str, int], Callable[[int], None]]
-"""Begins a bar of so many pixels; what it returns is told of pixels done."""
+StartBar = Callable[[str, int], Callable[[int], None]]
+"""Starts a bar with a title and a number of pixels, and returns a function that advances it by a number of pixels."""
 
 
 @contextmanager
-def watched(name: str) -> Iterator[Watch]:
-    """Inside, bars of the work on one image."""
+def progress_bars(name: str) -> Iterator[StartBar]:
+    """Show bars of the work on one image inside the block."""
     if not sys.stderr.isatty():
-        yield lambda _title, _pixels: _nothing
+        yield no_bar
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -20,12 +20,13 @@ def watched(name: str) -> Iterator[Watch]:
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f} %"))
     with Progress(*columns, TimeRemainingColumn(elapsed_when_finished=True), console=Console(stderr=True)) as progress:
 
-        def begin(title: str, pixels: int) -> Callable[[int], None]:
+        def start(title: str, pixels: int) -> Callable[[int], None]:
             bar = progress.add_task(f"{name}: {title}", total=pixels)
             return lambda done: progress.advance(bar, done)
 
-        yield begin
+        yield start
 
 
-def _nothing(_pixels: int) -> None:
-    pass
+def no_bar(_title: str, _pixels: int) -> Callable[[int], None]:
+    """Start a bar that is not shown."""
+    return lambda _pixels: None

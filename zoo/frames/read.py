@@ -1,4 +1,4 @@
-"""Mosaics from files of any kind that a camera engineer has them in."""
+"""Mosaics from files: PNG, TIFF, NumPy, binary dumps and camera files; and photographs and defect maps beside them."""
 
 import struct
 import warnings
@@ -22,16 +22,16 @@ BINARY_SUFFIXES = (".raw", ".bin", ".raw10", ".raw12", ".raw16")
 
 
 MOST_PIXELS = 500_000_000
-"""Of a frame: more than twice today's largest sensors. A file that claims more is damaged, or made to do harm."""
+"""Most pixels of a frame: more than twice today's largest sensors. A file that claims more is damaged, or an attack."""
 
 
 def read_mosaic(path: Path, *, layout: Layout | None = None) -> Frame:
-    """The mosaic in a file: PNG, TIFF, `.npy`, a binary dump with its layout, DNG or another camera file.
+    """Read a mosaic from a PNG, TIFF, `.npy`, a binary dump with its layout, a DNG or another camera file.
 
     Raises:
         DataError: There is no such file, its kind is unknown, or it is damaged, too large or no mosaic.
     """
-    kind = existing(path).suffix.lower()
+    kind = check_file(path).suffix.lower()
     if kind in BINARY_SUFFIXES:
         if layout is None:
             raise DataError(
@@ -43,54 +43,52 @@ def read_mosaic(path: Path, *, layout: Layout | None = None) -> Frame:
         raise DataError(f"{path} has a header: packing, size and stride are for {', '.join(BINARY_SUFFIXES)} files")
     if kind in CAMERA_SUFFIXES:
         return read_camera(path)
-    readers = {".npy": _npy, ".png": _png, ".tif": _tiff, ".tiff": _tiff}
-    if kind not in readers:
-        known = ", ".join([*readers, *BINARY_SUFFIXES, *CAMERA_SUFFIXES])
-        raise DataError(f"{path}: no mosaic has the ending {kind or 'of no file'!r}; known: {known}")
-    values = readers[kind](path)
+    if kind not in READERS:
+        known = ", ".join([*READERS, *BINARY_SUFFIXES, *CAMERA_SUFFIXES])
+        raise DataError(f"{path}: no mosaic has the ending {kind!r}; known: {known}")
+    values = READERS[kind](path)
     black, white = {"f": (0.0, 1.0), "u1": (0.0, 255.0)}.get(
         values.dtype.kind if values.dtype.kind == "f" else values.dtype.str[1:], (None, None)
     )
     return Frame(name=path.stem, values=values, black=black, white=white)
 
 
-def photographed(path: Path, cfa: CFA) -> Frame:
-    """The mosaic that a sensor with this array would see of a colour photograph, in the photograph's own numbers.
+def simulate_mosaic(path: Path, cfa: CFA) -> Frame:
+    """Read a colour photograph as the mosaic that a sensor with this array would see, in the photograph's numbers.
 
     Raises:
         DataError: There is no such file, or it is damaged, grey or no picture.
     """
-    if existing(path).suffix.lower() not in SUFFIXES:
+    if check_file(path).suffix.lower() not in SUFFIXES:
         raise DataError(f"{path}: a photograph ends in {', '.join(SUFFIXES)}")
     header = read_header(path)
     _check_size(path, header.height, header.width)
     picture = read_picture(path, header)
-    seen = np.array([["RGB".index(colour) for colour in row] for row in cfa.tile])
+    tile = np.array([["RGB".index(colour) for colour in row] for row in cfa.tile])
     rows, columns = (np.arange(side) for side in picture.shape[:2])
-    colours = seen[np.ix_(rows % cfa.period, columns % cfa.period)]
+    colours = tile[np.ix_(rows % cfa.period, columns % cfa.period)]
     values = np.take_along_axis(picture, colours[:, :, None], axis=2)[:, :, 0]
     white = float(np.iinfo(values.dtype).max)
     return Frame(name=path.stem, values=values, cfa=cfa, black=0.0, white=white, domain="display")
 
 
 def read_defects(path: Path) -> Shaped[np.ndarray, "h w"]:
-    """A map of defect pixels, true where one is: a grey PNG or TIFF or a `.npy`; whatever is not zero is a defect.
+    """Read a map of defect pixels, a grey PNG or TIFF or a `.npy`; True at defects, where the file is not zero.
 
     Raises:
         DataError: There is no such file, or it is damaged or no picture.
     """
-    readers = {".npy": _npy, ".png": _png, ".tif": _tiff, ".tiff": _tiff}
-    kind = existing(path).suffix.lower()
-    if kind not in readers:
-        raise DataError(f"{path}: a map of defects ends in {', '.join(readers)}")
-    return readers[kind](path) != 0
+    kind = check_file(path).suffix.lower()
+    if kind not in READERS:
+        raise DataError(f"{path}: a map of defects ends in {', '.join(READERS)}")
+    return READERS[kind](path) != 0
 
 
-def existing(path: Path) -> Path:
-    """The path, if a file is there.
+def check_file(path: Path) -> Path:
+    """Return the path if it is a file.
 
     Raises:
-        DataError: There is none.
+        DataError: It is a folder, or does not exist.
     """
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
@@ -107,8 +105,8 @@ def _check_size(path: Path, height: int, width: int) -> None:
 
 
 @contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
-    """Whatever a decoder runs into becomes one sentence that names the file."""
+def _decoding(path: Path) -> Iterator[None]:
+    """Turn any error of a decoder inside the block into one sentence that names the file."""
     try:
         yield
     except DataError:
@@ -119,7 +117,7 @@ def _damage_named(path: Path) -> Iterator[None]:
 
 
 def _npy(path: Path) -> np.ndarray:
-    with _damage_named(path):
+    with _decoding(path):
         stored = np.load(path, mmap_mode="r", allow_pickle=False)
     if stored.ndim != 2 or stored.dtype.kind not in "uif":
         raise DataError(f"{path} is no mosaic: it holds {stored.dtype} of shape {stored.shape}, not (height, width)")
@@ -130,7 +128,7 @@ def _npy(path: Path) -> np.ndarray:
 def _tiff(path: Path) -> np.ndarray:
     import tifffile
 
-    with _damage_named(path), tifffile.TiffFile(path) as file:
+    with _decoding(path), tifffile.TiffFile(path) as file:
         page: Any = file.pages[0]
         if len(file.pages) > 1:
             raise DataError(f"{path} holds {len(file.pages)} pictures; give a file of one")
@@ -141,7 +139,7 @@ def _tiff(path: Path) -> np.ndarray:
 
 
 def _png(path: Path) -> np.ndarray:
-    with _damage_named(path):
+    with _decoding(path):
         with path.open("rb") as file:
             start = file.read(24)
         width, height = struct.unpack(">II", start[16:24])
@@ -154,10 +152,14 @@ def _png(path: Path) -> np.ndarray:
 
 @contextmanager
 def _large_pictures() -> Iterator[None]:
-    """Inside, Pillow opens frames that it would take for an attack: their size was checked."""
+    """Let Pillow open frames inside the block that it would take for an attack; their size is checked before."""
     most, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         with warnings.catch_warnings():
             yield
     finally:
         Image.MAX_IMAGE_PIXELS = most
+
+
+READERS = {".npy": _npy, ".png": _png, ".tif": _tiff, ".tiff": _tiff}
+"""Functions from a file to its grey numbers, by ending."""

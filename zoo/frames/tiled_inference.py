@@ -1,39 +1,26 @@
-"""A demosaicing module made fit for a frame: divided so that it stays within a memory, and still right."""
+"""A frame within a memory: whole if it fits, else divided so that the picture is still the whole frame's."""
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Shaped
-from torch import Tensor, nn
+from torch import Tensor
 
 from compresskit.errors import DataError
 from zoo.frames.development import Development
-from zoo.frames.fold_instance_norm import Window, folded, frame_statistics, normalised, sample_statistics
-from zoo.frames.reach import MULTIPLE, peak_bytes, reach
-from zoo.frames.tiling import Grid, Tile, divide, make, smallest_side
+from zoo.frames.fold_instance_norm import Window, fold, frame_statistics, instance_norms, sample_statistics
+from zoo.frames.memory import bytes_per_pixel
+from zoo.frames.progress import StartBar, no_bar
+from zoo.frames.reach import MULTIPLE, reach
+from zoo.frames.tiling import Tile, Tiling, divide, run_tiles, smallest_side
 from zoo.pynet.blocks import Convolution
-from zoo.raw.sensor.cfa import CFA
-
-SCRATCH = 1.6
-"""What tensors take, times this, is what the process takes at most: operations have memory of their own.
-
-Measured in a process that gives memory back at once, see `zoo.frames.allocation`; in others it is more."""
-
 
 FIXED = 2**29
 """Bytes that Python and the libraries take, whatever the tile."""
-
-
-TRIED = 480
-"""About the side in pixels of the picture that a module's memory is counted on."""
-
-
-UNKNOWN = 2000.0
-"""Bytes a pixel of a module that cannot be run without values."""
 
 
 OVERLAP = 256
@@ -49,109 +36,85 @@ SAMPLES = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """A picture, and how it came about."""
+class DemosaicedFrame:
+    """A picture, and how it was divided."""
 
     picture: Shaped[np.ndarray, "h w *channels"]
     tiles: int
     approximate: bool
-    """Whether the whole frame at once would look a little different."""
+    """True if the whole frame at once would look a little different."""
 
 
-def make_bounded(
-    development: Development,
-    numbers: Shaped[np.ndarray, "h w"],
-    memory: float,
-    *,
-    watch: Callable[[str, int], Callable[[int], None]],
-) -> Made:
+def demosaic_frame(
+    development: Development, numbers: Shaped[np.ndarray, "h w"], memory: float, *, start_bar: StartBar = no_bar
+) -> DemosaicedFrame:
     """Demosaic a frame within a memory, whole if it fits, else in tiles.
 
     In tiles the picture is the whole frame's, to rounding, if the module sees a bounded distance: PyNET-QxQ and all
-    baselines. Instance norm is first given the whole frame's statistics, which takes a pass over the frame for each
-    norm behind another. PyNET is not exact in tiles, as its up-sampling depends on the frame's size: its tiles overlap,
-    share pooled statistics, and the result says that it is approximate.
+    baselines do. An instance norm first takes the whole frame's statistics, which costs a pass over the frame for each
+    norm that lies behind another. PyNET is not exact in tiles, as its up-sampling depends on the frame's size: its
+    tiles overlap, share pooled statistics, and the result says that it is approximate.
 
     Args:
-        development: What is done to each part.
-        numbers: The frame's, beginning with the phase of the development's array.
+        development: The work on each part.
+        numbers: The frame's numbers, beginning with the phase of the development's array.
         memory: GiB for everything but the frame and the picture.
-        watch: Called with a title and a number of pixels before each pass over the frame; what it returns is told how
-            many pixels more are done.
+        start_bar: Start of a progress bar, called before each pass over the frame.
 
     Raises:
         DataError: The frame is smaller than a tile of the array, or the memory is too small for any tile.
     """
-    # channels last: in any other layout, convolutions on the CPU first copy what they are given
+    # channels last: in any other layout, convolutions on the CPU first copy their input
     module = copy.deepcopy(development.module).to(memory_format=torch.channels_last)
     development, cfa = replace(development, module=module), development.levels.cfa
-    multiple = _multiple(module)
-    size = {"period": cfa.period, "multiple": multiple, "least": LEAST}
-    bytes_each = bytes_per_pixel(module, cfa)
-    most = int((memory * 2**30 - FIXED) / bytes_each)
+    exact = getattr(module, "exact_in_tiles", True)
+    size = {"period": cfa.period, "multiple": 1 if exact else MULTIPLE, "least": LEAST}
+    pixel_bytes = bytes_per_pixel(module, cfa)
+    most = int((memory * 2**30 - FIXED) / pixel_bytes)
     whole = divide(*numbers.shape, **size, reach=0, most=2**62)
     if next(iter(whole)).pixels <= most:
-        return Made(make(development, numbers, whole, advance=watch("demosaicing", whole.work)), 1, approximate=False)
-    exact = getattr(module, "exact_in_tiles", True)
-    norms = normalised(module)
-    still = folded(module, {name: _neutral(part) for name, part in norms.items()}) if norms else module
-    seen = reach(still, cfa) if exact else OVERLAP
-    exact = exact and seen is not None
-    size["reach"] = OVERLAP if seen is None else seen
+        picture = run_tiles(development, numbers, whole, advance=start_bar("demosaicing", whole.work))
+        return DemosaicedFrame(picture, 1, approximate=False)
+    norms = instance_norms(module)
+    local = fold(module, {name: _neutral_statistics(part) for name, part in norms.items()}) if norms else module
+    pixels_seen = reach(local, cfa) if exact else OVERLAP
+    exact = exact and pixels_seen is not None
+    size["reach"] = OVERLAP if pixels_seen is None else pixels_seen
     side = smallest_side(**size)
     if side**2 > most:
-        needed = (side**2 * bytes_each + FIXED) / 2**30
+        needed = (side**2 * pixel_bytes + FIXED) / 2**30
         raise DataError(f"{memory:g} GiB are too few: the smallest tile, {side}x{side} pixels, takes {needed:.2f} GiB")
-    grid = divide(*numbers.shape, **size, most=most)
+    tiling = divide(*numbers.shape, **size, most=most)
     if norms:
-        measured = _measured(development, numbers, grid, exact=exact, watch=watch)
-        development = replace(development, module=folded(module, measured))
-    picture = make(development, numbers, grid, advance=watch("demosaicing", grid.work))
-    return Made(picture, len(grid), approximate=not exact)
+        statistics = _norm_statistics(development, numbers, tiling, exact=exact, start_bar=start_bar)
+        development = replace(development, module=fold(module, statistics))
+    picture = run_tiles(development, numbers, tiling, advance=start_bar("demosaicing", tiling.work))
+    return DemosaicedFrame(picture, len(tiling), approximate=not exact)
 
 
-def bytes_per_pixel(module: nn.Module, cfa: CFA) -> float:
-    """About what a process needs for each pixel that the module makes at once."""
-    unit = math.lcm(cfa.period, MULTIPLE)
-    side = -(-TRIED // unit) * unit
-    try:
-        return SCRATCH * peak_bytes(module, side, side) / side**2
-    except (NotImplementedError, RuntimeError, TypeError):  # it does more than torch does, with numpy for example
-        return UNKNOWN
-
-
-def _multiple(module: nn.Module) -> int:
-    return MULTIPLE if not getattr(module, "exact_in_tiles", True) else 1
-
-
-def _neutral(part: Convolution) -> tuple[Tensor, Tensor]:
+def _neutral_statistics(part: Convolution) -> tuple[Tensor, Tensor]:
     channels = part.conv2d.out_channels
     return torch.zeros(channels), torch.ones(channels)
 
 
-def _measured(
-    development: Development,
-    numbers: np.ndarray,
-    grid: Grid,
-    *,
-    exact: bool,
-    watch: Callable[[str, int], Callable[[int], None]],
+def _norm_statistics(
+    development: Development, numbers: np.ndarray, tiling: Tiling, *, exact: bool, start_bar: StartBar
 ) -> dict[str, tuple[Tensor, Tensor]]:
     module = development.module
     if not exact:
-        tiles = list(grid)[:: max(1, math.ceil(len(grid) / SAMPLES))]
-        return sample_statistics(module, (development.packed(grid.cut(numbers, tile)) for tile in tiles))
+        tiles = list(tiling)[:: max(1, math.ceil(len(tiling) / SAMPLES))]
+        return sample_statistics(module, (development.packed(tiling.cut(numbers, tile)) for tile in tiles))
 
     def tiles_of_a_pass() -> Iterator[tuple[Tensor, Window]]:
-        advance = watch("measuring its instance norms", grid.work)
-        for tile in grid:
-            yield development.packed(grid.cut(numbers, tile)), _window(tile)
+        advance = start_bar("measuring its instance norms", tiling.work)
+        for tile in tiling:
+            yield development.packed(tiling.cut(numbers, tile)), _window(tile)
             advance(tile.pixels)
 
     return frame_statistics(module, tiles_of_a_pass)
 
 
 def _window(tile: Tile) -> Window:
-    """What is kept of a tile, in packed planes."""
-    rows, columns = (slice(span.kept.start // 2, span.kept.stop // 2) for span in (tile.rows, tile.columns))
+    """Return a tile without its surroundings, in packed planes."""
+    rows, columns = (slice(span.inner.start // 2, span.inner.stop // 2) for span in (tile.rows, tile.columns))
     return rows, columns

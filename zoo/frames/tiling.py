@@ -1,9 +1,9 @@
 """A frame of any size, tile by tile, in bounded memory.
 
-Each tile is made together with its surroundings, as far as the module sees, and cut back: what is kept is what the
-whole frame would have given. Tiles begin where tiles of the colour filter array begin, so every one has the same phase.
-A frame whose sides do not fit the module is continued at the right and the bottom with copies of its last tile of the
-array, and the picture is cut back.
+Each tile is made together with its surroundings, as far as the module sees, and cut back: the rest is what the whole
+frame would have given. Tiles begin where tiles of the colour filter array begin, so all have the same phase. A frame
+whose sides do not fit the module is continued at the right and the bottom with copies of its last tile of the array,
+and the picture is cut back.
 """
 
 import math
@@ -19,7 +19,7 @@ from compresskit.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A range along one side of a frame: what is kept, within what is looked at. In pixels."""
+    """A range of pixels along one side of a frame, within a larger range with its surroundings."""
 
     start: int
     stop: int
@@ -27,33 +27,33 @@ class Span:
     outer_stop: int
 
     @property
-    def kept(self) -> slice:
-        """What is kept, counted from where the looking starts."""
+    def inner(self) -> slice:
+        """The range without surroundings, counted from where the surroundings start."""
         return slice(self.start - self.outer_start, self.stop - self.outer_start)
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A part of a frame to make at once."""
+    """A part of a frame that is made at once."""
 
     rows: Span
     columns: Span
 
     @property
     def pixels(self) -> int:
-        """How many pixels it takes to make, surroundings included."""
+        """Number of pixels, surroundings included."""
         return _length(self.rows) * _length(self.columns)
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
-    """How a frame is divided."""
+class Tiling:
+    """The division of a frame into tiles."""
 
     height: int
-    """Of the frame, in pixels."""
+    """Height of the frame in pixels."""
     width: int
     period: int
-    """Of its colour filter array."""
+    """Period of its colour filter array."""
     rows: Sequence[Span]
     columns: Sequence[Span]
 
@@ -65,27 +65,27 @@ class Grid:
 
     @property
     def work(self) -> int:
-        """Pixels made in all tiles together; what lies over the frame's own is made for the overlap."""
+        """Pixels of all tiles together; the part beyond the frame's own pixels is the price of the overlap."""
         return sum(map(_length, self.rows)) * sum(map(_length, self.columns))
 
     def cut(self, frame: Shaped[np.ndarray, "h w"], tile: Tile) -> Shaped[np.ndarray, "h2 w2"]:
-        """The part of the frame that a tile looks at, continued past the frame's sides where it goes beyond them."""
+        """Return the part of a frame under a tile with its surroundings, continued past the frame's sides."""
         rows = _continued(tile.rows, self.height, self.period)
         columns = _continued(tile.columns, self.width, self.period)
         return frame[rows[:, None], columns]
 
 
-def divide(height: int, width: int, *, period: int, reach: int, most: int, multiple: int = 1, least: int = 1) -> Grid:
-    """The division of a frame into tiles of at most so many pixels that takes the least work.
+def divide(height: int, width: int, *, period: int, reach: int, most: int, multiple: int = 1, least: int = 1) -> Tiling:
+    """Return the division of a frame, into tiles of at most `most` pixels, that takes the least work.
 
     Args:
-        height: Of the frame, in pixels.
-        width: Of the frame, in pixels.
-        period: Of the colour filter array.
-        reach: How many pixels past a tile must be looked at; see `zoo.frames.reach.reach`.
+        height: Height of the frame in pixels.
+        width: Width of the frame in pixels.
+        period: Period of the colour filter array.
+        reach: Pixels of surroundings that a tile needs on each side; see `zoo.frames.reach.reach`.
         most: Pixels that may be made at once, surroundings included.
-        multiple: Sides of what is made must be multiples of this too.
-        least: Smallest side of what is made.
+        multiple: Another number that must divide the sides of a tile with its surroundings.
+        least: Smallest side of a tile with its surroundings.
 
     Raises:
         DataError: The frame is smaller than one tile of the array, or `most` is too few for a tile with its
@@ -96,48 +96,48 @@ def divide(height: int, width: int, *, period: int, reach: int, most: int, multi
     unit = math.lcm(period, multiple)
     reach, least = (-(-pixels // unit) * unit for pixels in (reach, least))
     full_height, full_width = (max(-(-side // unit) * unit, least) for side in (height, width))
-    grids: list[Grid] = []
+    tilings: list[Tiling] = []
     for rows in _divisions(height, full_height, unit, reach, least):
         for columns in _divisions(width, full_width, unit, reach, least):
             if max(map(_length, rows)) * max(map(_length, columns)) <= most:
-                grids.append(Grid(height, width, period, rows, columns))
+                tilings.append(Tiling(height, width, period, rows, columns))
                 break  # more columns are more work
-    if not grids:
+    if not tilings:
         side = smallest_side(period=period, reach=reach, multiple=multiple, least=least)
         raise DataError(f"{most} pixels at once are too few: a tile with its surroundings takes {side}x{side}")
-    return min(grids, key=lambda grid: (grid.work, len(grid)))
+    return min(tilings, key=lambda tiling: (tiling.work, len(tiling)))
 
 
 def smallest_side(*, period: int, reach: int, multiple: int = 1, least: int = 1) -> int:
-    """Side in pixels of the smallest tile together with its surroundings."""
+    """Return the side in pixels of the smallest tile with its surroundings."""
     unit = math.lcm(period, multiple)
     return max(unit + 2 * -(-reach // unit) * unit, -(-least // unit) * unit)
 
 
-def make(
+def run_tiles(
     develop: Callable[[Shaped[np.ndarray, "h w"]], Tensor],
     frame: Shaped[np.ndarray, "h w"],
-    grid: Grid,
+    tiling: Tiling,
     *,
     advance: Callable[[int], None] | None = None,
 ) -> Shaped[np.ndarray, "h w *channels"]:
-    """A whole picture, tile by tile.
+    """Make a whole picture, tile by tile.
 
     Args:
-        develop: From a part of the frame to its picture (height, width) or (height, width, channels).
+        develop: Function from a part of the frame to its picture, (height, width) or (height, width, channels).
         frame: The mosaic.
-        grid: How it is divided.
-        advance: Is told how many pixels more are made, after each tile.
+        tiling: The mosaic's division.
+        advance: Function that is called after each tile with the tile's number of pixels.
     """
     picture: np.ndarray | None = None
-    for tile in grid:
-        part = develop(grid.cut(frame, tile)).numpy()
+    for tile in tiling:
+        part = develop(tiling.cut(frame, tile)).numpy()
         if picture is None:
-            picture = np.empty((grid.height, grid.width, *part.shape[2:]), part.dtype)
+            picture = np.empty((tiling.height, tiling.width, *part.shape[2:]), part.dtype)
         rows, columns = slice(tile.rows.start, tile.rows.stop), slice(tile.columns.start, tile.columns.stop)
-        kept = part[tile.rows.kept, tile.columns.kept]
-        inside = picture[rows, columns]  # the last tiles may end past the frame
-        inside[...] = kept[: inside.shape[0], : inside.shape[1]]
+        inner = part[tile.rows.inner, tile.columns.inner]
+        target = picture[rows, columns]  # the last tiles may end past the frame
+        target[...] = inner[: target.shape[0], : target.shape[1]]
         if advance is not None:
             advance(tile.pixels)
     assert picture is not None
@@ -149,13 +149,13 @@ def _length(span: Span) -> int:
 
 
 def _divisions(side: int, full: int, unit: int, reach: int, least: int) -> Iterator[list[Span]]:
-    """One side in 1, 2, 3, … equal parts, as far as parts get smaller."""
-    before = 0
+    """Yield one side in 1, 2, 3, … equal parts, until parts get no smaller."""
+    previous = 0
     for count in range(1, -(-side // unit) + 1):
         length = -(-side // (count * unit)) * unit
-        if length != before:
+        if length != previous:
             yield [_span(start, min(start + length, full), full, reach, least) for start in range(0, side, length)]
-        before = length
+        previous = length
 
 
 def _span(start: int, stop: int, full: int, reach: int, least: int) -> Span:
@@ -165,7 +165,7 @@ def _span(start: int, stop: int, full: int, reach: int, least: int) -> Span:
 
 
 def _continued(span: Span, side: int, period: int) -> np.ndarray:
-    """The frame's own rows, or columns, that the span's are taken from."""
-    places = np.arange(span.outer_start, span.outer_stop)
-    past = np.maximum(places - side, -1) // period + 1  # how many periods beyond the last whole one
-    return places - past * period
+    """Return the frame's row, or column, for each position of a span that may end past the frame."""
+    positions = np.arange(span.outer_start, span.outer_stop)
+    periods_back = np.maximum(positions - side, -1) // period + 1
+    return positions - periods_back * period

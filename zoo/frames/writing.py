@@ -1,4 +1,4 @@
-"""Pictures and mosaics to files: whole or not there, and never over another."""
+"""Pictures and mosaics to files: each is whole or not there, and replaces another only on request."""
 
 import os
 import struct
@@ -11,43 +11,43 @@ import numpy as np
 from jaxtyping import Shaped
 
 from compresskit.errors import DataError
+from compresskit.files import write_atomically
 
 ROWS = 64
 """Rows of a PNG that are compressed at once."""
 
 
-def free_place(path: Path, *, overwrite: bool) -> None:
-    """Make sure that a file can be written here, before the work that it is the result of.
+def check_writable(path: Path, *, overwrite: bool) -> None:
+    """Make the folder of a file, and check before the work that its result can be written.
 
     Raises:
-        DataError: There is one already, or the folder cannot be made or written to.
+        DataError: The file exists, or the folder cannot be made or written to.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"{path.parent} cannot be made a folder: {error.strerror}") from error
     if path.exists() and not overwrite:
-        raise DataError(f"{path} is there already; add --overwrite to replace it, or give another folder")
+        raise DataError(f"{path} exists already; add --overwrite to replace it, or give another folder")
     if not os.access(path.parent, os.W_OK):
         raise DataError(f"{path.parent} cannot be written to")
 
 
 def write(path: Path, picture: Shaped[np.ndarray, "h w *channels"]) -> None:
-    """Write a picture (height, width, 3) or a mosaic (height, width), in the format that the ending says.
+    """Write a picture (height, width, 3) or a mosaic (height, width), in the format of the file's ending.
 
     PNG and TIFF hold uint8 or uint16, `.npy` anything. A file that cannot be finished is not left behind.
 
     Raises:
-        OSError: The disk is full, or the folder is gone.
+        OSError: The disk is full, or the folder cannot be written to.
     """
     writers: dict[str, Callable[[BinaryIO, np.ndarray], None]] = {".png": _png, ".tiff": _tiff, ".npy": np.save}
-    part = path.with_name(f"{path.name}.part")
-    try:
+
+    def fill(part: Path) -> None:
         with part.open("wb") as file:
             writers[path.suffix](file, picture)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+
+    write_atomically(path, fill)
 
 
 def _tiff(file: BinaryIO, picture: np.ndarray) -> None:
@@ -57,7 +57,7 @@ def _tiff(file: BinaryIO, picture: np.ndarray) -> None:
 
 
 def _png(file: BinaryIO, picture: np.ndarray) -> None:
-    """PNG with the filter `Up`, after the standard's sections 5 and 9; Pillow writes no colours of 16 bits."""
+    """Write a PNG with the filter `Up`, after sections 5 and 9 of the standard; Pillow writes no 16-bit colours."""
     height, width = picture.shape[:2]
     depth, colour = 8 * picture.dtype.itemsize, 2 if picture.ndim == 3 else 0
     file.write(b"\x89PNG\r\n\x1a\n")

@@ -1,4 +1,4 @@
-"""The pieces PyNET and PyNET-QxQ are made of. Attribute names are those of the released checkpoints."""
+"""Building blocks of PyNET and PyNET-QxQ. Attribute names are those of the released checkpoints."""
 
 import torch
 import torch.nn.functional as F
@@ -10,32 +10,32 @@ SLOPE = 0.2
 """Negative slope of every leaky ReLU."""
 
 
-def laid_out(features: Tensor, *, channels_last: bool) -> Tensor:
-    """The same features in the layout that a CPU is faster with; on a GPU as they are.
+def to_layout(features: Tensor, *, channels_last: bool) -> Tensor:
+    """Return the features in a memory layout on a CPU, and unchanged on a GPU.
 
-    Convolutions, reflected borders and their gradients take less time with channels last. Not so instance norm, nor a
-    convolution whose weights are many beside the pixels.
+    Convolutions, reflected borders and their gradients take less time with channels last; instance norm does not, nor
+    does a convolution with many weights and few pixels.
     """
-    if features.device.type not in ("cpu", "meta"):  # what has no values stands for a CPU's
+    if features.device.type not in ("cpu", "meta"):  # meta tensors stand for a CPU's
         return features
     return features.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
-def normalises(block: nn.Module) -> bool:
-    """Whether there is an instance norm in it."""
+def has_instance_norm(block: nn.Module) -> bool:
+    """Return whether a block contains an instance norm."""
     return any(isinstance(part, nn.InstanceNorm2d) for part in block.modules())
 
 
 class InstanceNorm2d(nn.InstanceNorm2d):
-    """torch's own, computed on a CPU as a group norm with a channel a group, which takes less time."""
+    """torch's instance norm, computed on a CPU as a group norm of one channel a group, which takes less time."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """From (n, c, h, w) to the same; each channel of each sample has a mean and a variance of its own."""
+        """Return features (n, c, h, w) normalised by the mean and variance of each channel of each sample."""
         if input.device.type != "cpu" or torch.compiler.is_exporting():  # other runtimes have an instance norm
             return super().forward(input)
         # with channels last, torch's group norm sums a whole map in one float32: 2e-3 off at a million pixels
         output = F.group_norm(input.contiguous(), self.num_features, self.weight, self.bias, self.eps)
-        return laid_out(output, channels_last=not input.is_contiguous())
+        return to_layout(output, channels_last=not input.is_contiguous())
 
 
 class Convolution(nn.Module):
@@ -50,7 +50,7 @@ class Convolution(nn.Module):
         self.activation = activation
 
     def forward(self, features: Tensor) -> Tensor:
-        """Same height and width, `outputs` channels."""
+        """Return `outputs` channels of the same height and width."""
         features = self.conv2d(features)
         if self.instance is not None:
             features = self.instance(features)
@@ -60,7 +60,7 @@ class Convolution(nn.Module):
 class MultiBlock(nn.Module):
     """Parallel pairs of convolutions, one pair for each odd kernel 3, 5, … `largest`, their outputs concatenated.
 
-    It puts out `width` channels per pair: kernels up to 7 make `3 * width`.
+    Each pair has `width` output channels: kernels up to 7 make `3 * width`.
     """
 
     def __init__(self, inputs: int, width: int, largest: int, *, instance_norm: bool = False) -> None:
@@ -73,40 +73,40 @@ class MultiBlock(nn.Module):
             self.add_module(f"conv_{kernel}b", second)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Same height and width, `width` channels for each kernel, the smallest kernel first."""
+        """Return `width` channels for each kernel, the smallest kernel first, of the same height and width."""
         pairs = ((getattr(self, f"conv_{kernel}a"), getattr(self, f"conv_{kernel}b")) for kernel in self.kernels)
         return torch.cat([second(first(features)) for first, second in pairs], dim=1)
 
 
 class UpLayer(nn.Module):
-    """Twice the height and width, bilinearly, then a 3x3 convolution and a leaky ReLU."""
+    """Bilinear up-sampling to twice the height and width, then a 3x3 convolution and a leaky ReLU."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.conv2d = nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="reflect")
 
     def forward(self, features: Tensor) -> Tensor:
-        """From (n, inputs, h, w) to (n, outputs, 2h, 2w)."""
+        """Map features (n, inputs, h, w) to (n, outputs, 2h, 2w)."""
         features = F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=True)
         return F.leaky_relu(self.conv2d(features), SLOPE)
 
 
 class ShuffleUp(nn.Module):
-    """Twice the height and width by a convolution to four times the channels and a pixel shuffle; no activation."""
+    """Up-sampling to twice the height and width: a convolution to four times the channels, then a pixel shuffle."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.upchannel = nn.Conv2d(width, 4 * width, 3, padding=1, padding_mode="reflect")
 
     def forward(self, features: Tensor) -> Tensor:
-        """From (n, width, h, w) to (n, width, 2h, 2w)."""
+        """Map features (n, width, h, w) to (n, width, 2h, 2w)."""
         return F.pixel_shuffle(self.upchannel(features), 2)
 
 
 class Head(nn.Module):
     """A convolution from features to a picture.
 
-    Alone it ends in a sigmoid. Where a network corrects a skip, its output is unbounded, counts in units of local
+    It ends in a sigmoid. In a network that corrects a skip it has none: its output is unbounded, in units of local
     contrast, and starts at zero.
     """
 
@@ -118,15 +118,15 @@ class Head(nn.Module):
                 nn.init.zeros_(parameter)
 
     def forward(self, features: Tensor, picture: Tensor | None = None, unit: Tensor | None = None) -> Tensor:
-        """From (n, inputs, h, w) to an RGB picture of the same size.
+        """Map features (n, inputs, h, w) to an RGB picture of the same size.
 
         Args:
-            features: What the network knows.
-            picture: The one to correct, if there is one.
-            unit: What an output of 1 means, where there is a skip; a head without it ends in a sigmoid.
+            features: The network's last features.
+            picture: The picture to correct, if there is one.
+            unit: The size of an output of 1, if there is a skip; without it the head ends in a sigmoid.
         """
-        output = self.conv2d(laid_out(features, channels_last=True))  # to three channels: less than half the time
-        output = laid_out(output, channels_last=False)
+        output = self.conv2d(to_layout(features, channels_last=True))  # to three channels: less than half the time
+        output = to_layout(output, channels_last=False)
         if unit is None:
             return torch.sigmoid(output)
         return unit * output if picture is None else picture + unit * output
@@ -137,14 +137,14 @@ def check_packed(packed: Tensor, *, network: str, multiple: int, smallest: int) 
 
     Args:
         packed: The network's input.
-        network: Its name, for the message.
-        multiple: What the planes' height and width must be multiples of.
+        network: The network's name, for the message.
+        multiple: The number that must divide the planes' height and width.
         smallest: The least height and width.
 
     Raises:
         ShapeError: The input is not (n, 4, h, w), or h or w does not fit. The message gives the nearest sizes that do.
     """
-    # a trace would warn that it keeps the answer, an export would ask for it as a constraint on the size
+    # a trace would warn that it keeps the outcome, an export would demand it as a constraint on the size
     tracing = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
     if tracing or torch.compiler.is_compiling():
         return

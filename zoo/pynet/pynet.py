@@ -1,4 +1,4 @@
-"""PyNET: a demosaicing network over five scales, the teacher."""
+"""PyNET: a demosaicing network over five scales."""
 
 import math
 
@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from zoo.pynet.blocks import Head, MultiBlock, UpLayer, check_packed, laid_out, normalises
-from zoo.pynet.skip import PACKED, SEEN, Start, start_with_unit_variance
+from zoo.pynet.blocks import Head, MultiBlock, UpLayer, check_packed, has_instance_norm, to_layout
+from zoo.pynet.skip import CHANNELS, CHANNELS_WITH_SKIP, SkipFeatures, start_with_unit_variance
 from zoo.raw.sensor.cfa import CFA
 
 RESIDUAL = (
@@ -21,7 +21,7 @@ RESIDUAL = (
 
 
 SCALE = 16
-"""How many times smaller level 5 is than the packed planes."""
+"""Factor by which level 5 is smaller than the packed planes."""
 
 
 SMALLEST = 2 * SCALE
@@ -31,22 +31,22 @@ SMALLEST = 2 * SCALE
 class PyNET(nn.Module):
     """A demosaicing network over five scales: 47,554,738 parameters at width 32.
 
-    Level 1 works at the packed planes' resolution and level 5 at a sixteenth of it; each level passes what it knows to
+    Level 1 works at the packed planes' resolution and level 5 at a sixteenth of it; each level passes its features to
     the one above. `forward` returns level 0, the whole picture, and runs the side heads as well, so that they can be
     tapped: `conv_l5_out` to `conv_l1_out`, where `conv_l{k}_out` gives the picture reduced by 2 ** k. Module names are
     those of the released checkpoints.
 
     Args:
         width: Channels of each branch of a multi-block in level 1; each deeper level has twice as many.
-        instance_norm: Whether levels 2 to 5 normalise each channel over the picture.
-        instance_norm_level_1: Whether blocks d5 to d12 of level 1 do so.
+        instance_norm: Normalise each channel over the picture in levels 2 to 5.
+        instance_norm_level_1: Normalise each channel over the picture in blocks d5 to d12 of level 1.
         cfa: The colour filter array, or its name. It only matters with a `skip`.
-        skip: A module from packed planes to a picture, for the network to correct; see `zoo.pynet.skip`. None
-            makes the network as it was released.
+        skip: A module from packed planes to a picture that the network corrects; see `zoo.pynet.skip`. None builds the
+            network as it was released.
     """
 
     exact_in_tiles = False
-    """Up-sampling aligns the corners of whole maps: where it samples depends on the frame's size."""
+    """False: up-sampling aligns the corners of whole maps, so its sampling points depend on the frame's size."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class PyNET(nn.Module):
         self.cfa = CFA.of(cfa)
         self.skip = skip
         corrects = skip is not None
-        self._build_encoder(width, PACKED if skip is None else SEEN, norm=instance_norm)
+        self._build_encoder(width, CHANNELS if skip is None else CHANNELS_WITH_SKIP, norm=instance_norm)
         self._build_level_5(16 * width, norm=instance_norm, corrects=corrects)
         self._build_level_4(8 * width, norm=instance_norm, corrects=corrects)
         self._build_level_3(4 * width, norm=instance_norm, corrects=corrects)
@@ -132,38 +132,38 @@ class PyNET(nn.Module):
         self.conv_l1_out = Head(width, corrects=corrects)
 
     def forward(self, packed: Float[Tensor, "n 4 h w"]) -> Float[Tensor, "n 3 h2 w2"]:
-        """From packed planes [B, Gr, R, Gb] in [0, 1] to a picture of twice the height and width.
+        """Map packed planes [B, Gr, R, Gb] in [0, 1] to a picture of twice the height and width.
 
         Raises:
             ShapeError: The planes' sides are no multiples of 16 (with a skip, of the CFA's block too), or below 32.
         """
         multiple = SCALE if self.skip is None else math.lcm(SCALE, self.cfa.block)
         check_packed(packed, network="PyNET", multiple=multiple, smallest=SMALLEST)
-        start = None if self.skip is None else Start.of(self.skip, packed, self.cfa)
+        skip = None if self.skip is None else SkipFeatures.of(self.skip, packed, self.cfa)
 
-        def below(factor: int) -> tuple[Tensor, Tensor] | tuple[()]:
-            return () if start is None else start.reduced(factor)
+        def reduced(factor: int) -> tuple[Tensor, Tensor] | tuple[()]:
+            return () if skip is None else skip.reduced(factor)
 
-        # the layout of level 1, and of levels 2 and 3; below, weights are many beside the pixels
-        fine, coarse = not normalises(self.conv_l1_d5), not normalises(self.conv_l2_d1)
-        l1 = self.conv_l1_d1(laid_out(packed if start is None else start.planes(), channels_last=fine))
-        l2 = self.conv_l2_d1(laid_out(F.max_pool2d(l1, 2), channels_last=coarse))
+        # the layout of level 1, and of levels 2 and 3; further down there are many weights and few pixels
+        fine, coarse = not has_instance_norm(self.conv_l1_d5), not has_instance_norm(self.conv_l2_d1)
+        l1 = self.conv_l1_d1(to_layout(packed if skip is None else skip.planes(), channels_last=fine))
+        l2 = self.conv_l2_d1(to_layout(F.max_pool2d(l1, 2), channels_last=coarse))
         l3 = self.conv_l3_d1(F.max_pool2d(l2, 2))
-        l4 = self.conv_l4_d1(laid_out(F.max_pool2d(l3, 2), channels_last=False))
+        l4 = self.conv_l4_d1(to_layout(F.max_pool2d(l3, 2), channels_last=False))
         d5 = self._level_5(l4)
-        self.conv_l5_out(d5, *below(32))
+        self.conv_l5_out(d5, *reduced(32))
         d4 = self._level_4(l4, d5)
-        self.conv_l4_out(d4, *below(16))
-        d3 = self._level_3(l3, laid_out(d4, channels_last=coarse))
-        self.conv_l3_out(d3, *below(8))
+        self.conv_l4_out(d4, *reduced(16))
+        d3 = self._level_3(l3, to_layout(d4, channels_last=coarse))
+        self.conv_l3_out(d3, *reduced(8))
         d2 = self._level_2(l2, d3)
-        self.conv_l2_out(d2, *below(4))
-        d1 = self._level_1(l1, laid_out(d2, channels_last=fine))
-        self.conv_l1_out(d1, *below(2))
+        self.conv_l2_out(d2, *reduced(4))
+        d1 = self._level_1(l1, to_layout(d2, channels_last=fine))
+        self.conv_l1_out(d1, *reduced(2))
         t0 = self.conv_t0(d1)
-        if start is None:
+        if skip is None:
             return self.conv_l0_d1(t0)
-        return start.complete(self.conv_l0_d1(t0, unit=start.unit))
+        return skip.complete(self.conv_l0_d1(t0, unit=skip.unit))
 
     def _level_5(self, l4: Tensor) -> Tensor:
         d1 = self.conv_l5_d1(F.max_pool2d(l4, 2))

@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from zoo.pynet.blocks import Head, MultiBlock, ShuffleUp, check_packed, laid_out, normalises
-from zoo.pynet.skip import PACKED, SEEN, Start, start_with_unit_variance
+from zoo.pynet.blocks import Head, MultiBlock, ShuffleUp, check_packed, has_instance_norm, to_layout
+from zoo.pynet.skip import CHANNELS, CHANNELS_WITH_SKIP, SkipFeatures, start_with_unit_variance
 from zoo.raw.sensor.cfa import CFA
 
 SMALLEST = 5
@@ -17,15 +17,15 @@ class PyNETQxQ(nn.Module):
 
     All but the last convolution runs at half the mosaic's height and width; that one sees the mosaic as well. Module
     names are those of the released checkpoints, and a block has the name of PyNET's block that it may learn from: at
-    half the teacher's width it puts out half the channels, so an adapter is one 1x1 convolution.
+    half the teacher's width it has half the output channels, so an adapter is one 1x1 convolution.
 
     Args:
         width: Channels of each branch of a multi-block.
-        instance_norm_level_1: Whether blocks d5 to d12 normalise each channel over the picture. With it, what a pixel
-            becomes depends on all others, and a picture made tile by tile differs from one made whole.
-        cfa: The colour filter array, or its name: how packed planes make a mosaic.
-        skip: A module from packed planes to a picture, for the network to correct; see `zoo.pynet.skip`. None
-            makes the network as it was released.
+        instance_norm_level_1: Normalise each channel over the picture in blocks d5 to d12. Each pixel then depends on
+            all others, and a picture made tile by tile differs from one made whole.
+        cfa: The colour filter array, or its name, by which packed planes become a mosaic.
+        skip: A module from packed planes to a picture that the network corrects; see `zoo.pynet.skip`. None builds the
+            network as it was released.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class PyNETQxQ(nn.Module):
         norm = instance_norm_level_1
         self.cfa = CFA.of(cfa)
         self.skip = skip
-        self.conv_l1_d1 = MultiBlock(PACKED if skip is None else SEEN, width, 3)
+        self.conv_l1_d1 = MultiBlock(CHANNELS if skip is None else CHANNELS_WITH_SKIP, width, 3)
         self.conv_l1_d3 = MultiBlock(width, width, 5)
         self.conv_l1_d5 = MultiBlock(3 * width, width, 7, instance_norm=norm)
         self.conv_l1_d6 = MultiBlock(3 * width, width, 9, instance_norm=norm)
@@ -56,28 +56,28 @@ class PyNETQxQ(nn.Module):
             start_with_unit_variance(self, residual=("conv_l1_d7", "conv_l1_d8", "conv_l1_d9"), last=0.4)
 
     def forward(self, packed: Float[Tensor, "n 4 h w"]) -> Float[Tensor, "n 3 h2 w2"]:
-        """From packed planes [B, Gr, R, Gb] in [0, 1] to a picture of twice the height and width.
+        """Map packed planes [B, Gr, R, Gb] in [0, 1] to a picture of twice the height and width.
 
         Raises:
             ShapeError: The planes' sides are no multiples of the CFA's block, or below 5.
         """
         check_packed(packed, network="PyNETQxQ", multiple=self.cfa.block, smallest=SMALLEST)
-        start = None if self.skip is None else Start.of(self.skip, packed, self.cfa)
-        # nothing is kept in a name that the last layer, whose features are the largest, does not need
-        features = self.conv_t0(self._level_1(self.conv_l1_d1(self._planes(packed, start))))
-        mosaic = self.cfa.unpack(packed) if start is None else start.relative_mosaic()
+        skip = None if self.skip is None else SkipFeatures.of(self.skip, packed, self.cfa)
+        # no name holds a tensor that the last layer, whose features are the largest, does not need
+        features = self.conv_t0(self._level_1(self.conv_l1_d1(self._planes(packed, skip))))
+        mosaic = self.cfa.unpack(packed) if skip is None else skip.relative_mosaic()
         features = torch.cat([features, mosaic], dim=1)
-        if start is None:
+        if skip is None:
             return self.conv_l0_d1(features)
-        return start.complete(self.conv_l0_d1(features, unit=start.unit))
+        return skip.complete(self.conv_l0_d1(features, unit=skip.unit))
 
-    def _planes(self, packed: Tensor, start: Start | None) -> Tensor:
-        """What the first block sees."""
-        planes = packed if start is None else start.planes()
-        return laid_out(planes, channels_last=not normalises(self.conv_l1_d5))
+    def _planes(self, packed: Tensor, skip: SkipFeatures | None) -> Tensor:
+        """Return the first block's input."""
+        planes = packed if skip is None else skip.planes()
+        return to_layout(planes, channels_last=not has_instance_norm(self.conv_l1_d5))
 
     def _level_1(self, d1: Tensor) -> Tensor:
-        """Blocks d3 to d14. A map is let go once the next is made; kept, they would be most of the memory."""
+        """Run blocks d3 to d14. Each map is freed once the next is made; together they would be most of the memory."""
         features = torch.cat([self.conv_l1_d3(d1), d1], dim=1)
         features = self.conv_l1_d5(features)
         features = self.conv_l1_d6(features)

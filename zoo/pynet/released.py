@@ -1,4 +1,4 @@
-"""The networks of the published checkpoints, told from the names and shapes of their weights."""
+"""The networks of the published checkpoints, recognised by the names and shapes of their weights."""
 
 from collections.abc import Mapping
 
@@ -9,21 +9,25 @@ from zoo.pynet.pynet import PyNET
 from zoo.pynet.pynet_qxq import PyNETQxQ
 
 NORM_1 = "conv_l1_d5.conv_3a.instance.weight"
+"""A weight that a network has if it normalises in level 1."""
+
+
 NORM_2 = "conv_l2_d1.conv_3a.instance.weight"
+"""A weight that a network has if it normalises in levels 2 to 5."""
 
 
 def network_of(state: Mapping[str, Tensor]) -> nn.Module:
-    """An untrained PyNET or PyNET-QxQ, as it was released, that these weights fit.
+    """Return an untrained PyNET or PyNET-QxQ, without a skip, that these weights fit.
 
-    It knows the files of PyNET-QxQ's release and of PyNET-PyTorch, whose names may start with `module.`, and any other
-    weights of these two networks without a skip.
+    The weights may be those of PyNET-QxQ's release and of PyNET-PyTorch, whose names may start with `module.`, or any
+    others of these two networks.
 
     Args:
         state: Weights by name.
 
     Raises:
-        CheckpointError: They are neither network's, or belong to one that corrects a skip: its array and the skip's own
-            size are not told by names.
+        CheckpointError: The weights fit neither network, or belong to one that corrects a skip: names do not tell its
+            array and the size of the skip.
     """
     names = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     first = names.get("conv_l1_d1.conv_3a.conv2d.weight")

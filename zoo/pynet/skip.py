@@ -1,19 +1,19 @@
-"""What the networks see, and what becomes of what they say, when they correct a skip instead of working alone.
+"""The correction of a skip: a network's inputs and outputs when it improves another method's picture.
 
 A skip is a module from packed planes to a picture: LMMSE-phase, say, the best linear answer. A linear optimum is a hard
 start: its error has no linear trace left, lies in fine detail, and repeats with the tile of the colour filter array.
 Four things make it learnable, and the same code serves teacher and student:
 
-- **Steered.** What no linear filter can do is to follow edges. The network sees fine detail also multiplied by the
-  cosine and the sine of twice the angle of the local edge: a filter on these turns with the edge.
+- **Steered.** No linear filter can follow edges. The network sees fine detail also multiplied by the cosine and the
+  sine of twice the angle of the local edge: a filter on these turns with the edge.
 - **Relative.** The network sees the skip's picture less its local mean, in units of local contrast, beside the masks of
-  the colour filter array; what it says counts in units of local contrast too. The error of demosaicing scales with
-  contrast, so the network has one task in light and shade, and no instance norm is needed for it.
-- **Consistent.** The proposal of the last layer is not added as it is. The skip demosaics what the proposal leaves
-  unexplained of the mosaic, and that is added to the proposal: `proposal + skip(packed - pack(mosaic(proposal)))`.
-  So the network need not know at which place of the tile it is, and a proposal of zero is exactly the skip.
-- **Zero at first.** Heads start at zero and all before them with unit variance, so an untrained network is the skip,
-  and its features are of use from the first step.
+  the colour filter array; its outputs are in units of local contrast too. The error of demosaicing scales with
+  contrast, so the network has one task in light and shade, and needs no instance norm for it.
+- **Consistent.** The proposal of the last layer is not the picture yet. The skip demosaics the part of the mosaic that
+  the proposal does not explain, and that is added: `proposal + skip(packed - pack(mosaic(proposal)))`. So the network
+  need not know at which place of the tile it is, and a proposal of zero is exactly the skip.
+- **Zero at first.** Heads start at zero and all layers before them with unit variance, so an untrained network is the
+  skip, and its features are of use from the first step.
 """
 
 from dataclasses import dataclass
@@ -26,80 +26,80 @@ from torch import Tensor, nn
 from zoo.pynet.blocks import SLOPE
 from zoo.raw.sensor.cfa import CFA
 
-PACKED = 4
-"""Planes that a network sees without a skip."""
+CHANNELS = 4
+"""Input planes of a network without a skip: the packed mosaic."""
 
 
-SEEN = 48
-"""Planes that it sees with one: detail, detail steered twice, and masks, three colours each, in four places."""
+CHANNELS_WITH_SKIP = 48
+"""Input planes with a skip: detail, detail steered twice, and masks, of three colours each, at four places."""
 
 
 RADIUS = 4
-"""Of the window whose mean, twice over, is the local mean; in pixels."""
+"""Radius in pixels of the window whose mean, applied twice, is the local mean."""
 
 
 FLOOR = 0.01
-"""Contrast of a surface without any, on the scale of pictures in [0, 1]."""
+"""Contrast of a flat surface, on the scale of pictures in [0, 1]."""
 
 
-SHARE = 0.3
-"""Of the contrast, a head's unit: about what LMMSE-phase misses of it. Larger, and the first steps overshoot."""
+HEAD_UNIT = 0.3
+"""Share of the contrast that is a head's output of 1: about LMMSE-phase's error. With more, first steps overshoot."""
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
-    """What a skip gives a network to start from."""
+class SkipFeatures:
+    """A skip's picture of a mosaic, with its local mean and contrast: a network's start."""
 
     skip: nn.Module
     cfa: CFA
     packed: Float[Tensor, "n 4 h2 w2"]
     picture: Float[Tensor, "n 3 h w"]
-    """The skip's own."""
+    """The skip's picture."""
     mean: Float[Tensor, "n 3 h w"]
-    """Of the picture around each pixel."""
+    """Mean of the picture around each pixel."""
     contrast: Float[Tensor, "n 1 h w"]
     """Root mean square of the picture's detail around each pixel."""
 
     @classmethod
-    def of(cls, skip: nn.Module, packed: Float[Tensor, "n 4 h2 w2"], cfa: CFA) -> "Start":
-        """Let the skip demosaic the packed planes, and look at its picture."""
+    def of(cls, skip: nn.Module, packed: Float[Tensor, "n 4 h2 w2"], cfa: CFA) -> "SkipFeatures":
+        """Demosaic the packed planes with the skip, and measure its picture."""
         picture = skip(packed)
         mean = _smooth(picture)
         power = (picture - mean).square().mean(dim=1, keepdim=True)
         return cls(skip, cfa, packed, picture, mean, torch.sqrt(_smooth(power) + FLOOR**2))
 
     def planes(self) -> Float[Tensor, "n 48 h2 w2"]:
-        """What the network sees: relative detail, plain and steered, and masks, at the packed planes' resolution."""
+        """Return the network's input: relative detail, plain and steered, and masks, at the planes' resolution."""
         detail = (self.picture - self.mean) / self.contrast
         cosine, sine = _orientation(self.picture)
         masks = self.cfa.separate(self.cfa.unpack(torch.ones_like(self.packed)))
         return F.pixel_unshuffle(torch.cat([detail, detail * cosine, detail * sine, 2 * masks - 2 / 3], dim=1), 2)
 
     def relative_mosaic(self) -> Float[Tensor, "n 1 h w"]:
-        """The mosaic less the local mean, in units of local contrast."""
+        """Return the mosaic less the local mean, in units of local contrast."""
         return (self.cfa.unpack(self.packed) - self.mean.mean(dim=1, keepdim=True)) / self.contrast
 
     @property
     def unit(self) -> Float[Tensor, "n 1 h w"]:
-        """What a head's output of 1 means at each pixel."""
-        return SHARE * self.contrast
+        """The size of a head's output of 1 at each pixel."""
+        return HEAD_UNIT * self.contrast
 
     def reduced(self, factor: int) -> tuple[Tensor, Tensor]:
-        """The picture and the unit for the head of a coarser level."""
+        """Return the picture and the unit for the head of a coarser level."""
         return F.avg_pool2d(self.picture, factor), F.avg_pool2d(self.unit, factor)
 
     def complete(self, proposal: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
-        """The proposal, and what the skip makes of the mosaic that it leaves unexplained."""
+        """Return the proposal plus the skip's picture of the part of the mosaic that the proposal does not explain."""
         explained = self.cfa.pack(self.cfa.mosaic(proposal))
         return proposal + self.skip(self.packed - explained)
 
 
 @torch.no_grad()
 def start_with_unit_variance(network: nn.Module, *, residual: tuple[str, ...], last: float) -> None:
-    """Initial values with which signals neither fade nor grow on their way through a network that corrects a skip.
+    """Initialise a network that corrects a skip so that signals neither fade nor grow on their way through it.
 
-    He's initialisation for leaky ReLU throughout, and half of it in the `residual` blocks, which add their input. The
-    up-sampling before the last head counts `last`, measured to leave that head inputs of about unit variance.
+    The weights are He's for leaky ReLU, and half of that in the `residual` blocks, which add their input. Those of the
+    up-sampling before the last head are multiplied by `last`, measured to give that head inputs of about unit variance.
 
     Source: He et al., *Delving Deep into Rectifiers*, ICCV 2015, equation 15.
     """
@@ -115,7 +115,7 @@ def start_with_unit_variance(network: nn.Module, *, residual: tuple[str, ...], l
 
 
 def _orientation(picture: Float[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n 1 h w"], Float[Tensor, "n 1 h w"]]:
-    """Cosine and sine of twice the angle of the gradient, times its coherence: 0 without a direction, at most 1.
+    """Return cosine and sine of twice the gradient's angle, times its coherence: 0 without a direction, at most 1.
 
     Source: the structure tensor; Bigün & Granlund, *Optimal Orientation Detection of Linear Symmetry*, ICCV 1987.
     """
@@ -128,7 +128,7 @@ def _orientation(picture: Float[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n 1 
 
 
 def _smooth(picture: Tensor) -> Tensor:
-    """The mean over a window, twice: nearly a Gaussian."""
+    """Take the mean over a window twice, which is nearly a Gaussian."""
     for _ in range(2):
         picture = F.avg_pool2d(F.pad(picture, (RADIUS,) * 4, mode="reflect"), 2 * RADIUS + 1, stride=1)
     return picture

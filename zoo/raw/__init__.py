@@ -1,9 +1,9 @@
-"""The camera: colour filter arrays, photographs as training data, the sensor, and what networks are measured against.
+"""The camera: its sensor, photographs as training data, demosaicing without a network, and the scores of all methods.
 
-In reading order: `cfa` (which colour a pixel sees), `imperfections` and `sensor` (what a real one does), `reading` and
-`photographs` (files), `dataset` (mosaics with their truth), `targets` (what a supervised term compares), `baselines`,
-`menon`, `steered`, `lmmse` and `remosaic` (demosaicing without a network) with `methods` (all of it by name), `metrics`
-and `artefacts`, and `evaluation` with its `pictures` and `sheet`.
+- `sensor`: colour filter arrays, mosaics and their packing, noise and unevenness.
+- `photographs`: mosaics with their truth, to train on and to measure with.
+- `methods`: conventional demosaicing, from bins to the best linear filters.
+- `scoring`: metrics, artefacts and pictures of the results.
 """
 
 from zoo.raw.methods.baselines import BinBicubic as BinBicubic

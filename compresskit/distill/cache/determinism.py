@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from compresskit.distill.cache.options import CacheError
-from compresskit.nested import copied, rows_of, tensors_in
+from compresskit.nested import clone_tensors, rows_of, tensors_in
 from compresskit.randomness import rng_state
 
 Run = Callable[[Any], Mapping[str, Tensor]]
@@ -27,13 +27,13 @@ def check_deterministic(model: str, inputs: Any, count: int, run: Run) -> None:
         CacheError: The model draws random numbers, or a sample's tensors depend on the others of the batch.
     """
     before = rng_state()
-    whole = {address: tensor.clone() for address, tensor in run(copied(inputs)).items()}
+    whole = {address: tensor.clone() for address, tensor in run(clone_tensors(inputs)).items()}
     if not _same_state(before, rng_state()):
         raise CacheError.because(
             f"{model} draws random numbers even in eval mode, so its tensors for a sample are not fixed"
         )
     for half in (slice(count // 2), slice(count // 2, count)) if count > 1 else ():
-        part = run(copied(rows_of(inputs, count, half)))
+        part = run(clone_tensors(rows_of(inputs, count, half)))
         for address, tensor in whole.items():
             if not _agree(tensor[half], part[address], _tolerance(tensor)):
                 raise CacheError.because(

@@ -13,7 +13,7 @@ from compresskit.distill.cache.fingerprints import sample_checksums
 from compresskit.distill.cache.options import CacheError
 from compresskit.distill.cache.store import Key, Store
 from compresskit.errors import DataError
-from compresskit.nested import tensors_in
+from compresskit.nested import device_of, wait_for_device
 
 _TIMED_RUNS = 3
 """Runs of the teacher that are timed before `auto` decides."""
@@ -68,7 +68,7 @@ class CachedTeacher:
         if self.disabled_because is not None:
             return run(inputs)
         self.batches += 1
-        device = _device(inputs)
+        device = device_of(inputs)
         try:
             keys = self._keys(inputs, samples)
             known = self._recall(keys, device)
@@ -141,7 +141,7 @@ class CachedTeacher:
 
     def _compare_times(self, run_seconds: float, inputs: Any, keys: list[Key]) -> None:
         """Time the recall of the batch just kept, and after a few disable the cache if it saves too little."""
-        device = _device(inputs)
+        device = device_of(inputs)
         started = _now(device)
         sample_checksums(inputs, len(keys))  # not the same as before where the teacher writes into its inputs
         self._recall(keys, device)
@@ -159,12 +159,7 @@ def recalled_share(teachers: Iterable[CachedTeacher]) -> float | None:
     return sum(teacher.hits for teacher in teachers) / batches if batches else None
 
 
-def _device(inputs: Any) -> torch.device:
-    return next((tensor.device for tensor in tensors_in(inputs)), torch.device("cpu"))
-
-
 def _now(device: torch.device) -> float:
     """Return the time in seconds, after the device has finished its work."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    wait_for_device(device)
     return time.perf_counter()

@@ -1,4 +1,11 @@
-"""Curricula: rules that turn a few match points into stages. Each is a plain function; yours needs no registration."""
+"""Curricula: functions that turn a few match points into stages. Your own needs no registration.
+
+- `stepwise`: one teacher, one student: `joint`, `fitnets`, `progressive`, `in_turn`
+- `chains`: more than two models: `assistants`, `route`, `anchored`, `together`
+- `blockwise`: the student's blocks take the place of the teacher's, one after the other
+- `annealed`: a temperature that falls, then the tasks alone
+- `lengths`: the number of steps of each stage, and the names of stages
+"""
 
 from compresskit.distill.curricula.annealed import annealed as annealed
 from compresskit.distill.curricula.blockwise import blockwise as blockwise

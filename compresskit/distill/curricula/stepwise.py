@@ -1,4 +1,4 @@
-"""Curricula with one teacher and one student: all at once, hints first, or point by point."""
+"""Curricula with at most one teacher: all matches at once, hints first, or point by point."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,16 +12,16 @@ from compresskit.errors import RecipeError, close_names
 def joint(
     matches: Sequence[Match], *, steps: int, tasks: Sequence[Task] = (), **stage_options: Any
 ) -> tuple[Stage, ...]:
-    """One stage: all matches and tasks together, and everything trains. Plain distillation.
+    """Return one stage with all matches and tasks, in which everything trains: plain distillation.
 
     Args:
-        matches: The points of imitation.
+        matches: The points to imitate.
         steps: Optimizer steps.
         tasks: Supervised terms.
         stage_options: Further fields of the stage.
 
     Raises:
-        RecipeError: The steps are no whole number, or there are neither matches nor tasks.
+        RecipeError: The steps are not a whole number, or there are neither matches nor tasks.
 
     Source: with one match of the outputs by `kl` and a task, Hinton, Vinyals & Dean, *Distilling the Knowledge in a
         Neural Network*, 2015.
@@ -37,10 +37,10 @@ def fitnets(
     tasks: Sequence[Task] = (),
     **stage_options: Any,
 ) -> tuple[Stage, ...]:
-    """Hints first: the student up to its guided layers learns from the hints, then all of it from the outputs.
+    """Return a stage in which the student up to its guided layers learns from hints, and one for the whole student.
 
     Args:
-        hints: Matches of features, of the first stage only. Their adapters are the paper's regressors.
+        hints: Matches of features, for the first stage only. Their adapters are the paper's regressors.
         matches: Matches of the second stage, usually of the outputs.
         steps: Optimizer steps of the two stages: one number for both, or two.
         tasks: Supervised terms of the second stage.
@@ -52,7 +52,7 @@ def fitnets(
     Source: Romero et al., *FitNets: Hints for Thin Deep Nets*, ICLR 2015.
     """
     if not hints:
-        raise RecipeError("hints: fitnets needs at least one")
+        raise RecipeError("hints: fitnets needs at least one", path=("hints",))
     first, second = lengths(steps, 2, "stages")
     return (
         Stage("hints", matches=hints, train="upstream", steps=first, **stage_options),
@@ -68,15 +68,15 @@ def progressive(
     tasks: Sequence[Task] = (),
     **stage_options: Any,
 ) -> tuple[Stage, ...]:
-    """Stages that add one match point after the other; in the last one everything trains, and the tasks join.
+    """Return stages that add one match after the other; in the last one everything trains, and the tasks join.
 
     Args:
-        matches: The points in the order in which they are learned, from the input to the output.
+        matches: The matches in the order in which they are learned, from the input to the output.
         steps: Optimizer steps of each stage: one number for all, or one for each match.
-        mode: `"cumulative"` keeps the earlier matches and trains all that feeds them ("upstream"); `"isolated"` has
-            the new match alone and trains only what lies past the previous one ("between").
+        mode: `"cumulative"` keeps the earlier matches and trains all parameters that feed them ("upstream");
+            `"isolated"` has the new match alone and trains the parameters past the previous match ("between").
         tasks: Supervised terms of the last stage.
-        stage_options: What each stage shares: `optimizer`, `scheduler`, `clip`, `accumulate`, `freeze`.
+        stage_options: Further fields of all stages: `optimizer`, `scheduler`, `clip`, `accumulate`, `freeze`, ….
 
     Returns:
         As many stages as matches, named by the student's tap.
@@ -90,9 +90,9 @@ def progressive(
         shares only the name.)
     """
     if mode not in ("cumulative", "isolated"):
-        raise RecipeError(f"mode: unknown {mode!r}{close_names(str(mode), ('cumulative', 'isolated'))}")
+        raise RecipeError(f"mode: unknown {mode!r}{close_names(str(mode), ('cumulative', 'isolated'))}", path=("mode",))
     if not matches:
-        raise RecipeError("matches: progressive needs at least one")
+        raise RecipeError("matches: progressive needs at least one", path=("matches",))
     counts = lengths(steps, len(matches), "matches")
     stages = []
     for k, (match, count) in enumerate(zip(matches, counts, strict=True)):
@@ -111,14 +111,14 @@ def progressive(
 
 
 def in_turn(tasks: Sequence[Task], *, steps: int | Sequence[int], **stage_options: Any) -> tuple[Stage, ...]:
-    """Stages without a teacher: one task after the other, each training all that feeds it.
+    """Return stages without a teacher: one task after the other, each training all parameters that feed it.
 
-    So a coarse-to-fine network learns level by level, each level on top of those below.
+    A coarse-to-fine network learns level by level like this, each level on top of those below.
 
     Args:
-        tasks: In the order in which they are learned.
+        tasks: The tasks in the order in which they are learned.
         steps: Optimizer steps of each stage: one number for all, or one for each task.
-        stage_options: What each stage shares: `optimizer`, `scheduler`, `clip`, `accumulate`, `freeze`.
+        stage_options: Further fields of all stages: `optimizer`, `scheduler`, `clip`, `accumulate`, `freeze`, ….
 
     Returns:
         As many stages as tasks, named by the student's tap.
@@ -127,7 +127,7 @@ def in_turn(tasks: Sequence[Task], *, steps: int | Sequence[int], **stage_option
         RecipeError: There are no tasks, or the steps do not fit them.
     """
     if not tasks:
-        raise RecipeError("tasks: in_turn needs at least one")
+        raise RecipeError("tasks: in_turn needs at least one", path=("tasks",))
     return tuple(
         Stage(name=stage_name(k, task.student), tasks=(task,), train="upstream", steps=count, **stage_options)
         for k, (task, count) in enumerate(zip(tasks, lengths(steps, len(tasks), "tasks"), strict=True))

@@ -15,10 +15,10 @@ from compresskit.distill.objective.models import Models, Point
 from compresskit.distill.objective.trace import Role, Trace, Traces, observe, tracing
 from compresskit.distill.spec.address import HYBRID, PREVIOUS, STUDENT
 from compresskit.distill.spec.stage import Stage
-from compresskit.distill.taps.restore import copying, preserved
 from compresskit.distill.taps.taps import Taps
 from compresskit.distill.timing import Clock
-from compresskit.nested import copied
+from compresskit.nested import clone_tensors
+from compresskit.restore import explain_copy_failure, preserve_state
 
 if TYPE_CHECKING:
     from compresskit.distill.taps.compiled import CompiledTaps  # loads torch's compiler
@@ -73,7 +73,7 @@ class Forwards(Mapping[Point, Tensor]):
         self.previous = None
         """The student as it was when the stage began, if something reads it."""
         if any(point.model == PREVIOUS for point in self._points):
-            with copying(models.student, "previous"):
+            with explain_copy_failure(models.student, "previous"):
                 self.previous = copy.deepcopy(models.student)
             self.previous.eval().requires_grad_(requires_grad=False)
         self.traces = (
@@ -116,7 +116,7 @@ class Forwards(Mapping[Point, Tensor]):
     def __enter__(self) -> Self:
         self._frozen = [self._module(name) for name in self._taps if self._base(name) not in self.learners]
         with ExitStack() as stack:
-            stack.enter_context(preserved(*self._frozen, buffers=True))
+            stack.enter_context(preserve_state(*self._frozen, buffers=True))
             for model in self._frozen:
                 model.requires_grad_(requires_grad=False)
             self.keep_frozen_in_eval()
@@ -197,7 +197,7 @@ class Forwards(Mapping[Point, Tensor]):
                     splicing.take(sources)
                     replaced = splicing.replaced
                 learns = name == HYBRID or name in self.learners
-                taps = stack.enter_context(Taps(self._module(name), addresses, stop=False, replaced=replaced))
+                taps = stack.enter_context(Taps(self._module(name), addresses, stop=False, replace=replaced))
                 traces[name] = observe(taps, self.models.view(self._base(name), inputs), names if learns else {})
                 sources |= {Point(name, address): taps.raw(address) for address in addresses}
         return traces
@@ -205,14 +205,14 @@ class Forwards(Mapping[Point, Tensor]):
     def _inputs_of(self, name: str, base: str, inputs: Any) -> Any:
         """Return a model's inputs: a copy if the model writes into them, as others and later epochs read them too."""
         own_inputs = self.models.view(base, inputs)
-        return copied(own_inputs) if self.traces[name].writes else own_inputs
+        return clone_tensors(own_inputs) if self.traces[name].writes else own_inputs
 
     def _place_taps(self, name: str, addresses: list[str], *, compiled: bool) -> "Taps | CompiledTaps":
         taps = Taps(
             self._module(name),
             addresses,
             clone=self.traces[name].overwritten & set(addresses),
-            replaced=self._splicing.replaced if self._splicing and name == HYBRID else {},
+            replace=self._splicing.replaced if self._splicing and name == HYBRID else {},
         )
         if not compiled:
             return taps

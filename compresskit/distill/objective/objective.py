@@ -17,8 +17,8 @@ from compresskit.distill.spec.match import Match, Task
 from compresskit.distill.spec.schedules import value_at
 from compresskit.distill.spec.stage import Stage
 from compresskit.distill.timing import Clock
-from compresskit.errors import CompressKitError, TapError
-from compresskit.nested import inputs_device
+from compresskit.errors import TapError, within
+from compresskit.nested import device_of
 
 _UNCONNECTED = (
     "no gradient reaches a parameter from this tap: the tensor is an input, detached, of whole numbers, or computed "
@@ -176,15 +176,13 @@ class Objective:
         student, teacher = self.points[name]
         constants = [tensors[point] for point in teacher]
         constants = [tensor.detach() if tensor.requires_grad else tensor for tensor in constants]
-        try:
+        with within(f"stage {self.stage.name!r}: {name}", about=self.stage.name):
             return term.value([tensors[point] for point in student], constants, targets, self.step, self.steps)
-        except CompressKitError as error:
-            raise type(error)(f"stage {self.stage.name!r}: {name}: {error}") from None
 
 
 def _full_precision(inputs: Any) -> AbstractContextManager[Any]:
     """Turn autocast off inside the block; where there is none, doing nothing is cheaper."""
-    device = inputs_device(inputs)
+    device = device_of(inputs).type
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 

@@ -13,10 +13,10 @@ from compresskit.distill.objective.models import Models, Point, qualified
 from compresskit.distill.spec.address import HYBRID, PREVIOUS, STUDENT
 from compresskit.distill.spec.match import Match
 from compresskit.distill.spec.stage import Stage
-from compresskit.distill.taps.restore import preserved
-from compresskit.distill.taps.taps import Taps, check_call, writes_into
-from compresskit.nested import copied, tensors_in
+from compresskit.distill.taps.taps import Taps, check_call, version_of
+from compresskit.nested import clone_tensors, tensors_in
 from compresskit.randomness import own_randomness
+from compresskit.restore import preserve_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ def tracing(chosen: Mapping[str, nn.Module], learners: Collection[str]) -> Itera
     Yields:
         The names of the learners' parameters.
     """
-    with preserved(*chosen.values(), buffers=True), own_randomness(0):
+    with preserve_state(*chosen.values(), buffers=True), own_randomness(0):
         names: dict[Tensor, str] = {}
         for name, model in chosen.items():
             model.train(name in learners)
@@ -162,8 +162,8 @@ def observe(taps: Taps, inputs: Any, names: Mapping[Tensor, str]) -> Trace:
         TapError: An address names nothing or several tensors.
     """
     check_call(taps.model, inputs)
-    inputs = copied(inputs)
-    versions = [writes_into(tensor) for tensor in tensors_in(inputs)]
+    inputs = clone_tensors(inputs)
+    versions = [version_of(tensor) for tensor in tensors_in(inputs)]
     numbers = _whole_numbers(taps.model)
     with torch.set_grad_enabled(bool(names)):
         taps.forward(inputs)
@@ -172,7 +172,7 @@ def observe(taps: Taps, inputs: Any, names: Mapping[Tensor, str]) -> Trace:
         {address: taps.raw(address).dtype for address in taps},
         _parameters_behind({address: taps.raw(address) for address in taps}, names),
         taps.overwritten(),
-        versions != [writes_into(tensor) for tensor in tensors_in(inputs)],
+        versions != [version_of(tensor) for tensor in tensors_in(inputs)],
         frozenset(name for name, _ in _whole_numbers(taps.model) - numbers),
     )
 

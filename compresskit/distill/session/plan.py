@@ -16,12 +16,12 @@ from compresskit.distill.processes import Processes, launched
 from compresskit.distill.session.plan_text import Plan, PlannedStage, PlannedTerm, node_text
 from compresskit.distill.spec.address import STUDENT
 from compresskit.distill.spec.stage import Stage, steps_of
-from compresskit.distill.taps.restore import preserved
 from compresskit.distill.training.bound_stage import BoundStage
 from compresskit.distill.training.ema import moving_average
 from compresskit.distill.training.optimizers import make_optimizer, make_scheduler
 from compresskit.errors import TapError
 from compresskit.randomness import own_randomness
+from compresskit.restore import preserve_state
 
 Constants = Mapping[Point, Tensor]
 """Shapes and types of the frozen teachers' tensors in one stage; without values."""
@@ -56,7 +56,12 @@ def plan_stages(
     planned = []
     for bound in _bound(stages, models, seed, inputs, traces):
         share = None
-        with preserved(*bound.modules.values(), buffers=True), own_randomness(seed), bound.training(), torch.no_grad():
+        with (
+            preserve_state(*bound.modules.values(), buffers=True),
+            own_randomness(seed),
+            bound.training(),
+            torch.no_grad(),
+        ):
             _, terms = bound.objective(inputs, targets)
             if timed and bound.objective.forwards.constants():
                 share = _teacher_share(bound.objective, inputs, targets)
@@ -90,7 +95,7 @@ def look_ahead(
     evaluated = _trace_in_eval_mode(stages, models, inputs) if validated else None
     constants = []
     for bound in _bound(stages, models, seed, inputs, traces):
-        with preserved(*bound.modules.values(), buffers=True), own_randomness(seed), torch.no_grad():
+        with preserve_state(*bound.modules.values(), buffers=True), own_randomness(seed), torch.no_grad():
             if bound.stage.splices:
                 _run_once(bound, inputs, targets, validated=validated)
             else:

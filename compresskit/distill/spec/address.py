@@ -1,6 +1,6 @@
-"""Addresses: what the text `PATH[#CALL][@in|@out][SELECTOR…]` means in a model.
+"""Addresses of tensors in models, written `PATH[#CALL][@in|@out][SELECTOR…]`, and the names of models.
 
-layer3 · rnn@out[0] · .@out.logits · block#1 · attention@in.query
+layer3 · rnn@out[0] · .@out.logits · block#1 · attention@in.query · big:layer3
 """
 
 import re
@@ -14,20 +14,30 @@ from torch.nn.parallel import DistributedDataParallel
 
 from compresskit.errors import RecipeError, TapError, close_names
 
+STUDENT = "student"
+
+TEACHER = "teacher"
+"""Name of a teacher that was passed without one."""
+
+PREVIOUS = "previous"
+"""Name of a frozen copy of the student, as it was when the stage began."""
+
+HYBRID = "hybrid"
+"""Name of the model that a stage's splices make."""
+
 _ADDRESS = re.compile(r"(?P<path>[^#@\[\s]+)(#(?P<call>-?\d+))?(@(?P<port>in|out)(?![A-Za-z0-9_]))?(?P<selectors>.*)")
-
-
 _SELECTOR = re.compile(r"\.(?P<name>[A-Za-z_]\w*)|\[(?P<index>-?\d+)\]|\[(?P<quote>['\"])(?P<key>.+?)(?P=quote)\]")
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """One parsed address. `str(address)` is what the user wrote."""
+    """One parsed address. `str(address)` is the text that the user wrote."""
 
     text: str
     path: str
     call: int | None = None
-    """Which call of a module that runs several times; negative counts from the end, None expects a single call."""
+    """Number of the call, from 0, of a module that runs several times; negative counts from the end. None expects a
+    single call."""
     port: str = "out"
     selectors: tuple[int | str, ...] = ()
 
@@ -36,12 +46,12 @@ class Address:
 
     @property
     def key(self) -> str:
-        """The same text for all ways to write this address."""
+        """One text for all ways to write this address."""
         return f"{self.path}#{self.call or 0}@{self.port}{''.join(f'[{part!r}]' for part in self.selectors)}"
 
 
 def parse_address(text: str) -> Address:
-    """Read an address.
+    """Parse an address.
 
     Raises:
         TapError: The text does not follow the grammar.
@@ -49,7 +59,8 @@ def parse_address(text: str) -> Address:
     match = _ADDRESS.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         raise TapError(
-            f"{text!r} is no address; write PATH[#CALL][@in|@out][SELECTOR…], as in 'layer3' or 'rnn@out[0]'"
+            f"{text!r} is no address; write PATH[#CALL][@in|@out][SELECTOR…], as in 'layer3' or 'rnn@out[0]'",
+            about=(str(text),),
         )
     selectors, position = [], 0
     while position < len(match["selectors"]):
@@ -57,7 +68,8 @@ def parse_address(text: str) -> Address:
         if part is None:
             wrong = match["selectors"][position:]
             raise TapError(
-                f"address {text!r}: cannot read {wrong!r}; selectors are [0], .name or ['key'] after @in or @out"
+                f"address {text!r}: cannot read {wrong!r}; selectors are [0], .name or ['key'] after @in or @out",
+                about=(text,),
             )
         selectors.append(int(part["index"]) if part["index"] else part["name"] or part["key"])
         position = part.end()
@@ -66,16 +78,16 @@ def parse_address(text: str) -> Address:
 
 
 def split_model(text: str) -> tuple[str, str]:
-    """The model that an address names before a colon, or "", and the rest: `"big:layer3"` is ("big", "layer3")."""
+    """Split `"big:layer3"` into a model's name and the rest, ("big", "layer3"); without a name that is ""."""
     name, colon, rest = text.partition(":")
     return (name, rest) if colon and name.isidentifier() else ("", text)
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The user's own module below `torch.compile` and `DistributedDataParallel`.
+    """Return the user's own module below `torch.compile` and `DistributedDataParallel`.
 
     Raises:
-        RecipeError: The model is wrapped in a way that keeps its tensors from being read.
+        RecipeError: The model is in a wrapper that keeps its tensors from being read.
     """
     *_, model = _layers(model)
     kind = type(model).__name__
@@ -88,12 +100,12 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def wrapper_of(model: nn.Module) -> DistributedDataParallel | None:
-    """The `DistributedDataParallel` around the user's own module, if there is one."""
+    """Return the `DistributedDataParallel` around the user's own module, or None."""
     return next((layer for layer in _layers(model) if isinstance(layer, DistributedDataParallel)), None)
 
 
 def _layers(model: nn.Module) -> Iterator[nn.Module]:
-    """A model, and what is in it as far as it is a wrapper."""
+    """Yield a model and, as long as that is a wrapper, the model inside it."""
     yield model
     inner = model.module if isinstance(model, DistributedDataParallel) else getattr(model, "_orig_mod", None)
     if isinstance(inner, nn.Module):
@@ -101,24 +113,26 @@ def _layers(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def find_module(model: nn.Module, address: Address) -> nn.Module:
-    """The module that `address` names inside the unwrapped `model`.
+    """Return the module that `address` names inside the unwrapped `model`.
 
     Raises:
-        TapError: There is none; the message names the nearest paths.
+        TapError: There is no such module; the message names the nearest paths.
     """
     modules = {**dict(model.named_modules(remove_duplicate=False)), ".": model}
     if isinstance(modules.get(address.path), torch.jit.ScriptModule):
         raise TapError(
-            f"{address.text!r} is a TorchScript module, which takes no hooks; tap a plain module that calls it"
+            f"{address.text!r} is a TorchScript module, which takes no hooks; tap a plain module that calls it",
+            about=(address.text,),
         )
     if address.path not in modules:
         paths = [path for path in modules if path not in ("", ".")]
-        raise TapError(f"{type(model).__name__} has no module {address.path!r}{close_names(address.path, paths)}")
+        message = f"{type(model).__name__} has no module {address.path!r}{close_names(address.path, paths)}"
+        raise TapError(message, about=(address.text,))
     return modules[address.path]
 
 
 def select(value: Any, selectors: tuple[int | str, ...], address: Address) -> Tensor:
-    """The tensor that the selectors lead to inside a module's input or output.
+    """Return the tensor that the selectors lead to inside a module's input or output.
 
     Raises:
         TapError: There is no such part, or it is not a tensor.
@@ -126,16 +140,20 @@ def select(value: Any, selectors: tuple[int | str, ...], address: Address) -> Te
     for selector in selectors:
         value = _step(value, selector, address)
     if value is None:
-        raise TapError(f"{address.text!r} is None in this forward, so there is nothing to compare")
+        raise TapError(
+            f"{address.text!r} is None in this forward, so there is nothing to compare", about=(address.text,)
+        )
     if not isinstance(value, Tensor):
         inside = _describe(value)
         raise TapError(
-            f"{address.text!r} is {inside}, not a tensor; select one, as in {address.text}[0] or …@{address.port}.name"
+            f"{address.text!r} is {inside}, not a tensor; select one, as in {address.text}[0] or …@{address.port}.name",
+            about=(address.text,),
         )
     if value.is_nested:
         raise TapError(
             f"{address.text!r} is a nested tensor, whose rows differ in length; "
-            "nn.TransformerEncoder gives plain ones with enable_nested_tensor=False"
+            "nn.TransformerEncoder gives plain ones with enable_nested_tensor=False",
+            about=(address.text,),
         )
     return value
 
@@ -147,7 +165,7 @@ def _step(value: Any, selector: int | str, address: Address) -> Any:
         return value[selector]
     except (KeyError, IndexError, TypeError):
         shown = f"[{selector}]" if isinstance(selector, int) else f".{selector}"
-        raise TapError(f"{address.text!r}: there is no {shown} in {_describe(value)}") from None
+        raise TapError(f"{address.text!r}: there is no {shown} in {_describe(value)}", about=(address.text,)) from None
 
 
 def _describe(value: Any) -> str:
@@ -156,18 +174,3 @@ def _describe(value: Any) -> str:
     if isinstance(value, (tuple, list)):
         return f"a {type(value).__name__} of {len(value)}"
     return f"a {type(value).__name__}"
-
-
-STUDENT = "student"
-
-
-TEACHER = "teacher"
-"""What a teacher is called that was given without a name."""
-
-
-PREVIOUS = "previous"
-"""The student as it was when the stage began, frozen."""
-
-
-HYBRID = "hybrid"
-"""The model that a stage's splices make."""

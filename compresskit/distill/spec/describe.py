@@ -11,7 +11,7 @@ FORMER_NAMES = {"compresskit.schedules.WarmupCosine": "compresskit.distill.sched
 
 
 def describe(value: Any) -> str:
-    """Return a text for a value of a stage: callables by name, modules by structure."""
+    """Return a text for a value of a stage: callables by their name, modules by their structure."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {describe(value[key])}" for key in sorted(value, key=str)) + "}"
     if isinstance(value, (tuple, list)):

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from compresskit.errors import RecipeError, close_names
+from compresskit.errors import RecipeError, at, close_names
 from compresskit.losses.catalogue import is_schedule
 from compresskit.nodes import find
 from compresskit.signature import check_arguments
@@ -18,58 +18,64 @@ SHAPES = ("linear", "cosine", "constant")
 
 
 def check_schedule(value: Mapping[str, Any], name: str) -> None:
-    """Raise a RecipeError that starts with `name` unless `value` is a schedule that can be followed."""
+    """Raise a RecipeError that starts with `name` unless `value` is a valid schedule."""
     shape = value["schedule"]
     if callable(shape) or (isinstance(shape, str) and "." in shape):
         options = {key: option for key, option in value.items() if key != "schedule"}
-        check_arguments(_found(shape, name), options, positional=1, where=name, name=f"the schedule {shape}")
+        with at(name):
+            check_arguments(_found(shape), options, positional=1, name=f"the schedule {shape}")
         return
     if shape not in SHAPES:
-        raise RecipeError(f"{name}: unknown schedule {shape!r}{close_names(str(shape), SHAPES)}")
+        raise RecipeError(
+            f"{name}: unknown schedule {shape!r}{close_names(str(shape), SHAPES)}", path=(name, "schedule")
+        )
     wanted = ("schedule", "start") if shape == "constant" else ("schedule", "start", "end")
     for key in value:
         if key not in ("schedule", "start", "end"):
-            raise RecipeError(f"{name}: a schedule has no key {key!r}{close_names(str(key), wanted)}")
+            raise RecipeError(f"{name}: a schedule has no key {key!r}{close_names(str(key), wanted)}", path=(name, key))
     for key in wanted[1:]:
         if not is_number(value.get(key)):
-            raise RecipeError(f"{name}: a {shape} schedule needs a number as {key!r}, got {value.get(key)!r}")
+            raise RecipeError(
+                f"{name}: a {shape} schedule needs a number as {key!r}, got {value.get(key)!r}", path=(name, key)
+            )
 
 
 def value_at(value: Any, step: int, steps: int) -> Any:
-    """What `value` is at `step` of `steps`: `start` at the first step, `end` at the last; a plain value is itself.
+    """Return a schedule's value at `step` of `steps`: `start` at the first step, `end` at the last.
 
-    A schedule of the user's own is any function of the progress from 0 to 1, with the schedule's other keys as options.
+    A value that is no schedule is returned as it is. A schedule of the user's own is any function of the progress from
+    0 to 1, with the schedule's other keys as options.
     """
-    if isinstance(value, (int, float)) or not is_schedule(value):  # numbers first: this is on the way of every step
+    if isinstance(value, (int, float)) or not is_schedule(value):  # numbers first, because every step comes here
         return value
     progress = step / (steps - 1) if steps > 1 else 0.0
     shape = value["schedule"]
     if shape not in SHAPES:
         options = {key: option for key, option in value.items() if key != "schedule"}
-        return float(_found(shape, "schedule")(progress, **options))
+        return float(_found(shape)(progress, **options))
     start, end = float(value["start"]), float(value.get("end", value["start"]))
     share = {"linear": progress, "cosine": (1 - math.cos(math.pi * progress)) / 2, "constant": 0.0}[shape]
     return start + (end - start) * share
 
 
-def _found(shape: Any, name: str) -> Any:
+def _found(shape: Any) -> Any:
     """The function of a schedule."""
-    return shape if callable(shape) else _looked_up(shape, name)
+    return shape if callable(shape) else _looked_up(shape)
 
 
 @cache
-def _looked_up(dotted: str, name: str) -> Any:  # asked for at each step
-    return find(dotted, where=name, kind="callable")
+def _looked_up(dotted: str) -> Any:  # asked for at each step
+    return find(dotted, kind="callable")
 
 
 class WarmupCosine(LRScheduler):
     """A learning rate that rises linearly and then falls along half a cosine.
 
     Args:
-        optimizer: Its own learning rate is the peak.
-        total_steps: Optimizer steps of the whole course; a stage fills in its own.
+        optimizer: The optimizer, whose own learning rate is the peak.
+        total_steps: Optimizer steps of the rise and the fall together; a stage passes its own length.
         warmup: Share of the steps during which the rate rises, in [0, 1).
-        final: Share of the peak that is left at the last step.
+        final: Learning rate of the last step, as a share of the peak.
 
     Source: the decay is Loshchilov & Hutter, *SGDR*, ICLR 2017, equation 5, without restarts.
     """
@@ -83,7 +89,7 @@ class WarmupCosine(LRScheduler):
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float | Tensor]:
-        """The learning rate of each parameter group at the present step."""
+        """Return the learning rate of each parameter group at the present step."""
         return [base * self._factor(self.last_epoch) for base in self.base_lrs]
 
     def _factor(self, step: int) -> float:
@@ -95,5 +101,5 @@ class WarmupCosine(LRScheduler):
 
 
 def is_number(value: Any) -> bool:
-    """Whether `value` is a finite number; true and false are none."""
+    """Return whether `value` is a finite number. True and False are not numbers."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

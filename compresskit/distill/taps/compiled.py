@@ -20,11 +20,13 @@ from compresskit.errors import RecipeError
 
 
 class CompiledTaps(Mapping[str, Tensor]):
-    """`Taps` whose forward is compiled. An ordinary run has shown which tensors are overwritten: here nothing can.
+    """`Taps` whose forward is compiled.
+
+    Overwritten tensors cannot be noticed here: an eager run has to show which ones to clone.
 
     Args:
-        taps: What is read.
-        name: What messages call the model.
+        taps: The taps to read.
+        name: Name of the model in messages.
     """
 
     def __init__(self, taps: Taps, name: str) -> None:
@@ -42,18 +44,18 @@ class CompiledTaps(Mapping[str, Tensor]):
         self.clear()
 
     def clear(self) -> None:
-        """Let go of the captured tensors, and through them of the graph."""
+        """Release the captured tensors, and through them the graph."""
         self._tensors = {}
 
     def forward(self, inputs: Any) -> Self:
-        """Run the model as far as the taps need, and hold what they captured until the next forward.
+        """Run the model as far as the taps need, and hold the captured tensors until the next forward.
 
         Raises:
             RecipeError: The model cannot be compiled, or not as one graph.
         """
         try:
             self._tensors = self._read(inputs)
-        except FailOnRecompileLimitHit:  # nothing of this forward has been run
+        except FailOnRecompileLimitHit:  # no part of this forward has run
             warnings.warn(
                 f"compile: each batch makes another graph of the {self._name} (a number that counts up in its forward, "
                 "or ever new sizes); from here on it runs as written",
@@ -89,9 +91,8 @@ def _reader(taps: Taps) -> Callable[[Any], dict[str, Tensor]]:
 
 
 def _own_code(function: Callable[[Any], dict[str, Tensor]]) -> Callable[[Any], dict[str, Tensor]]:
-    """The same function with a code object that no other has."""
-    made = function
-    if isinstance(function, FunctionType):
-        parts = (function.__globals__, function.__name__, function.__defaults__, function.__closure__)
-        made = FunctionType(function.__code__.replace(), *parts)
-    return made
+    """Return the same function with a code object of its own."""
+    if not isinstance(function, FunctionType):
+        return function
+    parts = (function.__globals__, function.__name__, function.__defaults__, function.__closure__)
+    return FunctionType(function.__code__.replace(), *parts)

@@ -1,7 +1,7 @@
-"""Taps: tensors read from inside any module, by hooks that then vanish.
+"""Taps: tensors read from inside any module, by hooks that are removed afterwards.
 
 A `Taps` is a mapping from address to tensor. Its hooks exist only inside the `with` block, it stops the forward as
-soon as it holds all it was asked for, and a tap that captured nothing is an error.
+soon as it holds all tensors, and a tap that captured nothing is an error.
 """
 
 import inspect
@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from torch.compiler import is_compiling
 
 from compresskit.distill.spec.address import Address, find_module, parse_address, select, unwrap
-from compresskit.distill.taps.replace import Replacing
+from compresskit.distill.taps.replace import Replacement
 from compresskit.distill.taps.stop import Stop, Stopped
 from compresskit.errors import DataError, TapError
 
 
 def call_model(model: nn.Module, inputs: Any) -> Any:
-    """`model(*inputs)` for a tuple or list, `model(**inputs)` for a mapping, else `model(inputs)`."""
+    """Return `model(*inputs)` for a tuple or list, `model(**inputs)` for a mapping, else `model(inputs)`."""
     if isinstance(inputs, Mapping):
         return model(**inputs)
     if isinstance(inputs, (tuple, list)):
@@ -31,7 +31,7 @@ def call_model(model: nn.Module, inputs: Any) -> Any:
 
 
 def check_call(model: nn.Module, inputs: Any) -> None:
-    """Raise a DataError where `call_model` would only get a TypeError about arguments."""
+    """Raise a DataError that explains the call if `model.forward` does not take these inputs."""
     args, kwargs = ((), inputs) if isinstance(inputs, Mapping) else (inputs, {})
     args = args if isinstance(args, (tuple, list)) else (args,)
     try:
@@ -42,7 +42,7 @@ def check_call(model: nn.Module, inputs: Any) -> None:
             "a mapping is passed as model(**inputs), a tuple or list as model(*inputs); "
             "a single argument of that kind goes into a tuple: (inputs,)"
         ) from None
-    except ValueError:  # no signature to be read
+    except ValueError:  # it has no readable signature
         return
 
 
@@ -52,10 +52,11 @@ class Taps(Mapping[str, Tensor]):
 
     Args:
         model: Any module; `torch.compile`d ones are read through the module below.
-        addresses: What to capture. Checked at once.
-        stop: End the forward once everything is captured. An address that counts calls from the end needs the whole.
-        clone: Addresses that a later in-place operation overwrites; these are copied when captured.
-        replaced: Addresses whose tensor is replaced, after all captures there, by what the function makes of it.
+        addresses: Addresses of the tensors to capture. Checked at once.
+        stop: End the forward once everything is captured. An address that counts calls from the end needs all of it.
+        clone: Addresses of tensors that a later operation overwrites in place; these are cloned when captured.
+        replace: Functions by address. Each computes the tensor that takes the place of the one there, after the taps
+            have captured that one.
 
     Raises:
         TapError: An address names no module; a capture found no tensor, several calls where one was expected, or a
@@ -66,24 +67,26 @@ class Taps(Mapping[str, Tensor]):
     addresses: Iterable[str]
     stop: bool = True
     clone: Collection[str] = ()
-    replaced: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
+    replace: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict, init=False)
-    """How often the module of each address ran in the last forward (up to where it stopped)."""
+    """Number of times that the module of each address ran in the last forward, up to where that stopped."""
 
     def __post_init__(self) -> None:
         self.model = unwrap(self.model)
         self._addresses = {text: parse_address(text) for text in self.addresses}
         self._modules = {text: find_module(self.model, address) for text, address in self._addresses.items()}
-        self._replacing = [Replacing(self.model, parse_address(text), made) for text, made in self.replaced.items()]
-        hooked = {*self._modules.values(), *(replacing.module for replacing in self._replacing)}
-        self._call = as_written(call_model) if hidden(self.model, hooked) else call_model
+        self._replacements = [
+            Replacement(self.model, parse_address(text), function) for text, function in self.replace.items()
+        ]
+        hooked = {*self._modules.values(), *(replacement.module for replacement in self._replacements)}
+        self._call = eagerly(call_model) if compiled_inside(self.model, hooked) else call_model
         self._handles: list[Any] = []
         self._captures: dict[str, deque[tuple[Tensor, int]]] = {}
-        """What was captured, each with how often it had been written into: that tells whether it was since."""
+        """Captured tensors, each with its version then. A later version tells that it was overwritten."""
         self._pending: set[str] = set()
         self._stop = Stop()
         self._active = False
-        """Whether a forward of ours is running: gradient checkpointing runs modules again in the backward."""
+        """True during `forward` only: gradient checkpointing runs modules again in the backward."""
 
     def __enter__(self) -> Self:
         for text, address in self._addresses.items():
@@ -93,8 +96,8 @@ class Taps(Mapping[str, Tensor]):
             else:
                 handle = module.register_forward_hook(self._output_hook(address))
             self._handles.append(handle)
-        for replacing in self._replacing:  # after the captures, which read what was there before
-            self._handles.append(replacing.hook(lambda: self._active))
+        for replacement in self._replacements:  # after the captures, which read the tensor that was there before
+            self._handles.append(replacement.hook(lambda: self._active))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -104,22 +107,22 @@ class Taps(Mapping[str, Tensor]):
         self.clear()
 
     def clear(self) -> None:
-        """Let go of the captured tensors, and through them of the graph."""
+        """Release the captured tensors, and through them the graph."""
         self._captures.clear()
 
     def forward(self, inputs: Any) -> Self:
-        """Run the model as far as the taps need, and hold what they captured until the next forward."""
+        """Run the model as far as the taps need, and hold the captured tensors until the next forward."""
         self.calls = dict.fromkeys(self._addresses, 0)
         self._captures = {text: deque(maxlen=max(1, -(a.call or 0))) for text, a in self._addresses.items()}
         self._pending = set(self._addresses)
-        for replacing in self._replacing:
-            replacing.calls = 0
+        for replacement in self._replacements:
+            replacement.calls = 0
         if self._addresses:
             self._run(inputs)
         for address in self._addresses.values() if self._pending else ():
             self._check_captured(address)
-        for replacing in () if self.stop else self._replacing:  # else it may lie behind all that is read
-            replacing.check_happened()
+        for replacement in () if self.stop else self._replacements:  # a stop may come before the replacement
+            replacement.check_happened()
         return self
 
     def _run(self, inputs: Any) -> None:
@@ -128,26 +131,27 @@ class Taps(Mapping[str, Tensor]):
         try:
             self._call(self.model, inputs)
         except Stopped as stop:
-            if stop.by is not self._stop:  # the business of another engine around this one
+            if stop.by is not self._stop:  # it belongs to other taps around these
                 raise
             stopped = True
         except TapError:
             raise
         except Exception:
-            if self._pending:  # else what lies behind the taps, or what a model makes of the stop, is nobody's concern
+            if self._pending:  # with all tensors captured it does not matter how the rest of the forward fails
                 raise
         finally:
             self._active = False
-            self._stop.ended(by_stop=stopped)
+            self._stop.finish(by_stop=stopped)
 
     def __getitem__(self, text: str) -> Tensor:
         tensor, version = self._captures[text][0]
         if version == _UNCOUNTED:
             return tensor.clone()
-        if writes_into(tensor) != version:
+        if version_of(tensor) != version:
             raise TapError(
                 f"the tensor at {text!r} was overwritten in place after it was captured (ReLU(inplace=True)?); tap the "
-                "module that overwrites it, or build that one with inplace=False"
+                "module that overwrites it, or build that one with inplace=False",
+                about=(text,),
             )
         return tensor
 
@@ -158,13 +162,13 @@ class Taps(Mapping[str, Tensor]):
         return len(self._captures)
 
     def raw(self, text: str) -> Tensor:
-        """The tensor as it is now, even if it was overwritten: for its shape and its history, not its values."""
+        """Return the tensor without the check that it was not overwritten: for its shape and graph, not its values."""
         return self._captures[text][0][0]
 
     def overwritten(self) -> frozenset[str]:
-        """The addresses whose tensor was changed in place after the capture."""
+        """Return the addresses whose tensor was changed in place after the capture."""
         return frozenset(
-            text for text, captures in self._captures.items() if writes_into(captures[0][0]) != captures[0][1]
+            text for text, captures in self._captures.items() if version_of(captures[0][0]) != captures[0][1]
         )
 
     def _on_input(self, address: Address, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -189,12 +193,13 @@ class Taps(Mapping[str, Tensor]):
         number = self.calls[text]
         self.calls[text] = number + 1
         if call is None and number > 0:
-            raise TapError(f"{address.path!r} runs more than once in a forward; say which call: {address.path}#0, …#-1")
+            message = f"{address.path!r} runs more than once in a forward; say which call: {address.path}#0, …#-1"
+            raise TapError(message, about=(text,))
         if call is not None and 0 <= call != number:
             return
         tensor = select(value, selectors, address)
         tensor = tensor.clone() if text in self.clone else tensor
-        self._captures[text].append((tensor, writes_into(tensor)))
+        self._captures[text].append((tensor, version_of(tensor)))
         if call is None or call >= 0:  # a call counted from the end is known only at the end
             self._pending.discard(text)
         if self.stop and not self._pending:
@@ -205,18 +210,20 @@ class Taps(Mapping[str, Tensor]):
         if ran == 0:
             parts = [name for name, _ in self._modules[address.text].named_children()]
             hint = f"; tap a part of it, such as {address.path}.{parts[-1]}" if parts else ""
-            raise TapError(f"the tap {address.text!r} captured nothing: its module did not run in this forward{hint}")
+            message = f"the tap {address.text!r} captured nothing: its module did not run in this forward{hint}"
+            raise TapError(message, about=(address.text,))
         if len(self._captures[address.text]) < max(1, -(address.call or 0)):
             raise TapError(
-                f"the tap {address.text!r} captured nothing: its module ran {ran} times, there is no such call"
+                f"the tap {address.text!r} captured nothing: its module ran {ran} times, there is no such call",
+                about=(address.text,),
             )
 
 
 _UNCOUNTED = -1
 
 
-def writes_into(tensor: Tensor) -> int:
-    """How often the tensor was written into; an inference tensor does not count that, and in a graph nobody asks."""
+def version_of(tensor: Tensor) -> int:
+    """Return how often a tensor was written into; 0 in a compiled graph, -1 for an inference tensor."""
     try:
         return 0 if is_compiling() else tensor._version  # noqa: SLF001  (it has no public name)
     except RuntimeError:
@@ -224,31 +231,31 @@ def writes_into(tensor: Tensor) -> int:
 
 
 def _bound_arguments(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a call by their names in the module's `forward`."""
+    """Return the arguments of a call by their names in the module's `forward`."""
     try:
         return {**inspect.signature(module.forward).bind(*args, **kwargs).arguments, **kwargs}
-    except (TypeError, ValueError):  # a forward without a readable signature: only what was passed by name has one
+    except (TypeError, ValueError):  # no readable signature: only arguments passed by name have a name
         return kwargs
 
 
-def hidden(model: nn.Module, read: Collection[nn.Module]) -> bool:
-    """Whether `model` may run some of the modules `read` without their hooks."""
-    return any(module in read for module in _inside_compiled(model))
+def compiled_inside(model: nn.Module, hooked: Collection[nn.Module]) -> bool:
+    """Return whether some of the modules `hooked` lie in a compiled part of `model`, which may run without hooks."""
+    return any(module in hooked for module in _compiled_modules(model))
 
 
-def as_written(call: Callable[..., Any]) -> Callable[..., Any]:
-    """The same call, in which nothing runs through a compiler of its own."""
+def eagerly(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the same call with all compiled parts run eagerly."""
 
-    def called(*args: Any) -> Any:
-        if is_compiling():  # all in one graph already
+    def call_eagerly(*args: Any) -> Any:
+        if is_compiling():  # all of it in one graph
             return call(*args)
         with torch.compiler.set_stance("force_eager"):
             return call(*args)
 
-    return called
+    return call_eagerly
 
 
-def _inside_compiled(model: nn.Module) -> Iterator[nn.Module]:
+def _compiled_modules(model: nn.Module) -> Iterator[nn.Module]:
     for module in model.modules():
         if getattr(module, "_compiled_call_impl", None) is not None:  # module.compile()
             yield from module.modules()

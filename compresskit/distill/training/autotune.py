@@ -14,9 +14,10 @@ from compresskit.distill.objective.objective import Objective
 from compresskit.distill.objective.trace import trace_stages
 from compresskit.distill.precision import AUTO, Precision
 from compresskit.distill.spec.stage import Stage
-from compresskit.distill.taps.restore import preserved
 from compresskit.errors import CompressKitError
+from compresskit.nested import device_of, wait_for_device
 from compresskit.randomness import own_randomness
+from compresskit.restore import preserve_state
 
 ROUNDS = 5
 """Least number of timed forwards and backwards of each of two candidates, which take turns."""
@@ -50,7 +51,7 @@ def choose(
         memory_format="contiguous" if precision.memory_format == AUTO else precision.memory_format,
         compile=False if precision.compile == AUTO else precision.compile,
     )
-    device = next(models.student.parameters()).device
+    device = device_of(models.student)
     for candidate in _candidates(precision, device):
         other = replace(best, **candidate)
         words = ", ".join(f"{name} {value}" for name, value in candidate.items()).lower()
@@ -80,7 +81,7 @@ def _compared(
 ) -> list[float]:
     """Return the median seconds of a forward and backward under each candidate."""
     learning = [models.student, *models.teachers.values()]
-    with preserved(*learning, buffers=True), own_randomness(0):
+    with preserve_state(*learning, buffers=True), own_randomness(0):
         runs = [_prepare(candidate, stage, models, batch, device) for candidate in candidates]
         seconds: list[list[float]] = [[] for _ in runs]
         for run in (*runs, *runs):  # these warm up and compile
@@ -112,17 +113,12 @@ def _prepare(
 
     def timed() -> float:
         with precision.applied_to(models.student, *models.teachers.values()), objective:
-            _wait(device)
+            wait_for_device(device)
             began = time.perf_counter()
             with precision.autocast(device.type):
                 values = objective.values(inputs, targets)
             objective.total(values).backward()
-            _wait(device)
+            wait_for_device(device)
             return time.perf_counter() - began
 
     return run
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

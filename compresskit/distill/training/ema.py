@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from compresskit.distill.taps.restore import copying
+from compresskit.restore import explain_copy_failure
 
 
 def moving_average(model: nn.Module, decay: float) -> AveragedModel:
@@ -15,7 +15,7 @@ def moving_average(model: nn.Module, decay: float) -> AveragedModel:
     The decay rises to its value over the first steps, as min(decay, (1 + n) / (10 + n)) at update n: otherwise a stage
     of a few hundred steps would end with an average of where it began. Buffers are those of the model.
     """
-    with copying(model, "ema"):
+    with explain_copy_failure(model, "ema"):
         return AveragedModel(model, multi_avg_fn=_with_decay(decay), use_buffers=False)
 
 

@@ -1,5 +1,6 @@
 """The training loop of one stage: `train_step` is one optimizer step, from zero_grad to the record for the log."""
 
+import functools
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from compresskit.distill.training.early_stopping import EarlyStopping
 from compresskit.distill.training.ema import moving_average
 from compresskit.distill.training.optimizers import make_optimizer, make_scheduler
 from compresskit.errors import TrainingError
-from compresskit.nested import inputs_device
+from compresskit.nested import device_of
 
 
 class StageLoop:
@@ -35,7 +36,7 @@ class StageLoop:
         self.bound, self.stage, self.objective = bound, bound.stage, bound.objective
         self.parameters = bound.parameters
         self._precision, self._processes = execution.precision, execution.processes
-        device = next((parameter.device for parameter in self.parameters), torch.device("cpu")).type
+        device = device_of(self.parameters).type
         self.optimizer = make_optimizer(
             self.stage,
             bound.trainable,
@@ -59,7 +60,8 @@ class StageLoop:
             TrainingError: A term or the gradient is not finite. The weights are still those of the step before.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        sums, norms, names = torch.zeros(()), {}, list(self.objective.terms)
+        sums: list[Tensor] = []
+        norms: dict[str, float] = {}
         for number, (batch, counted) in enumerate(zip(batches.batches, batches.counted, strict=True), start=1):
             share = counted / batches.total
             with self._synchronizing(last=number == len(batches.batches)):
@@ -68,11 +70,11 @@ class StageLoop:
                 norms = norms or self._gradient_norms(terms, share)
                 with self._phase("backward"):
                     self._scaled(loss, share * self._processes.count).backward()
-            sums = values.detach() * share if number == 1 else sums + values.detach() * share
+            sums.append(values.detach() if share == 1.0 else values.detach() * share)
         rate = self.optimizer.param_groups[0]["lr"]
         with self._phase("optimizer"):
             norm = self._gradient_norm()
-            means = dict(zip(names, self._processes.total(sums).tolist(), strict=True))  # here a GPU is waited for
+            means = self._means(sums)
             self._check_finite(means, norm)
             self._clip(norm)
             self._step_optimizer()
@@ -132,7 +134,7 @@ class StageLoop:
     def _forward(self, batch: PreparedBatch) -> dict[str, Tensor]:
         """Return the unweighted terms on one batch."""
         values = self.objective.values if self._synchronized is None else self._synchronized.values
-        with self._precision.autocast(inputs_device(batch.inputs)):
+        with self._precision.autocast(device_of(batch.inputs).type):
             return values(*batch)
 
     def _synchronizing(self, *, last: bool) -> AbstractContextManager[Any]:
@@ -159,6 +161,11 @@ class StageLoop:
             self.scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         return 0.0 if self.stage.clip is None and _all_finite(gradients) else get_total_norm(gradients)
+
+    def _means(self, sums: Sequence[Tensor]) -> dict[str, float]:
+        """Return the mean of each term over all batches and processes. A GPU is waited for here."""
+        total = self._processes.total(sums[0] if len(sums) == 1 else functools.reduce(torch.add, sums))
+        return dict(zip(self.objective.terms, total.tolist(), strict=True))
 
     def _check_finite(self, terms: Mapping[str, float], norm: float | Tensor) -> None:
         """Refuse a step whose terms or gradient are not finite.

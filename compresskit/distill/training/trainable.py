@@ -9,8 +9,8 @@ from torch import nn
 
 from compresskit.distill.objective.models import Models, qualified
 from compresskit.distill.spec.stage import Stage
-from compresskit.distill.taps.restore import held_buffers, preserved, put_back
 from compresskit.errors import RecipeError, close_names
+from compresskit.restore import preserve_state, restore_buffers, save_buffers
 
 
 def trainable_names(stage: Stage, models: Models, reached: Collection[str], before: Collection[str]) -> set[str]:
@@ -36,7 +36,8 @@ def trainable_names(stage: Stage, models: Models, reached: Collection[str], befo
         for glob in () if isinstance(globs, str) else globs:
             if glob != "*" and not any(fnmatchcase(name, glob) for name in names):
                 raise RecipeError(
-                    f"stage {stage.name!r}: {option}: {glob!r} matches no parameter{close_names(glob, names)}"
+                    f"stage {stage.name!r}: {option}: {glob!r} matches no parameter{close_names(glob, names)}",
+                    about=(glob,),
                 )
     wanted = {"upstream": set(reached), "between": set(reached) - set(before)}.get(str(stage.train))
     chosen = {
@@ -50,11 +51,11 @@ def trainable_names(stage: Stage, models: Models, reached: Collection[str], befo
         frozen = sum(not parameter.requires_grad for parameter in aliases)
         raise RecipeError(
             f"stage {stage.name!r}: train={stage.train!r} leaves nothing to train"
-            + (f" ({frozen} of {len(aliases)} parameters have requires_grad=False)" if frozen else "")
+            + (f" ({frozen} of {len(aliases)} parameters have requires_grad=False)" if frozen else ""),
         )
     if not chosen & set(reached):
         raise RecipeError(
-            f"stage {stage.name!r}: no term reaches any of the parameters that train={stage.train!r} names"
+            f"stage {stage.name!r}: no term reaches any of the parameters that train={stage.train!r} names",
         )
     return chosen
 
@@ -76,7 +77,7 @@ def train_only(learners: Mapping[str, nn.Module], stage: Stage, names: Collectio
         for path, module in learners[model].named_modules()
         if _has_buffers(module) and not _buffers_learn(path, module, _Learner(model, learners[model]), stage, names)
     ]
-    buffers = held_buffers(frozen)
+    buffers = save_buffers(frozen)
 
     def set_modes() -> None:
         for learner in learners.values():
@@ -84,7 +85,7 @@ def train_only(learners: Mapping[str, nn.Module], stage: Stage, names: Collectio
         for module in frozen:
             module.training = False
 
-    with preserved(*learners.values()):
+    with preserve_state(*learners.values()):
         for model, learner in learners.items():
             for name, parameter in learner.named_parameters():
                 parameter.requires_grad_(qualified(model, name) in names)
@@ -92,7 +93,7 @@ def train_only(learners: Mapping[str, nn.Module], stage: Stage, names: Collectio
         try:
             yield set_modes
         finally:
-            put_back(buffers)  # some modules count on in eval mode, too
+            restore_buffers(buffers)  # some modules count on in eval mode, too
 
 
 class _Learner(NamedTuple):

@@ -11,11 +11,11 @@ from compresskit.distill.execution import Execution
 from compresskit.distill.objective.models import Models
 from compresskit.distill.objective.objective import Objective
 from compresskit.distill.spec.stage import Stage
-from compresskit.distill.taps.restore import preserved
 from compresskit.distill.training.early_stopping import EarlyStopping
 from compresskit.errors import DataError, RecipeError, close_names
-from compresskit.nested import batch_size, moved
+from compresskit.nested import batch_size, to_device
 from compresskit.randomness import own_randomness
+from compresskit.restore import preserve_state
 
 Evaluate = Callable[[nn.Module], Mapping[str, float]]
 
@@ -59,7 +59,9 @@ class Validator:
             if stage.every is not None and self._loader is None and self._evaluate is None:
                 raise RecipeError(
                     f"stage {stage.name!r}: every={stage.every}, but there is nothing to evaluate with: "
-                    "give fit a val_loader or evaluate, or a recipe data.val"
+                    "give fit a val_loader or evaluate, or a recipe data.val",
+                    path=("every",),
+                    about=(stage.name,),
                 )
         if self._evaluate is None:  # else the goal may be one of its metrics, which only a call tells
             for stage in stages:
@@ -84,11 +86,11 @@ class Validator:
         totals: dict[str, float] = {}
         count, same = 0, None
         learning = [*(self._models.module(name) for name in objective.learners), *objective.modules()]
-        with preserved(*learning), own_randomness(self._execution.seed), torch.no_grad():
+        with preserve_state(*learning), own_randomness(self._execution.seed), torch.no_grad():
             for module in learning:
                 module.eval()
             for batch in self._loader:
-                inputs, targets = (moved(part, device) for part in self._unpack(batch))
+                inputs, targets = (to_device(part, device) for part in self._unpack(batch))
                 size = batch_size(inputs)
                 same = same_on_all(inputs, processes) if same is None else same
                 with precision.autocast(device.type):
@@ -107,7 +109,7 @@ class Validator:
         if self._evaluate is None:
             return {}
         student = self._models.student
-        with preserved(student), own_randomness(self._execution.seed), torch.no_grad():
+        with preserve_state(student), own_randomness(self._execution.seed), torch.no_grad():
             student.eval()
             metrics = {name: float(value) for name, value in self._evaluate(student).items()}
             return self._execution.processes.broadcast(metrics)
@@ -118,4 +120,6 @@ def _check_goals(stage: Stage) -> None:
     known = (*stage.terms, "loss")
     for goal in EarlyStopping(stage.best, stage.until).goals:
         if goal.metric not in known:
-            raise RecipeError(f"stage {stage.name!r}: no metric {goal.metric!r}{close_names(goal.metric, known)}")
+            raise RecipeError(
+                f"stage {stage.name!r}: no metric {goal.metric!r}{close_names(goal.metric, known)}", about=(stage.name,)
+            )

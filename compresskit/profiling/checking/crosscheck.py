@@ -12,7 +12,7 @@ from torch import nn
 
 from compresskit.nested import device_of
 from compresskit.profiling.checking import backends
-from compresskit.profiling.counting.copies import copy_to, copy_with_zeros, preserve
+from compresskit.profiling.counting.copies import copy_to, copy_with_zeros, guard
 from compresskit.profiling.counting.dead_code import dead_macs, find_dead_code
 from compresskit.profiling.counting.formulas import in_registry
 from compresskit.profiling.counting.model_call import ModelCall
@@ -63,7 +63,7 @@ def run_crosscheck(model: nn.Module, call: ModelCall, record: ForwardRecord) -> 
 
 def _run(model: nn.Module, name: str, check: Callable[[], Verdict]) -> Verdict:
     try:
-        with preserve(model), without_fast_path(), _without_warnings():
+        with guard(model), without_fast_path(), _without_warnings():
             return check()
     except ImportError as error:
         return Verdict(name, "not installed", str(error))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from compresskit.errors import DataError
 from compresskit.nested import held_tensors
 from compresskit.randomness import own_randomness
+from compresskit.restore import preserve_state
 
 _TABLES = (
     *("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks"),
@@ -65,7 +66,7 @@ def copy_with_zeros(model: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def preserve(*models: nn.Module) -> Iterator[None]:
+def guard(*models: nn.Module) -> Iterator[None]:
     """Restore models, random generators and the fast path of attention on exit, also after an error.
 
     Modes, attributes, hooks, buffers and their values, and `requires_grad` are restored. Values of parameters are not,
@@ -74,13 +75,9 @@ def preserve(*models: nn.Module) -> Iterator[None]:
     modules = {id(module): module for model in models for module in model.modules()}.values()
     attributes = [(module, dict(vars(module))) for module in modules]
     tables = [(table, dict(table)) for module in modules for table in _tables(module)]
-    values = [(buffer, buffer.detach().clone()) for module in modules for buffer in module.buffers(recurse=False)]
-    flags = [
-        (parameter, parameter.requires_grad) for module in modules for parameter in module.parameters(recurse=False)
-    ]
     fast_path = torch.backends.mha.get_fastpath_enabled()
     try:
-        with own_randomness(0):
+        with preserve_state(*models, buffers=True), own_randomness(0):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
@@ -90,12 +87,6 @@ def preserve(*models: nn.Module) -> Iterator[None]:
         for table, before in tables:
             table.clear()
             table.update(before)
-        for parameter, flag in flags:
-            parameter.requires_grad = flag
-        with torch.no_grad():
-            for buffer, value in values:
-                if not buffer.is_meta and not _equal(buffer, value):
-                    buffer.copy_(value)
 
 
 def _deepcopy(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
@@ -119,14 +110,6 @@ def _all_tensors(model: nn.Module) -> Iterator[Tensor]:
 def _on_meta(tensor: Tensor) -> Tensor:
     empty = torch.empty_like(tensor, device="meta", requires_grad=False)
     return nn.Parameter(empty, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
-
-
-def _equal(one: Tensor, other: Tensor) -> bool:
-    """Return True if two tensors are surely equal."""
-    try:
-        return torch.equal(one, other)
-    except RuntimeError:  # sparse and opaque tensors cannot be compared
-        return False
 
 
 def _tables(module: nn.Module) -> list[dict[Any, Any]]:

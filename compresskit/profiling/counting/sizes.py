@@ -8,7 +8,7 @@ from torch import nn
 
 from compresskit.errors import DataError
 from compresskit.nested import held_tensors
-from compresskit.profiling.counting.copies import copy_without_values, preserve
+from compresskit.profiling.counting.copies import copy_without_values, guard
 from compresskit.profiling.counting.model_call import ModelCall
 
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
@@ -36,7 +36,7 @@ def next_valid_size(model: nn.Module, call: ModelCall) -> ValidSize | None:
     if (picture := call.picture_size()) is None:
         return None
     copy = copy_without_values(model)
-    with preserve(model):
+    with guard(model):
         for multiple in _MULTIPLES:
             # an odd multiple: an even one would also fit if only every second one did
             if _output_size(copy, call.resize(*(_round_up(side, multiple, odd=True) for side in picture))) is not False:
@@ -50,7 +50,7 @@ def smallest_valid_call(model: nn.Module, call: ModelCall) -> ModelCall:
     if picture is None:
         return call
     copy = copy_without_values(model)
-    with preserve(model):
+    with guard(model):
         for side in _SMALL_SIDES:
             small = call.resize(side, side)
             if side <= min(picture) and _output_size(copy, small) is not False:
@@ -62,7 +62,7 @@ def valid_sides(model: nn.Module, call: ModelCall, largest: int) -> Iterator[int
     """Yield sides of square pictures that the model takes, from small to large in steps of about half as much again."""
     copy = copy_without_values(model)
     for side in _SIDES:
-        with preserve(model):
+        with guard(model):
             fits = _output_size(copy, call.resize(side, side)) is not False
         if fits and side <= largest:
             yield side
@@ -87,7 +87,7 @@ def resize_to_megapixels(models: Sequence[nn.Module], call: ModelCall, megapixel
             raise DataError(
                 f"--megapixels: {type(model).__name__} takes no size around {picture[0]}x{picture[1]} on shapes alone"
             )
-        with preserve(model):
+        with guard(model):
             output = _output_size(copy_without_values(model), call.resize(valid.height, valid.width))
         multiple = max(multiple, valid.multiple)
         scale = max(scale, output[0] / valid.height) if isinstance(output, tuple) else scale

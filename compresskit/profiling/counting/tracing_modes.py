@@ -15,7 +15,7 @@ from torch.nn.parameter import is_lazy
 
 from compresskit.errors import CompressKitError, DataError, ShapeError
 from compresskit.nested import device_of
-from compresskit.profiling.counting.copies import copy_to, copy_without_values, preserve
+from compresskit.profiling.counting.copies import copy_to, copy_without_values, guard
 from compresskit.profiling.counting.failures import explain, is_about_shapes, missing_values_error, needs_values
 from compresskit.profiling.counting.model_call import ModelCall
 from compresskit.profiling.counting.operations import ForwardRecord, record_operations
@@ -43,7 +43,7 @@ def record_forward(model: nn.Module, call: ModelCall, device: str = "auto") -> F
             continue
         copy, inputs, context = prepare(model, call, mode)
         try:
-            with preserve(model), context:
+            with guard(model), context:
                 return record_operations(copy, inputs, mode)
         except CompressKitError:
             raise
@@ -98,7 +98,7 @@ def initialize_lazy_modules(model: nn.Module, call: ModelCall) -> nn.Module:
     call.check(model)
     device = device_of(model)
     copy, inputs = copy_to(model, device), call.to(device)
-    with preserve(model), torch.no_grad():
+    with guard(model), torch.no_grad():
         try:
             inputs.run(copy)
         except (RuntimeError, ValueError) as error:

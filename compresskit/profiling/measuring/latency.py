@@ -9,10 +9,10 @@ from time import perf_counter
 import torch
 from torch import nn
 
-from compresskit.nested import held_tensors
-from compresskit.profiling.counting.copies import copy_to, preserve
+from compresskit.nested import held_tensors, wait_for_device
+from compresskit.profiling.counting.copies import copy_to, guard
 from compresskit.profiling.counting.model_call import ModelCall
-from compresskit.profiling.measuring.machine import Machine, check_free_memory, describe_machine, wait_for
+from compresskit.profiling.measuring.machine import Machine, check_free_memory, describe_machine
 
 MIN_CALLS = 20
 """Least number of timed calls, unless the time limit ends them."""
@@ -75,10 +75,10 @@ class _TimedModel:
 
     def time_call(self) -> float:
         """Return the milliseconds of one call."""
-        wait_for(self.device)
+        wait_for_device(self.device)
         start = perf_counter()
         self.inputs.run(self.model)
-        wait_for(self.device)
+        wait_for_device(self.device)
         return 1000 * (perf_counter() - start)
 
     def output_is_finite(self) -> bool:
@@ -111,7 +111,7 @@ def measure_latency(
         DataError: There is not enough free memory.
     """
     check_free_memory("--latency", sum(needed.values()), device)
-    with preserve(*models.values()), torch.inference_mode():
+    with guard(*models.values()), torch.inference_mode():
         timed = {name: _TimedModel(copy_to(model, device), call.to(device), device) for name, model in models.items()}
         first_calls = {name: one.time_call() for name, one in timed.items()}
         finite = {name: one.output_is_finite() for name, one in timed.items()}

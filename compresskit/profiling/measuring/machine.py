@@ -50,12 +50,6 @@ def describe_machine(device: torch.device) -> Machine:
     )
 
 
-def wait_for(device: torch.device) -> None:
-    """Wait until a device has done all its work: a GPU runs behind Python."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def check_free_memory(option: str, needed: int, device: torch.device) -> None:
     """Refuse a real run that needs more memory than is free: without memory, the process dies without a message.
 

@@ -11,9 +11,10 @@ from torch import nn
 from torch.autograd.profiler import profile as autograd_profile
 
 from compresskit.errors import DataError
-from compresskit.profiling.counting.copies import copy_to, preserve
+from compresskit.nested import wait_for_device
+from compresskit.profiling.counting.copies import copy_to, guard
 from compresskit.profiling.counting.model_call import ModelCall
-from compresskit.profiling.measuring.machine import check_free_memory, wait_for
+from compresskit.profiling.measuring.machine import check_free_memory
 
 _LOG_LEVEL = "KINETO_LOG_LEVEL"
 
@@ -45,7 +46,7 @@ def measure_memory(model: nn.Module, call: ModelCall, device: torch.device, *, n
     """
     check_free_memory("--memory", needed, device)
     copy, inputs = copy_to(model, device), call.to(device)
-    with preserve(model), torch.no_grad():
+    with guard(model), torch.no_grad():
         inputs.run(copy)  # a first call keeps what it sets up
         if device.type == "cuda":
             return _measure_on_cuda(copy, inputs, device)
@@ -67,11 +68,11 @@ def _measure_on_cpu(copy: nn.Module, inputs: ModelCall) -> MeasuredMemory:
 
 
 def _measure_on_cuda(copy: nn.Module, inputs: ModelCall, device: torch.device) -> MeasuredMemory:
-    wait_for(device)
+    wait_for_device(device)
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
     inputs.run(copy)
-    wait_for(device)
+    wait_for_device(device)
     peak = torch.cuda.max_memory_allocated(device) - before
     return MeasuredMemory(peak, str(device), "allocator statistics", torch.cuda.max_memory_reserved(device))
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from compresskit.errors import DataError
 from compresskit.nested import held_tensors
-from compresskit.profiling.counting.copies import copy_to, preserve
+from compresskit.profiling.counting.copies import copy_to, guard
 from compresskit.profiling.counting.model_call import ModelCall
 from compresskit.profiling.counting.sizes import valid_sides
 
@@ -66,7 +66,7 @@ def measure_receptive_field(model: nn.Module, call: ModelCall, *, max_seconds: f
     if call.picture_size() is None:
         raise DataError("--receptive-field needs an input with height and width, such as --input 1x3x64x64")
     copy, field, seconds_per_pixel = copy_to(model, "cpu"), None, 0.0
-    with preserve(model), torch.inference_mode():
+    with guard(model), torch.inference_mode():
         for side in valid_sides(model, call, LARGEST_SIDE):
             if field is not None and seconds_per_pixel * side**2 > max_seconds:
                 break

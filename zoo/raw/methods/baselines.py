@@ -1,6 +1,6 @@
-"""Conventional demosaicing with nothing learned: the floor that a network has to be far above.
+"""Conventional demosaicing without learning: the floor that a network has to be far above.
 
-All take what a network takes, a packed mosaic (n, 4, h/2, w/2) as `CFA.pack` lays it out, and give a picture
+All take a network's input, a packed mosaic (n, 4, h/2, w/2) in the layout of `CFA.pack`, and return a picture
 (n, 3, h, w), red, green, blue, on the scale of the mosaic and not clipped. As modules they are compared, profiled and
 exported in the same way as networks.
 """
@@ -18,16 +18,17 @@ from zoo.raw.sensor.cfa import CFA
 
 
 class NormalisedConvolution(nn.Module):
-    """Each colour from its own samples under a Gaussian: green first, then red and blue as differences to green.
+    """Interpolation of each colour by a Gaussian: green first, then red and blue as differences to green.
 
     A missing value is the Gaussian-weighted mean of the values of that colour sensed near by: the smoothed samples over
-    the smoothed mask. In photographs red and blue follow green, so they are interpolated as differences to the green
-    just found, which vary less. Sensed values are kept.
+    the smoothed mask. In photographs red and blue follow green, so they are interpolated as differences to the
+    interpolated green, which vary less. Sensed values are kept.
 
     Args:
         cfa: The colour filter array, or its name.
-        sigma: Of the Gaussian, in pixels. None chooses by the block's side: about 0.8, 1.1, 1.4, 1.8 for 1, 2, 3, 4.
-        differences: Whether red and blue are interpolated as differences to green, or each colour by itself.
+        sigma: Standard deviation of the Gaussian in pixels. None chooses by the block's side: about 0.8, 1.1, 1.4 and
+            1.8 for 1, 2, 3 and 4.
+        differences: Interpolate red and blue as differences to green; otherwise each colour by itself.
 
     Reference:
         Knutsson & Westin, *Normalized and Differential Convolution*, CVPR 1993.
@@ -45,15 +46,15 @@ class NormalisedConvolution(nn.Module):
         self.register_buffer("gaussian", gaussian / gaussian.sum(), persistent=False)
 
     def forward(self, packed: Float[Tensor, "n 4 h2 w2"]) -> Float[Tensor, "n 3 h w"]:
-        """The picture of a packed mosaic."""
+        """Demosaic packed mosaics."""
         mosaic = self.cfa.unpack(packed)
-        samples, seen = self.cfa.separate(mosaic), self.cfa.separate(torch.ones_like(mosaic))
-        nearby = self._smooth(seen)
+        samples, masks = self.cfa.separate(mosaic), self.cfa.separate(torch.ones_like(mosaic))
+        weights = self._smooth(masks)
         if not self.differences:
-            return (self._smooth(samples) / nearby).where(seen == 0, mosaic)
-        green = torch.where(seen[:, 1:2] > 0, mosaic, self._smooth(samples)[:, 1:2] / nearby[:, 1:2])
-        colours = green + self._smooth(seen * (mosaic - green)) / nearby
-        return torch.cat([colours[:, :1], green, colours[:, 2:]], dim=1).where(seen == 0, mosaic)
+            return (self._smooth(samples) / weights).where(masks == 0, mosaic)
+        green = torch.where(masks[:, 1:2] > 0, mosaic, self._smooth(samples)[:, 1:2] / weights[:, 1:2])
+        colours = green + self._smooth(masks * (mosaic - green)) / weights
+        return torch.cat([colours[:, :1], green, colours[:, 2:]], dim=1).where(masks == 0, mosaic)
 
     def _smooth(self, planes: Tensor) -> Tensor:
         kernel, reach = self.gaussian.to(planes).repeat(3, 1, 1, 1), len(self.gaussian) // 2
@@ -61,12 +62,12 @@ class NormalisedConvolution(nn.Module):
         return F.conv2d(rows, kernel.transpose(2, 3), padding=(reach, 0), groups=3)
 
     def extra_repr(self) -> str:
-        """The array and the Gaussian."""
+        """Return the array and the Gaussian."""
         return f"{self.cfa}, sigma={self.sigma:.2f}"
 
 
 class Malvar(nn.Module):
-    """Demosaicing of a Bayer array by fixed 5x5 filters, at the places of each colour's absence.
+    """Demosaicing of a Bayer array by fixed 5x5 filters, one for each place and missing colour.
 
     A missing value is the mean of its neighbours of that colour, corrected by how much the sensed colour differs there
     from its own neighbours.
@@ -98,19 +99,19 @@ class Malvar(nn.Module):
         self.register_buffer("filters", torch.stack(filters)[:, None], persistent=False)
 
     def forward(self, packed: Float[Tensor, "n 4 h2 w2"]) -> Float[Tensor, "n 3 h w"]:
-        """The picture of a packed mosaic."""
+        """Demosaic packed mosaics."""
         mosaic = F.pad(self.cfa.unpack(packed), (2, 2, 2, 2), mode="reflect")  # two pixels: the phase stays
         return F.pixel_shuffle(F.conv2d(mosaic, self.filters.to(mosaic), stride=2), 2)
 
     def extra_repr(self) -> str:
-        """The array."""
+        """Return the array."""
         return str(self.cfa)
 
 
 class BinBicubic(nn.Module):
-    """Blocks averaged to one value each, the small Bayer mosaic demosaicked, the small picture enlarged bicubically.
+    """Averages of blocks, demosaicked as a small Bayer mosaic and enlarged bicubically.
 
-    This is what such a sensor gives in low light, put back to full size: all detail within a block is lost. For a Bayer
+    This is such a sensor's picture in low light, enlarged to full size: all detail within a block is lost. For a Bayer
     array, whose blocks are single pixels, it is the Bayer method.
 
     Args:
@@ -119,7 +120,7 @@ class BinBicubic(nn.Module):
 
     Raises:
         RecipeError: There is no such Bayer method.
-        DataError: Menon's is not installed.
+        DataError: The library of Menon's method is not installed.
     """
 
     def __init__(self, cfa: CFA | str = "qxq", *, bayer: str = "malvar") -> None:
@@ -129,14 +130,14 @@ class BinBicubic(nn.Module):
         self.demosaic = bayer_method(bayer, f"bayer-{self.cfa.phase}")
 
     def forward(self, packed: Float[Tensor, "n 4 h2 w2"]) -> Float[Tensor, "n 3 h w"]:
-        """The picture of a packed mosaic."""
+        """Demosaic packed mosaics."""
         small = self.demosaic(F.avg_pool2d(packed, self.block))  # planes hold whole blocks side by side
         if self.block == 1:
             return small
         return F.interpolate(small, scale_factor=self.block, mode="bicubic", align_corners=False)
 
     def extra_repr(self) -> str:
-        """The array."""
+        """Return the array."""
         return str(self.cfa)
 
 
@@ -145,7 +146,7 @@ BAYER: dict[str, type[nn.Module]] = {"malvar": Malvar, "menon": Menon}
 
 
 def bayer_method(name: str, cfa: CFA | str) -> nn.Module:
-    """The method for Bayer arrays of this name.
+    """Return the method for Bayer arrays of this name.
 
     Raises:
         RecipeError: There is none.
@@ -165,17 +166,18 @@ IN_ROW = ((0, 0, 0.5, 0, 0), (0, -1, 0, -1, 0), (-1, 4, 5, 4, -1), (0, -1, 0, -1
 
 
 DIAGONAL = ((0, 0, -1.5, 0, 0), (0, 2, 0, 2, 0), (-1.5, 0, 6, 0, -1.5), (0, 2, 0, 2, 0), (0, 0, -1.5, 0, 0))
-"""In eighths: the sensed colour; green at red or blue; at green, the colour of its row; at red blue, at blue red."""
+"""Filters in eighths, by what they restore: the sensed colour; green at red or blue; at green, the colour of its row;
+blue at red, and red at blue."""
 
 
 def _malvar(tile: tuple[str, ...], row: int, column: int, colour: str) -> Float[Tensor, "5 5"]:
     if tile[row][column] == colour:
-        chosen = SENSED
+        eighths = SENSED
     elif colour == "G":
-        chosen = GREEN
+        eighths = GREEN
     elif tile[row][1 - column] == colour or tile[1 - row][column] == colour:
-        chosen = IN_ROW
+        eighths = IN_ROW
     else:
-        chosen = DIAGONAL
-    kernel = torch.tensor(chosen) / 8
-    return kernel.T if chosen is IN_ROW and tile[1 - row][column] == colour else kernel
+        eighths = DIAGONAL
+    kernel = torch.tensor(eighths) / 8
+    return kernel.T if eighths is IN_ROW and tile[1 - row][column] == colour else kernel

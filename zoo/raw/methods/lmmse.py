@@ -1,7 +1,7 @@
 """LMMSE-phase: the best linear demosaicing, with filters of its own for each place of the tile.
 
-The strongest baseline here and the one that matters: 43,392 coefficients for QxQ, found in closed form within seconds.
-It is also a good start for a network, which as `skip=` leaves it only what no linear filter can do.
+The strongest baseline here and the one that matters: 43,392 coefficients for QxQ, fitted in closed form within seconds.
+It is also a good start for a network: as its `skip=` it leaves the network only what no linear filter can do.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from compresskit.data import rng
 from compresskit.errors import DataError
-from zoo.raw.photographs.photographs import turned
+from zoo.raw.photographs.photographs import turn
 from zoo.raw.sensor.cfa import CFA
 from zoo.raw.sensor.sensor import Sensor
 
@@ -24,7 +24,7 @@ BATCH = 4096
 
 
 FIRST_SHARE = 4
-"""The fit that only says how hard each photograph is looks at this many times fewer windows."""
+"""Factor by which the first fit, which only measures how hard each photograph is, takes fewer windows."""
 
 
 NEGLIGIBLE = 1e-6
@@ -37,7 +37,7 @@ FLAT = 0.055
 
 @runtime_checkable
 class Photographed(Protocol):
-    """What `LMMSEPhase.fit_to` reads of a dataset: whole photographs, and the sensor that sees them."""
+    """A dataset that `LMMSEPhase.fit_to` can read: whole photographs, and the sensor that sees them."""
 
     @property
     def photographs(self) -> Sequence[Tensor]:
@@ -46,27 +46,27 @@ class Photographed(Protocol):
 
     @property
     def sensor(self) -> Sensor | None:
-        """The noise that mosaics have; None for none."""
+        """The noise of the mosaics; None for none."""
         ...
 
 
 class LMMSEPhase(nn.Module):
-    """For each place in the CFA's tile, linear filters from the mosaic around it to red, green and blue.
+    """Linear filters from the mosaic around each place in the CFA's tile to red, green and blue.
 
-    The filters minimise the squared error over photographs, by ridge regression in float64. A photograph counts in
-    inverse proportion to the error that it has anyway, found by a first fit in which all count alike: a tenth less
-    error is worth the same in an easy and in a hard one, as it is to the mean PSNR of pictures. Within a photograph a
-    window counts in inverse proportion to its contrast. On Kodak's pictures both together are worth 0.3 dB. The filters
-    are found by `fit_to` or `fit` and not by gradients: parameters that require none, so that they are counted, moved
-    and saved.
+    The filters minimise the squared error over photographs, by ridge regression in float64. A photograph is weighted by
+    the inverse of the error that remains after a first fit with equal weights: a tenth less error is worth the same in
+    an easy and in a hard one, as it is to the mean PSNR of pictures. Within a photograph a window is weighted by the
+    inverse of its contrast. On Kodak's pictures both together are worth 0.3 dB. The filters come from `fit_to` or `fit`
+    and not from gradients; they are parameters that require none, so that they are counted, moved and saved.
+
     `forward` is one convolution, with the tile as its stride, and a pixel shuffle. Past its borders the mosaic goes on
     with copies of its outermost tiles, which keeps the phase; there the picture is some dB worse than inside.
 
     Args:
         cfa: The colour filter array, or its name.
-        radius: A filter sees `2 * radius + 1` pixels each way.
-        ridge: Added to the inputs' mean squares, for stability. Values are from 0 to 1.
-        samples: How many windows, spread evenly over the photographs, a fit looks at. It bounds the fit's time.
+        radius: Radius of a filter's window, which is `2 * radius + 1` pixels wide and high.
+        ridge: Number added to the inputs' mean squares, for stability. Values are from 0 to 1.
+        samples: Number of windows that a fit takes, spread evenly over the photographs. It bounds the fit's time.
     """
 
     place: Tensor
@@ -80,14 +80,14 @@ class LMMSEPhase(nn.Module):
         self.coefficients = nn.Parameter(torch.full((outputs, side**2), torch.nan), requires_grad=False)
         self.offsets = nn.Parameter(torch.full((outputs,), torch.nan), requires_grad=False)
         self.fitted = False
-        # where in the window of a whole tile the window of each place lies
+        # the positions of each place's window in the window of a whole tile
         corners = _grid(period, period + 2 * radius)
-        inside = _grid(side, period + 2 * radius)
-        self.register_buffer("place", corners[:, None] + inside, persistent=False)
+        offsets = _grid(side, period + 2 * radius)
+        self.register_buffer("place", corners[:, None] + offsets, persistent=False)
         self.register_load_state_dict_post_hook(_note_fit)
 
     def forward(self, packed: Float[Tensor, "n 4 h2 w2"]) -> Float[Tensor, "n 3 h w"]:
-        """The picture (n, 3, h, w) of a packed mosaic, on the mosaic's scale and not clipped.
+        """Demosaic packed mosaics to pictures (n, 3, h, w), on the mosaic's scale and without clipping.
 
         Raises:
             DataError: There are no filters yet.
@@ -100,10 +100,10 @@ class LMMSEPhase(nn.Module):
         return F.pixel_shuffle(colours, self.cfa.period)
 
     def fit_to(self, dataset: object) -> None:
-        """Find the filters for a dataset's whole photographs, as its sensor sees them.
+        """Fit the filters to a dataset's whole photographs, as its sensor sees them.
 
         Args:
-            dataset: Anything `Photographed`: with `photographs` and `sensor`, like `PhotographCrops`.
+            dataset: A dataset with `photographs` and `sensor`, like `PhotographCrops`.
 
         Raises:
             DataError: The dataset has none; see `fit` for others.
@@ -117,13 +117,13 @@ class LMMSEPhase(nn.Module):
 
     @torch.no_grad()
     def fit(self, photographs: Sequence[Float[Tensor, "3 _ _"]], *, sensor: Sensor | None = None) -> None:
-        """Find the filters that restore these pictures from their mosaics with the least error.
+        """Fit the filters that restore these pictures from their mosaics with the least error.
 
-        Windows are drawn at random places, the same in each fit, and shown in one of eight flips and turns each.
+        Windows lie at random places, the same in each fit, and each is shown in one of eight flips and turns.
 
         Args:
             photographs: Pictures (3, height, width), each of its own size.
-            sensor: Noise that the mosaics have, and the pictures have not.
+            sensor: Noise of the mosaics; the pictures have none.
 
         Raises:
             DataError: There are no photographs, or one is smaller than a window.
@@ -139,32 +139,32 @@ class LMMSEPhase(nn.Module):
         products = torch.zeros(inputs, outputs, dtype=torch.float64)
         total = 0.0
         for number, (windows, owners) in enumerate(_batches(self._windows(photographs, samples))):
-            seen, wanted = self._pairs(windows, sensor, rng(1, number, 0))
-            weights = self._weights(seen, wanted, owners) if relative else torch.ones(len(seen)).double()
-            weighted = seen * weights[:, None]
-            moments += weighted.T @ seen
-            products += weighted.T @ wanted
+            mosaics, colours = self._pairs(windows, sensor, rng(1, number, 0))
+            weights = self._weights(mosaics, colours, owners) if relative else torch.ones(len(mosaics)).double()
+            weighted = mosaics * weights[:, None]
+            moments += weighted.T @ mosaics
+            products += weighted.T @ colours
             total += float(weights.sum())
         self._solve(moments / total, products / total)
 
     def _weights(
-        self, seen: Float64[Tensor, "count inputs"], wanted: Float64[Tensor, "count outputs"], owners: Tensor
+        self, mosaics: Float64[Tensor, "count inputs"], colours: Float64[Tensor, "count outputs"], owners: Tensor
     ) -> Float64[Tensor, " count"]:
-        """How much each window counts: less, the more error its photograph has so far and the more contrast it has."""
+        """Return each window's weight: small if its photograph has much error so far, or the window much contrast."""
         kernels = self._kernels().flatten(1).double().cpu()
-        found = seen[:, :-1] @ kernels.T + self.offsets.double().cpu()
-        errors = (found - wanted).square().mean(dim=1)
-        of_photograph = torch.bincount(owners, errors) / torch.bincount(owners).clamp(min=1)
-        contrast = torch.sqrt(seen[:, :-1].var(dim=1) + FLAT**2)
-        return 1 / ((of_photograph[owners] + NEGLIGIBLE) * contrast)
+        estimates = mosaics[:, :-1] @ kernels.T + self.offsets.double().cpu()
+        errors = (estimates - colours).square().mean(dim=1)
+        photograph_errors = torch.bincount(owners, errors) / torch.bincount(owners).clamp(min=1)
+        contrast = torch.sqrt(mosaics[:, :-1].var(dim=1) + FLAT**2)
+        return 1 / ((photograph_errors[owners] + NEGLIGIBLE) * contrast)
 
     @property
     def _margin(self) -> int:
-        """Whole tiles around a tile, in pixels, that hold its window."""
+        """Width in pixels of the whole tiles around a tile that hold its window."""
         return -(-self.radius // self.cfa.period) * self.cfa.period
 
     def _windows(self, photographs: Sequence[Tensor], samples: int) -> Iterator[tuple[Tensor, int]]:
-        """Some windows (count, 3, side, side), and the number of the photograph that they are of."""
+        """Yield windows (count, 3, side, side), and the number of their photograph."""
         side = self.cfa.period + 2 * self._margin
         share = -(-samples // len(photographs))
         for index in range(len(photographs)):
@@ -181,23 +181,23 @@ class LMMSEPhase(nn.Module):
     def _pairs(
         self, windows: Tensor, sensor: Sensor | None, generator: Generator
     ) -> tuple[Float64[Tensor, "count inputs"], Float64[Tensor, "count outputs"]]:
-        """The mosaic around each tile, with a last column of ones, and the tile's colours."""
+        """Return the mosaic around each tile, with a last column of ones, and the tile's colours."""
         margin, period = self._margin, self.cfa.period
-        windows = torch.cat([turned(part, way) for way, part in enumerate(windows.tensor_split(8))])
+        windows = torch.cat([turn(part, way) for way, part in enumerate(windows.tensor_split(8))])
         mosaics = self.cfa.mosaic(windows)
         mosaics = mosaics if sensor is None else sensor(mosaics, generator, self.cfa)
         reach = slice(margin - self.radius, margin + period + self.radius)
         tile = slice(margin, margin + period)
-        seen = F.pad(mosaics[:, 0, reach, reach].flatten(1).double(), (0, 1), value=1.0)
-        return seen, windows[:, :, tile, tile].flatten(1).double()
+        inputs = F.pad(mosaics[:, 0, reach, reach].flatten(1).double(), (0, 1), value=1.0)
+        return inputs, windows[:, :, tile, tile].flatten(1).double()
 
     def _solve(self, moments: Float64[Tensor, "i i"], products: Float64[Tensor, "i outputs"]) -> None:
         places, last = self.place.cpu(), len(moments) - 1
         penalty = torch.full((len(moments),), self.ridge, dtype=torch.float64)
-        used = F.pad(places, (0, 1), value=last)
-        squares = (moments + penalty.diag())[used[:, :, None], used[:, None, :]]
+        inputs = F.pad(places, (0, 1), value=last)
+        squares = (moments + penalty.diag())[inputs[:, :, None], inputs[:, None, :]]
         targets = products.unflatten(1, (3, -1)).permute(2, 0, 1)
-        targets = targets.gather(1, used[:, :, None].expand(-1, -1, 3))
+        targets = targets.gather(1, inputs[:, :, None].expand(-1, -1, 3))
         filters = torch.cholesky_solve(targets, torch.linalg.cholesky(squares))
         by_output = filters.permute(2, 0, 1).flatten(0, 1)
         self.coefficients.copy_(by_output[:, :-1])
@@ -211,17 +211,17 @@ class LMMSEPhase(nn.Module):
         return empty.scatter(1, self.place.repeat(3, 1), self.coefficients).unflatten(1, (1, side, side))
 
     def extra_repr(self) -> str:
-        """The array and the window."""
+        """Return the array and the window."""
         return f"{self.cfa}, radius={self.radius}"
 
 
 def _grid(side: int, stride: int) -> Tensor:
-    """Flat positions of a square of `side` at the corner of a square of `stride`."""
+    """Return the flat positions of a square of `side` at the corner of a square of `stride`."""
     return (torch.arange(side)[:, None] * stride + torch.arange(side)).flatten()
 
 
 def _batches(parts: Iterable[tuple[Tensor, int]]) -> Iterator[tuple[Tensor, Tensor]]:
-    """The same windows, at least `BATCH` together: many small products would take far longer than few large ones.
+    """Yield the same windows, at least `BATCH` together: few large products take far less time than many small ones.
 
     With each window goes the number of its photograph.
     """

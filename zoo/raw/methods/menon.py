@@ -1,4 +1,4 @@
-"""Menon's demosaicing of Bayer arrays, by the library colour-demosaicing: what a good camera pipeline gives."""
+"""Menon's demosaicing of Bayer arrays, by the library colour-demosaicing: the level of a good camera pipeline."""
 
 import warnings
 
@@ -35,7 +35,7 @@ class Menon(nn.Module):
             raise ShapeError(f"Menon's method is for a Bayer array, not for {self.cfa}; Remosaic makes one of it")
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # it speaks of optional plotting libraries
+                warnings.simplefilter("ignore")  # it warns of optional plotting libraries
                 from colour_demosaicing import demosaicing_CFA_Bayer_Menon2007
         except ImportError:
             raise DataError(
@@ -45,12 +45,12 @@ class Menon(nn.Module):
 
     @torch.no_grad()
     def forward(self, packed: Float[Tensor, "n 4 h2 w2"]) -> Float[Tensor, "n 3 h w"]:
-        """The picture of a packed mosaic, on the mosaic's scale and not clipped."""
+        """Demosaic packed mosaics, on the mosaic's scale and without clipping."""
         phase = (self.cfa.phase or "").upper()
         mosaics = self.cfa.unpack(packed).double().cpu().numpy()
         pictures = np.stack([self._demosaic(mosaic[0], phase) for mosaic in mosaics])
         return torch.from_numpy(pictures).movedim(-1, 1).to(packed)
 
     def extra_repr(self) -> str:
-        """The array."""
+        """Return the array."""
         return str(self.cfa)

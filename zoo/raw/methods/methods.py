@@ -1,4 +1,4 @@
-"""The demosaicing methods that are no networks, by the name that a command line takes."""
+"""The demosaicing methods that are no networks, by their names on the command line."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ from zoo.raw.sensor.cfa import CFA
 
 
 def lmmse(cfa: CFA) -> LMMSEPhase:
-    """LMMSE-phase for any array, fitted to the bundled training photographs: some seconds."""
+    """Fit LMMSE-phase for an array to the bundled training photographs, which takes some seconds."""
     module = LMMSEPhase(cfa)
     module.fit_to(PhotographCrops("bundled:train", size=cfa.period, cfa=cfa))
     return module
@@ -32,7 +32,7 @@ METHODS: dict[str, Callable[[CFA], nn.Module]] = {
     "nc-plain+menon": lambda cfa: Remosaic(cfa, first=NormalisedConvolution(cfa, differences=False)),
     "lmmse+menon": lambda cfa: Remosaic(cfa, first=lmmse(cfa)),
 }
-"""From an array to a module from its packed mosaics to pictures, both display-encoded."""
+"""Functions from an array to a module from its packed mosaics to pictures, both display-encoded."""
 
 
 UNFITTED: dict[str, Callable[[CFA], nn.Module]] = {
@@ -40,4 +40,4 @@ UNFITTED: dict[str, Callable[[CFA], nn.Module]] = {
     "lmmse": LMMSEPhase,
     "lmmse+menon": lambda cfa: Remosaic(cfa, first=LMMSEPhase(cfa)),
 }
-"""The same, but what learns in closed form has yet to be shown photographs by `fit_to`."""
+"""The same, with LMMSE-phase before its fit: `fit_to` shows it photographs."""

@@ -1,4 +1,4 @@
-"""Demosaicing by way of a Bayer mosaic: what phones do, whose pipelines know no other array."""
+"""Demosaicing through a Bayer mosaic, as in phones, whose pipelines know no other array."""
 
 import torch
 from jaxtyping import Float
@@ -10,19 +10,19 @@ from zoo.raw.sensor.cfa import CFA
 
 
 class Remosaic(nn.Module):
-    """The Bayer mosaic that a Bayer sensor would have seen, and the picture that a Bayer method makes of it.
+    """An estimate of the mosaic that a Bayer sensor would have seen, demosaicked by a Bayer method.
 
-    Where both arrays sense the same colour the sensed value is kept; elsewhere another method says what it would be.
-    The Bayer array has the phase of the array.
+    At pixels where both arrays sense the same colour the sensed value is kept; the others come from another method. The
+    Bayer array has the phase of the array.
 
     Args:
         cfa: The colour filter array, or its name.
-        first: The other method, a module from packed mosaics to pictures; None: steered kernel regression.
+        first: The other method, a module from packed mosaics to pictures; None takes steered kernel regression.
         bayer: The Bayer method: `menon` or `malvar`.
 
     Raises:
         RecipeError: There is no such Bayer method.
-        DataError: Menon's is not installed.
+        DataError: The library of Menon's method is not installed.
     """
 
     def __init__(self, cfa: CFA | str = "qxq", *, first: nn.Module | None = None, bayer: str = "menon") -> None:
@@ -33,16 +33,16 @@ class Remosaic(nn.Module):
         self.demosaic = bayer_method(bayer, self.bayer_cfa)
 
     def remosaic(self, packed: Float[Tensor, "n 4 h2 w2"]) -> Float[Tensor, "n 1 h w"]:
-        """The Bayer mosaic, not packed."""
+        """Return the Bayer mosaic, not packed."""
         mosaic = self.cfa.unpack(packed)
-        seen = self.cfa.separate(torch.ones_like(mosaic))
-        same = self.bayer_cfa.mosaic(seen) > 0
+        masks = self.cfa.separate(torch.ones_like(mosaic))
+        same = self.bayer_cfa.mosaic(masks) > 0
         return torch.where(same, mosaic, self.bayer_cfa.mosaic(self.first(packed)))
 
     def forward(self, packed: Float[Tensor, "n 4 h2 w2"]) -> Float[Tensor, "n 3 h w"]:
-        """The picture of a packed mosaic, on the mosaic's scale and not clipped."""
+        """Demosaic packed mosaics, on the mosaic's scale and without clipping."""
         return self.demosaic(self.bayer_cfa.pack(self.remosaic(packed)))
 
     def extra_repr(self) -> str:
-        """The array."""
+        """Return the array."""
         return str(self.cfa)

@@ -1,4 +1,4 @@
-"""Pairs of a packed mosaic and the photograph it was made from: crops to train on, whole pictures to measure with."""
+"""Pairs of a packed mosaic and the photograph that it shows: crops to train on, whole pictures to measure with."""
 
 import copy
 import math
@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from compresskit.data import rng
 from compresskit.errors import RecipeError
-from zoo.raw.photographs.photographs import Photographs, turned
+from zoo.raw.photographs.photographs import Photographs, turn
 from zoo.raw.sensor.cfa import BLOCKS, CFA
 from zoo.raw.sensor.encoding import Domain
 from zoo.raw.sensor.sensor import Sensor
@@ -20,25 +20,26 @@ Pair = tuple[Float[Tensor, "4 h2 w2"], Float[Tensor, "3 h w"]]
 
 
 COMMON_PERIOD = math.lcm(*(2 * block for block in BLOCKS.values()))
+"""Pixels that are a whole number of tiles of each array with a name."""
 
 
 class PhotographCrops(Dataset[Pair]):
     """Random square crops of photographs: (packed mosaic (4, size/2, size/2), picture (3, size, size)), float32.
 
-    What a sample shows depends on the run's seed, its index and its epoch alone; `compresskit.data.SampleId` carries
-    them. To a plain index, which a plain `DataLoader` gives, every epoch is the first. A crop may lie anywhere in its
-    photograph, and is flipped or turned before the mosaic is made of it, so every mosaic has the phase of the CFA.
+    A sample depends on the run's seed, its index and its epoch alone; `compresskit.data.SampleId` carries them. With a
+    plain index, as from a plain `DataLoader`, every epoch is the first. A crop may lie anywhere in its photograph, and
+    is flipped or turned before its mosaic is made, so every mosaic has the phase of the CFA.
 
     Args:
         photographs: A folder or the name of bundled photographs; see `Photographs`.
         size: Side of a crop in pixels, a multiple of the CFA's period.
-        crops_per_photograph: Samples that one photograph makes an epoch.
+        crops_per_photograph: Samples of each photograph in an epoch.
         cfa: The colour filter array, or its name.
-        flips: Whether crops are shown in all eight flips and quarter turns.
-        candidates: How many crops are drawn for each sample; the one with the strongest fine detail is taken. With
-            more than 1, flat areas, from which there is little to learn, are seen less often than they occur.
-        sensor: Noise and quantisation of the mosaic; the picture stays clean. None: exact values.
-        variants: Number of epochs after which the same crops come again; None: every epoch is new.
+        flips: Show crops in all eight flips and quarter turns.
+        candidates: Number of crops drawn for each sample, of which the one with the strongest fine detail is taken.
+            With more than 1, flat areas, from which there is little to learn, are seen less often than they occur.
+        sensor: Noise and quantisation of the mosaic; the picture stays clean. None gives exact values.
+        variants: Number of epochs after which the same crops come again; None makes every epoch new.
         domain: `display` for pictures and mosaics as photographs are stored, `linear` as a sensor counts light.
         unusable: `refuse` damaged, grey or small photographs, or `skip` them with a warning.
         memory: GiB of decoded photographs to keep.
@@ -86,7 +87,7 @@ class PhotographCrops(Dataset[Pair]):
         crops = (self._crop(index // self.crops_per_photograph, generator) for _ in range(self.candidates))
         picture = max(crops, key=_detail) if self.candidates > 1 else next(crops)
         if self.flips:
-            picture = turned(picture, int(generator.integers(8)))
+            picture = turn(picture, int(generator.integers(8)))
         return _pair(picture, self.cfa, self.sensor, generator)
 
     def _crop(self, photograph: int, generator: Generator) -> Tensor:
@@ -98,17 +99,18 @@ class PhotographCrops(Dataset[Pair]):
 class PhotographFrames(Dataset[Pair]):
     """Whole photographs: (packed mosaic (4, h/2, w/2), picture (3, h, w)), float32, each of its own size.
 
-    They lose their last rows and columns to be multiples of 24 pixels, which is a whole number of tiles of Bayer, Quad,
-    Nona and QxQ arrays alike: figures for different arrays are of the same pixels.
+    Their last rows and columns are cut off so that their sides are multiples of 24 pixels, which is a whole number of
+    tiles of Bayer, Quad, Nona and QxQ arrays alike: figures for different arrays are of the same pixels.
 
     Args:
         photographs: A folder or the name of bundled photographs; see `Photographs`.
         cfa: The colour filter array, or its name.
-        sensor: Noise and quantisation of the mosaic, the same each time; the picture stays clean. None: exact values.
+        sensor: Noise and quantisation of the mosaic, the same each time; the picture stays clean. None gives exact
+            values.
         domain: `display` for pictures and mosaics as photographs are stored, `linear` as a sensor counts light.
         unusable: `refuse` damaged, grey or small photographs, or `skip` them with a warning.
         memory: GiB of decoded photographs to keep.
-        limit: Only the first so many photographs; None: all.
+        limit: Number of photographs to take, from the first; None takes all.
 
     Raises:
         DataError: A photograph, or the folder, cannot be used.
@@ -134,18 +136,18 @@ class PhotographFrames(Dataset[Pair]):
 
     @property
     def domain(self) -> Domain:
-        """How light is written in the pictures and mosaics."""
+        """The encoding of light in the pictures and mosaics."""
         return self.photographs.domain
 
     def seen_by(self, sensor: Sensor | None) -> "PhotographFrames":
-        """The same photographs through another sensor; their memory is shared."""
+        """Return the same photographs through another sensor; their memory is shared."""
         other = copy.copy(self)
         other.sensor = sensor
         return other
 
     @property
     def names(self) -> list[str]:
-        """What the photographs are called."""
+        """The names of the photographs."""
         return self.photographs.names
 
     @property
@@ -175,6 +177,6 @@ def _pair(picture: Tensor, cfa: CFA, sensor: Sensor | None, generator: Generator
 
 
 def _detail(picture: Tensor) -> float:
-    """Mean square of what a pixel differs from its right and lower neighbours, in green."""
+    """Return the mean squared difference of pixels to their right and lower neighbours, in green."""
     green = picture[1]
     return float((green.diff(dim=0) ** 2).mean() + (green.diff(dim=1) ** 2).mean())

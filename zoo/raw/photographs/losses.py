@@ -1,4 +1,4 @@
-"""A loss that leaves out the border, where a demosaiced crop is worse for want of neighbours."""
+"""A loss that leaves out the border of a crop, where demosaicing lacks neighbours."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -10,15 +10,16 @@ from compresskit.losses.features import mse
 def mse_inside(
     student: Float[Tensor, "n c h w"], target: Float[Tensor, "nt ct ht wt"], *, border: int = 16
 ) -> Float[Tensor, ""]:
-    """Mean squared difference over all pixels but those near the border.
+    """Return the mean squared difference over all pixels but those near the border.
 
     Near a crop's border even the best linear filter is some dB worse, since half of its window is missing. Squared,
-    that error is most of the loss of a small crop, and a network learns to mend what whole frames hardly have.
+    that error is most of the loss of a small crop, and a network learns to correct an error that whole frames hardly
+    have.
 
     Args:
-        student: A picture.
-        target: A picture of the same size.
-        border: Width of the rim that is left out, in pixels.
+        student: Pictures.
+        target: Pictures of the same size.
+        border: Width of the border in pixels.
 
     Raises:
         ShapeError: The sizes differ, or the border leaves nothing.

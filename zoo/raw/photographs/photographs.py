@@ -19,7 +19,7 @@ from torch import Tensor
 
 from compresskit.errors import DataError, RecipeError, close_names
 from zoo.raw.photographs.read import SUFFIXES, Header, read_header, read_picture
-from zoo.raw.sensor.encoding import DOMAINS, Domain, converted
+from zoo.raw.sensor.encoding import DOMAINS, Domain, convert
 
 T = TypeVar("T")
 
@@ -38,14 +38,14 @@ BUNDLED = {
         "sklearn/datasets/images/china.jpg",
     ),
 }
-"""The fixed split of the photographs in the wheels, by the name of its side."""
+"""Files in the wheels, by the name of their side of the split."""
 
 
 class Photographs(Sequence[Tensor]):
     """The photographs of a folder, in the order of their paths, or one side of the bundled ones.
 
-    Every file is looked at on construction, so that a damaged, grey or small one is met before any training. As many as
-    `memory` holds are decoded then, too, and stay; those beyond it are decoded anew each time they are asked for.
+    Every file's header is read on construction, so that a damaged, grey or small one is refused before any training. As
+    many pictures as `memory` holds are decoded then, too, and kept; the others are decoded at each access.
     `photographs[0]` is a whole picture, float32 (3, height, width) from 0 to 1: the stored values over 255 or 65535,
     display-encoded as they are in the file or made linear.
 
@@ -56,7 +56,7 @@ class Photographs(Sequence[Tensor]):
         unusable: `refuse` a damaged, grey or small file, or `skip` it with a warning.
         memory: GiB of decoded photographs to keep.
         domain: `display` for the stored values, `linear` for the light that they stand for by the curve of sRGB.
-        limit: Only the first so many; None: all.
+        limit: Number of photographs to take, from the first; None takes all.
 
     Raises:
         DataError: The folder is missing or holds no photographs, or one of them cannot be used. The message names it.
@@ -82,17 +82,21 @@ class Photographs(Sequence[Tensor]):
         self.source = str(source)
         self.domain: Domain = domain
         skip = unusable == "skip"
-        looked_at = {path: _attempt(_header, path, smallest) for path in _find(self.source)[:limit]}
-        headers = _usable(looked_at, skip=skip)
-        within = list(_within(headers, memory * 2**30))
-        with ThreadPoolExecutor() as pool:  # decoders let go of the interpreter's lock
-            decoded = pool.map(_attempt, [read_picture] * len(within), within, [headers[path] for path in within])
-        self._kept = _usable(dict(zip(within, decoded, strict=True)), skip=skip)
-        self._headers = {path: header for path, header in headers.items() if path in self._kept or path not in within}
-        self._keep = frozenset(within)
+        attempts = {path: _attempt(_header, path, smallest) for path in _find(self.source)[:limit]}
+        headers = _usable(attempts, skip=skip)
+        resident = list(_first_within(headers, memory * 2**30))
+        with ThreadPoolExecutor() as pool:  # decoders release the interpreter's lock
+            pictures = pool.map(
+                _attempt, [read_picture] * len(resident), resident, [headers[path] for path in resident]
+            )
+        self._pictures = _usable(dict(zip(resident, pictures, strict=True)), skip=skip)
+        self._headers = {
+            path: header for path, header in headers.items() if path in self._pictures or path not in resident
+        }
+        self._resident = frozenset(resident)
         self._paths = list(self._headers)
         if not self._paths:
-            raise DataError(f"none of the {len(looked_at)} photographs in {self.source} can be used")
+            raise DataError(f"none of the {len(attempts)} photographs in {self.source} can be used")
 
     @property
     def names(self) -> list[str]:
@@ -108,15 +112,15 @@ class Photographs(Sequence[Tensor]):
         return [(header.height, header.width) for header in self._headers.values()]
 
     def crop(self, index: int, top: int, left: int, height: int, width: int) -> Float[Tensor, "3 h w"]:
-        """A part of a photograph, float32 from 0 to 1; positions and sizes in pixels.
+        """Return a part of a photograph, float32 from 0 to 1; positions and sizes are in pixels.
 
         Raises:
             DataError: The photograph was beyond `memory` and turns out to be damaged.
         """
-        return self._as_tensor(self._decoded(self._paths[index])[top : top + height, left : left + width])
+        return self._as_tensor(self._picture(self._paths[index])[top : top + height, left : left + width])
 
     def __getitem__(self, index: int) -> Float[Tensor, "3 h w"]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return self._as_tensor(self._decoded(self._paths[index]))
+        return self._as_tensor(self._picture(self._paths[index]))
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -125,25 +129,25 @@ class Photographs(Sequence[Tensor]):
         return f"Photographs({self.source!r}: {len(self)})"
 
     def __getstate__(self) -> dict[str, object]:
-        # a worker that is spawned, not forked, decodes what it needs for itself
-        return {**self.__dict__, "_kept": {}}
+        # a spawned worker decodes the pictures that it needs
+        return {**self.__dict__, "_pictures": {}}
 
     def _as_tensor(self, picture: np.ndarray) -> Tensor:
         largest = np.iinfo(picture.dtype).max
         planes = np.ascontiguousarray(np.moveaxis(picture, -1, 0), dtype=np.float32)
-        return converted(torch.from_numpy(planes / np.float32(largest)), "display", self.domain)
+        return convert(torch.from_numpy(planes / np.float32(largest)), "display", self.domain)
 
-    def _decoded(self, path: Path) -> np.ndarray:
-        if path in self._kept:
-            return self._kept[path]
+    def _picture(self, path: Path) -> np.ndarray:
+        if path in self._pictures:
+            return self._pictures[path]
         picture = read_picture(path, self._headers[path])
-        if path in self._keep:
-            self._kept[path] = picture
+        if path in self._resident:
+            self._pictures[path] = picture
         return picture
 
 
-def turned(pictures: Float[Tensor, "*batch h w"], way: int) -> Float[Tensor, "*batch h2 w2"]:
-    """One of the eight ways, 0 to 7, to lay a picture by flips and quarter turns; 0 leaves it as it is."""
+def turn(pictures: Float[Tensor, "*batch h w"], way: int) -> Float[Tensor, "*batch h2 w2"]:
+    """Flip or turn pictures in one of eight ways, 0 to 7; 0 leaves them as they are."""
     pictures = pictures.flip(-1) if way & 1 else pictures
     pictures = pictures.flip(-2) if way & 2 else pictures
     return pictures.transpose(-1, -2) if way & 4 else pictures
@@ -158,11 +162,11 @@ def _find(source: str) -> list[Path]:
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise DataError(f"the folder of photographs {source!r} {what}; give a folder, {' or '.join(BUNDLED)}")
-    inside = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    seen = sorted(path for path in inside if not any(part.startswith(".") for part in path.relative_to(folder).parts))
-    if not seen:
+    files = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    paths = sorted(path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    if not paths:
         raise DataError(f"there are no photographs in {source!r}; looked for {', '.join(SUFFIXES)}, in subfolders too")
-    return seen
+    return paths
 
 
 def _in_wheel(file: str) -> Path:
@@ -190,6 +194,7 @@ def _attempt(read: Callable[..., T], path: Path, detail: object) -> T | DataErro
 
 
 def _usable(results: Mapping[Path, T | DataError], *, skip: bool) -> dict[Path, T]:
+    """Return the results that are no errors; raise the first error, or warn of all if `skip` is set."""
     errors = [result for result in results.values() if isinstance(result, DataError)]
     if errors and not skip:
         others = f" {len(errors) - 1} more files cannot be used either." if len(errors) > 1 else ""
@@ -199,9 +204,10 @@ def _usable(results: Mapping[Path, T | DataError], *, skip: bool) -> dict[Path, 
     return {path: result for path, result in results.items() if not isinstance(result, DataError)}
 
 
-def _within(headers: Mapping[Path, Header], room: float) -> Iterator[Path]:
+def _first_within(headers: Mapping[Path, Header], budget: float) -> Iterator[Path]:
+    """Yield the first photographs whose pictures together fit into a number of bytes."""
     for path, header in headers.items():
-        room -= header.bytes
-        if room < 0:
+        budget -= header.bytes
+        if budget < 0:
             return
         yield path

@@ -29,22 +29,22 @@ BITS_PER_SAMPLE = 0x0102
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a file says of itself before it is decoded."""
+    """Size and depth of a photograph, known before it is decoded."""
 
     height: int
-    """Pixels, as the photograph is meant to be seen: after the turn that EXIF asks for."""
+    """Height in pixels of the upright photograph, after the turn that EXIF states."""
     width: int
     deep: bool
-    """16 bits a channel; else 8."""
+    """True for 16 bits a channel, False for 8."""
 
     @property
     def bytes(self) -> int:
-        """Memory that the decoded photograph takes."""
+        """Memory of the decoded photograph."""
         return self.height * self.width * (6 if self.deep else 3)
 
 
 def read_header(path: Path) -> Header:
-    """Size and depth of a photograph. A PNG's checksums are verified too.
+    """Read size and depth of a photograph. A PNG's checksums are verified too.
 
     Raises:
         DataError: The file is damaged, no picture, grey, or of a layout that cannot be read. The message names it.
@@ -56,7 +56,7 @@ def read_header(path: Path) -> Header:
                 width, height = height, width
             mode, deep, bits = image.mode, _is_deep(image), _bits(image)
             image.verify()
-    except Exception as error:  # Pillow's readers raise whatever their format's code runs into
+    except Exception as error:  # Pillow's readers raise any error that their format's code meets
         raise DataError(f"{path} cannot be read as a photograph: {_reason(error)}") from error
     if mode not in COLOUR_MODES:
         raise DataError(
@@ -68,7 +68,7 @@ def read_header(path: Path) -> Header:
 
 
 def read_picture(path: Path, header: Header) -> Integer[np.ndarray, "h w 3"]:
-    """The photograph's values as stored, uint8 or uint16; an alpha channel is left out.
+    """Read a photograph's values as stored, uint8 or uint16; an alpha channel is left out.
 
     Raises:
         DataError: The file is damaged. The message names it.
@@ -85,7 +85,7 @@ def read_picture(path: Path, header: Header) -> Integer[np.ndarray, "h w 3"]:
 
 
 def _decode(path: Path, *, low: bool = False) -> np.ndarray:
-    """The high bytes of each value, or the low ones: Pillow gives a byte a value, but can be told which."""
+    """Decode the high byte of each value, or the low one: Pillow gives one byte a value, but which one is an option."""
     with Image.open(path) as image:
         if low:
             image.tile = [tile._replace(args=_of_low_byte(tile.args)) for tile in image.tile]
@@ -94,7 +94,7 @@ def _decode(path: Path, *, low: bool = False) -> np.ndarray:
 
 
 def _of_low_byte(arguments: Any) -> Any:
-    """A decoder's arguments for the other byte order."""
+    """Return a decoder's arguments for the other byte order."""
     if not isinstance(arguments, str):
         return (_of_low_byte(arguments[0]), *arguments[1:])
     mode, _, order = arguments.partition(";16")
@@ -111,7 +111,7 @@ def _bits(image: Image.Image) -> int:
 
 
 def _is_turnable(image: Image.Image) -> bool:
-    # cameras write the tag into JPEG, WebP and TIFF; asking a PNG for it would decode the whole picture
+    # cameras write the tag into JPEG, WebP and TIFF; reading it from a PNG would decode the whole picture
     return image.format != "PNG"
 
 

@@ -1,4 +1,4 @@
-"""What a supervised term may compare with, made from a batch's target: `Task("l1", target=Reduced(factor=8))`."""
+"""Reduced pictures as the target of a supervised term: `Task("l1", target=Reduced(factor=8))`."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from compresskit.errors import RecipeError, ShapeError
 
 @dataclass(frozen=True, kw_only=True)
 class Reduced:
-    """A smaller picture: each of its pixels is the mean of a square of the target's.
+    """A smaller picture, each of whose pixels is the mean of a square of the target's.
 
     PyNET learns level by level, coarse first, and its level k is compared with the picture reduced by 2 ** k.
 
@@ -27,7 +27,7 @@ class Reduced:
             raise RecipeError(f"factor must be a whole number of at least 1, got {self.factor!r}")
 
     def __call__(self, target: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
-        """The reduced picture.
+        """Return the reduced pictures.
 
         Raises:
             ShapeError: `factor` does not divide the picture's size.

@@ -1,15 +1,15 @@
-"""What demosaicing gets wrong in ways that people see: the zipper effect at edges, and false colour.
+"""Artefacts of demosaicing that people see: the zipper effect at edges, and false colour.
 
-Both compare colours in CIELAB, where equal distances look about equally large, and about 2.3 can just be noticed.
-Like `zoo.raw.scoring.metrics` they give a figure for each picture and leave out `border` pixels on all sides. Lower is
-better for both. Pictures are display-encoded, by the curve of sRGB.
+Both metrics compare colours in CIELAB, where equal distances look about equally large, and 2.3 can just be noticed.
+Like those of `zoo.raw.scoring.metrics` they return a figure for each picture and leave out `border` pixels on all
+sides. Lower is better for both. Pictures are display-encoded, by the curve of sRGB.
 """
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from zoo.raw.scoring.metrics import compared
+from zoo.raw.scoring.metrics import inside_border
 from zoo.raw.sensor.encoding import to_linear
 
 NOTICEABLE = 2.3
@@ -17,17 +17,17 @@ NOTICEABLE = 2.3
 
 
 NEIGHBOURS = ((0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
-"""Steps down and to the right, to the pixels around a pixel."""
+"""Steps (down, right) to the pixels around a pixel."""
 
 
 XYZ_OF_RGB = ((0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505))
-"""Source: IEC 61966-2-1:1999."""
+"""Matrix from linear sRGB to XYZ. Source: IEC 61966-2-1:1999."""
 
 
 def zipper(
     estimate: Float[Tensor, "n c h w"], truth: Float[Tensor, "n2 c2 h2 w2"], *, border: int = 0
 ) -> Float[Tensor, " n"]:
-    """Per cent of the pixels that stand out from a neighbour which in truth they resemble.
+    """Return the per cent of pixels that stand out from a neighbour that they resemble in truth.
 
     In the truth, a pixel's most similar neighbour of eight is the one at the least distance in CIELAB; of equal ones it
     is the first in `NEIGHBOURS`. The pixel counts if the estimate's distance to the same neighbour is larger than the
@@ -40,13 +40,13 @@ def zipper(
         Lu & Tan, *Color Filter Array Demosaicking: New Method and Performance Measures*, IEEE Transactions on Image
         Processing, 2003: the measure of the zipper effect.
     """
-    found, wanted = (lab(picture) for picture in compared(estimate, truth, border, least=3))
-    least = torch.full_like(_to_neighbour(wanted, *NEIGHBOURS[0]), torch.inf)
+    estimate, truth = (lab(picture) for picture in inside_border(estimate, truth, border, least=3))
+    least = torch.full_like(_to_neighbour(truth, *NEIGHBOURS[0]), torch.inf)
     change = torch.zeros_like(least)
     for step in NEIGHBOURS:
-        distance = _to_neighbour(wanted, *step)
+        distance = _to_neighbour(truth, *step)
         closer = distance < least
-        change = torch.where(closer, _to_neighbour(found, *step) - distance, change)
+        change = torch.where(closer, _to_neighbour(estimate, *step) - distance, change)
         least = torch.where(closer, distance, least)
     return 100 * (change > NOTICEABLE).double().mean(dim=(1, 2))
 
@@ -54,7 +54,7 @@ def zipper(
 def false_colour(
     estimate: Float[Tensor, "n c h w"], truth: Float[Tensor, "n2 c2 h2 w2"], *, border: int = 0
 ) -> Float[Tensor, " n"]:
-    """Mean distance of the colours whatever their lightness: sqrt((a - a')² + (b - b')²) in CIELAB.
+    """Return the mean distance of the colours whatever their lightness: sqrt((a - a')² + (b - b')²) in CIELAB.
 
     There is no agreed measure of false colour; this is the chroma part of the CIE 1976 colour difference.
 
@@ -64,12 +64,12 @@ def false_colour(
     Reference:
         CIE 15, *Colorimetry*: the colour space L*a*b*.
     """
-    found, wanted = (lab(picture) for picture in compared(estimate, truth, border))
-    return (found - wanted)[:, 1:].square().sum(dim=1).sqrt().mean(dim=(1, 2))
+    estimate, truth = (lab(picture) for picture in inside_border(estimate, truth, border))
+    return (estimate - truth)[:, 1:].square().sum(dim=1).sqrt().mean(dim=(1, 2))
 
 
 def lab(rgb: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
-    """L*, a* and b* of display-encoded sRGB from 0 to 1, in float64, with white as the reference.
+    """Convert display-encoded sRGB from 0 to 1 to L*, a* and b*, in float64, with white as the reference.
 
     Source: CIE 15; IEC 61966-2-1:1999.
     """
@@ -81,7 +81,7 @@ def lab(rgb: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
 
 
 def _to_neighbour(colours: Float[Tensor, "n 3 h w"], down: int, right: int) -> Float[Tensor, "n h2 w2"]:
-    """The distance of each pixel that has eight neighbours to one of them."""
+    """Return the distance of each pixel that has eight neighbours to one of them."""
     height, width = colours.shape[2:]
     other = colours[:, :, 1 + down : height - 1 + down, 1 + right : width - 1 + right]
     return (colours[:, :, 1:-1, 1:-1] - other).square().sum(dim=1).sqrt()

@@ -1,7 +1,7 @@
 """Demosaicing results side by side: one image a photograph, to be looked at.
 
-At the left the photograph, with a frame around the part that is enlarged. Then that part: above, the truth and each
-model's picture; below, what the sensor saw and each model's error, all errors on one scale that is written beside it.
+At the left is the photograph, with a frame around the part that is enlarged. Then comes that part: above, the truth and
+each model's picture; below, the sensor's mosaic and each model's error, all on one scale that stands beside them.
 """
 
 import math
@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 CROP, ZOOM = 88, 3
-"""Side in pixels of the part, where the photograph is large enough, and how many times it is enlarged."""
+"""Side in pixels of the part, if the photograph is large enough, and the factor by which it is enlarged."""
 
 
 CELL, GAP, MARGIN = CROP * ZOOM, 10, 24
@@ -29,7 +29,7 @@ PAPER, INK, FAINT, BEST, MARK = "#ffffff", "#1c1e22", "#70747c", "#0a7d38", "#ff
 
 
 CLOSE = 3.0
-"""In dB: a model that is further behind the best differs from it everywhere, which says nothing about a place."""
+"""Difference in dB: a model further behind the best differs from it everywhere, which says nothing about a place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +38,12 @@ class Panel:
 
     name: str
     picture: Float[Tensor, "3 h w"]
-    """From 0 to 1."""
+    """The model's picture, from 0 to 1."""
     psnr: float
-    """Of the whole photograph, in dB."""
+    """PSNR of the whole photograph in dB."""
 
 
-def compare(
+def draw_side_by_side(
     title: str,
     truth: Float[Tensor, "3 h w"],
     sensed: Float[Tensor, "3 h w"],
@@ -51,20 +51,20 @@ def compare(
     *,
     border: int = 0,
 ) -> Image.Image:
-    """The image that this module describes.
+    """Draw the image that this module describes.
 
     Args:
-        title: What the photograph is called.
+        title: The photograph's name.
         truth: The photograph, from 0 to 1.
         sensed: The mosaic in its colours, zero where a colour was not sensed; see `CFA.separate`.
         panels: The models' results, in the order to be drawn.
-        border: Pixels at the photograph's edge where the part is not to lie.
+        border: Pixels at the photograph's edge that the part does not overlap.
     """
     top, left, side = where_models_differ(truth, panels, border=border)
     part = (..., slice(top, top + side), slice(left, left + side))
     errors = [((panel.picture - truth) ** 2).mean(0).sqrt()[part] for panel in panels]
     # the median model sets the scale: one poor baseline would make the others' errors black
-    highest = _rounded_up(float(torch.stack(errors).flatten(1).quantile(0.99, dim=1).median()))
+    highest = _round_up(float(torch.stack(errors).flatten(1).quantile(0.99, dim=1).median()))
     rows = (MARGIN + 2 * LINE + GAP, MARGIN + 2 * LINE + CELL + 2 * GAP)
     columns = [MARGIN + (CELL + GAP) * column for column in range(len(panels) + 2)]
     image = Image.new("RGB", (columns[-1] + CELL + MARGIN, rows[1] + CELL + MARGIN), PAPER)
@@ -73,23 +73,23 @@ def compare(
     _overview(image, (columns[0], rows[0]), truth, (top, left, side))
     label(draw, columns[0], title, f"{truth.shape[2]} x {truth.shape[1]} pixels")
     _legend(image, (columns[0], rows[1]), highest)
-    image.paste(enlarged(truth[part]), (columns[1], rows[0]))
-    image.paste(enlarged(sensed[part]), (columns[1], rows[1]))
+    image.paste(enlarge(truth[part]), (columns[1], rows[0]))
+    image.paste(enlarge(sensed[part]), (columns[1], rows[1]))
     label(draw, columns[1], "truth", "and what the sensor saw")
     best = max(panel.psnr for panel in panels)
     for panel, error, column in zip(panels, errors, columns[2:], strict=True):
         here = -10 * math.log10(max(float((error**2).mean()), 1e-10))
         figures = f"{panel.psnr:.2f} dB, here {here:.2f}"
         label(draw, column, panel.name, figures, colour=BEST if panel.psnr == best else FAINT)
-        image.paste(enlarged(panel.picture[part]), (column, rows[0]))
-        image.paste(enlarged(_heat(error / highest)), (column, rows[1]))
+        image.paste(enlarge(panel.picture[part]), (column, rows[0]))
+        image.paste(enlarge(_heat(error / highest)), (column, rows[1]))
     return image
 
 
 def where_models_differ(
     truth: Float[Tensor, "3 h w"], panels: Sequence[Panel], *, border: int = 0
 ) -> tuple[int, int, int]:
-    """Top, left and side of the part where the errors of the better models, up to 3 dB below the best, differ most."""
+    """Return top, left and side of the part where the better models, up to 3 dB below the best, differ most."""
     best = max(panel.psnr for panel in panels)
     errors = [((panel.picture - truth) ** 2).mean(0) for panel in panels if panel.psnr >= best - CLOSE]
     errors = errors if len(errors) > 1 else [((panel.picture - truth) ** 2).mean(0) for panel in panels]
@@ -124,7 +124,7 @@ def _legend(image: Image.Image, corner: tuple[int, int], highest: float) -> None
 
 
 def label(draw: ImageDraw.ImageDraw, left: int, name: str, figures: str, *, colour: str = FAINT) -> None:
-    """A column's heading, made small enough to fit, and a line below it."""
+    """Draw a column's heading, small enough to fit, and a line below it."""
     size = TEXT
     while size > 9 and draw.textlength(name, font=font(size)) > CELL:
         size -= 1
@@ -133,12 +133,12 @@ def label(draw: ImageDraw.ImageDraw, left: int, name: str, figures: str, *, colo
 
 
 def font(size: int = TEXT) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """The font of everything that is written, by its size in pixels."""
+    """Return the font of all text, in a size in pixels."""
     return ImageFont.load_default(size)
 
 
-def enlarged(part: Float[Tensor, "3 h w"]) -> Image.Image:
-    """A small part of a picture, each of its pixels a square."""
+def enlarge(part: Float[Tensor, "3 h w"]) -> Image.Image:
+    """Enlarge a small part of a picture, so that each of its pixels is a square."""
     return _as_image(part).resize((CELL, CELL), Image.Resampling.NEAREST)
 
 
@@ -153,6 +153,6 @@ def _heat(share: Float[Tensor, "h w"]) -> Float[Tensor, "3 h w"]:
     return torch.from_numpy(colours[..., :3]).float().movedim(-1, 0)
 
 
-def _rounded_up(error: float) -> float:
-    """To the next even percent, so that the scale reads well."""
+def _round_up(error: float) -> float:
+    """Round up to the next even percent, so that the scale reads well."""
     return max(0.02, math.ceil(error * 50) / 50)

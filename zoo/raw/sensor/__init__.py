@@ -1,1 +1,8 @@
-"""TODO-ROOM sensor."""
+"""The sensor: its colour filter array, its noise and unevenness, and the encoding of its values.
+
+- `cfa`: which colour each pixel sees; mosaics, and their packing for a network.
+- `sensor`: noise, unevenness and quantisation of a mosaic.
+- `imperfections`: the unevenness, as functions of a mosaic.
+- `encoding`: linear and display-encoded values.
+- `from_mosaic`: packing as a part of a network.
+"""

@@ -45,17 +45,17 @@ class CFA:
 
     def __init__(self, tile: Sequence[str]) -> None:
         self.tile = tuple(row.upper() for row in tile)
-        found = " / ".join(self.tile)
+        text = " / ".join(self.tile)
         if not self.tile or any(len(row) != len(self.tile) for row in self.tile):
-            raise RecipeError(f"a CFA tile must be square, got {found or 'nothing'}")
-        if extra := sorted(set(found) - set("RGB /")):
-            raise RecipeError(f"a CFA tile is written in R, G and B, got {', '.join(map(repr, extra))} in {found}")
-        seen = [[[colour == letter for letter in row] for row in self.tile] for colour in "RGB"]
-        self._colours = torch.tensor(seen, device="cpu")
+            raise RecipeError(f"a CFA tile must be square, got {text or 'nothing'}")
+        if extra := sorted(set(text) - set("RGB /")):
+            raise RecipeError(f"a CFA tile is written in R, G and B, got {', '.join(map(repr, extra))} in {text}")
+        masks = [[[colour == letter for letter in row] for row in self.tile] for colour in "RGB"]
+        self._masks = torch.tensor(masks, device="cpu")
 
     @classmethod
     def named(cls, name: str = "qxq", phase: str = "grbg") -> "CFA":
-        """The array of this name (bayer, quad, nona, qxq) and phase (grbg, rggb, bggr, gbrg).
+        """Return the array of this name (bayer, quad, nona, qxq) and phase (grbg, rggb, bggr, gbrg).
 
         Raises:
             RecipeError: There is no such name or phase.
@@ -68,7 +68,7 @@ class CFA:
 
     @classmethod
     def of(cls, cfa: "CFA | str") -> "CFA":
-        """The array itself, or the one with this written name: `qxq`, or with its phase, `quad-rggb`."""
+        """Return the array itself, or the array of a name: `qxq`, or with its phase, `quad-rggb`."""
         if isinstance(cfa, CFA):
             return cfa
         name, _, phase = str(cfa).lower().partition("-")
@@ -102,18 +102,18 @@ class CFA:
 
     @property
     def name(self) -> str:
-        """As `of` reads it, `qxq-grbg`; the tile itself for an array without a name."""
+        """The name that `of` reads, such as `qxq-grbg`; the tile itself for an array without a name."""
         names = [name for name, block in BLOCKS.items() if 2 * block == self.period]
         return f"{names[0]}-{self.phase}" if names and self.phase else " / ".join(self.tile)
 
     def rolled(self, rows: int, columns: int) -> "CFA":
-        """The same array, begun so many pixels earlier: what was its first pixel is now at (rows, columns)."""
-        moved = self.tile[-rows % self.period :] + self.tile[: -rows % self.period]
+        """Return the array that begins so many pixels earlier: its pixel (rows, columns) is this array's first."""
+        tile = self.tile[-rows % self.period :] + self.tile[: -rows % self.period]
         start = -columns % self.period
-        return CFA([row[start:] + row[:start] for row in moved])
+        return CFA([row[start:] + row[:start] for row in tile])
 
     def mosaic(self, rgb: Shaped[Tensor, "n c h w"]) -> Shaped[Tensor, "n 1 h w"]:
-        """What the sensor sees of a picture: of every pixel the one colour that its filter lets through.
+        """Return the mosaic that a sensor sees of a picture: each pixel in the one colour that its filter lets through.
 
         Args:
             rgb: Pictures, red, green, blue (n, 3, h, w); height and width are multiples of the period.
@@ -122,34 +122,34 @@ class CFA:
             ShapeError: There are not three channels, or the period does not divide the size.
         """
         self._check(rgb, channels=3, period=self.period, what="a picture")
-        seen = self._colours.to(rgb.device)[:, :, None, :]
+        masks = self._masks.to(rgb.device)[:, :, None, :]
         tiles = rgb.unflatten(-2, (-1, self.period)).unflatten(-1, (-1, self.period))
         red, green, blue = tiles.unbind(1)
-        one = torch.where(seen[0], red, torch.where(seen[1], green, blue))
-        return one.flatten(-2).flatten(-3, -2).unsqueeze(1)
+        mosaic = torch.where(masks[0], red, torch.where(masks[1], green, blue))
+        return mosaic.flatten(-2).flatten(-3, -2).unsqueeze(1)
 
     def separate(self, mosaic: Shaped[Tensor, "n c h w"]) -> Shaped[Tensor, "n 3 h w"]:
-        """The mosaic's values in the channel of their colour, red, green, blue, and zeros where nothing was sensed.
+        """Return the mosaic's values in the channel of their colour, red, green, blue, and zeros elsewhere.
 
         Args:
-            mosaic: (n, 1, h, w); height and width are multiples of the period.
+            mosaic: Mosaics (n, 1, h, w); height and width are multiples of the period.
 
         Raises:
             ShapeError: There is more than one channel, or the period does not divide the size.
         """
         self._check(mosaic, channels=1, period=self.period, what="a mosaic")
         tiles = mosaic.unflatten(-2, (-1, self.period)).unflatten(-1, (-1, self.period))
-        seen = self._colours.to(mosaic.device)[:, None, :, None, :]
-        return torch.where(seen, tiles, 0).flatten(-2).flatten(-3, -2)
+        masks = self._masks.to(mosaic.device)[:, None, :, None, :]
+        return torch.where(masks, tiles, 0).flatten(-2).flatten(-3, -2)
 
     def pack(self, mosaic: Shaped[Tensor, "n c h w"]) -> Shaped[Tensor, "n 4 h2 w2"]:
-        """The mosaic as four planes of half its size: blue, green of red's rows, red, green of blue's rows.
+        """Return the mosaic as four planes of half its size: blue, green of red's rows, red, green of blue's rows.
 
         Each plane lays the blocks of its colour side by side, so within a plane neighbours are one pixel apart inside a
         block and `block + 1` pixels between blocks. This is the order and layout of PyNET-QxQ's release.
 
         Args:
-            mosaic: (n, 1, h, w); height and width are multiples of the period.
+            mosaic: Mosaics (n, 1, h, w); height and width are multiples of the period.
 
         Raises:
             ShapeError: There is more than one channel, the period does not divide the size, or the tile has no planes.
@@ -157,11 +157,11 @@ class CFA:
         block = self.block
         self._check(mosaic, channels=1, period=self.period, what="a mosaic")
         blocks = mosaic.squeeze(1).unflatten(-2, (-1, 2, block)).unflatten(-1, (-1, 2, block))
-        planes = [blocks[:, :, i, :, :, j].flatten(3, 4).flatten(1, 2) for i, j in self._places()]
+        planes = [blocks[:, :, i, :, :, j].flatten(3, 4).flatten(1, 2) for i, j in self._plane_positions()]
         return torch.stack(planes, dim=1)
 
     def unpack(self, packed: Shaped[Tensor, "n c h2 w2"]) -> Shaped[Tensor, "n 1 h w"]:
-        """The mosaic of four packed planes: the exact inverse of `pack`.
+        """Return the mosaic of four packed planes: the exact inverse of `pack`.
 
         Args:
             packed: Planes in the order of `pack` (n, 4, h/2, w/2); height and width are multiples of the block.
@@ -172,18 +172,18 @@ class CFA:
         block = self.block
         self._check(packed, channels=4, period=block, what="a packed mosaic")
         planes = packed.unflatten(-2, (-1, block)).unflatten(-1, (-1, block)).unbind(1)
-        plane = dict(zip(self._places(), planes, strict=True))
+        plane = dict(zip(self._plane_positions(), planes, strict=True))
         rows = [torch.stack([plane[i, 0], plane[i, 1]], dim=-2) for i in (0, 1)]
         return torch.stack(rows, dim=2).flatten(4, 6).flatten(1, 3).unsqueeze(1)
 
     def extend(
         self, mosaic: Shaped[Tensor, "n 1 h w"], pixels: tuple[int, int, int, int]
     ) -> Shaped[Tensor, "n 1 h2 w2"]:
-        """The mosaic continued past its borders with copies of its outermost tiles, which keeps the colours' phase.
+        """Return the mosaic continued past its borders with copies of its outermost tiles, which keeps the phase.
 
         Args:
-            mosaic: At least one tile.
-            pixels: To add at the left, the right, the top and the bottom: the order of `torch.nn.functional.pad`.
+            mosaic: Mosaics of at least one tile.
+            pixels: Pixels to add at the left, right, top and bottom: the order of `torch.nn.functional.pad`.
         """
         left, right, top, bottom = pixels
         for axis, before, after in ((-1, left, right), (-2, top, bottom)):
@@ -197,13 +197,13 @@ class CFA:
         return mosaic
 
     def masks(self, height: int, width: int) -> Bool[Tensor, "3 h w"]:
-        """Where the sensor sees red, green and blue.
+        """Return where the sensor sees red, green and blue.
 
         Raises:
             ShapeError: The period does not divide the size.
         """
         self.check_size(height, width, what="masks")
-        return self._colours.repeat(1, height // self.period, width // self.period)
+        return self._masks.repeat(1, height // self.period, width // self.period)
 
     def check_size(self, height: int, width: int, *, what: str) -> None:
         """Refuse a size in pixels that is no whole number of tiles; the message names the nearest sizes that are.
@@ -213,14 +213,14 @@ class CFA:
         """
         _check_multiple(height, width, self.period, f"{what} of {self}")
 
-    def _places(self) -> list[tuple[int, int]]:
-        """Row and column, within the two by two blocks, of blue, green of red's row, red, green of blue's row."""
+    def _plane_positions(self) -> list[tuple[int, int]]:
+        """Return row and column, in the two by two blocks, of blue, green of red's row, red, green of blue's row."""
         phase = self.phase or ""
         (red, i), (blue, j) = divmod(phase.index("r"), 2), divmod(phase.index("b"), 2)
         return [(blue, j), (red, j), (red, i), (blue, i)]
 
     def _check(self, tensor: Tensor, *, channels: int, period: int, what: str) -> None:
-        # a trace would warn that it keeps the answer, an export would ask for it as a constraint on the size
+        # a trace would warn that it keeps the outcome, an export would demand it as a constraint on the size
         tracing = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
         if tracing or torch.compiler.is_compiling():
             return

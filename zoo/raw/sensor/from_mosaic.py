@@ -1,4 +1,4 @@
-"""Packing as a part of the network, for runtimes that are to be given a sensor's mosaic as it is."""
+"""Packing as a part of a network, for runtimes whose input is the sensor's mosaic as it is."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ class FromMosaic(nn.Module):
     """A demosaicing network that takes mosaics (n, 1, h, w) instead of packed planes.
 
     Args:
-        network: From packed planes of its array, `network.cfa`, to pictures.
+        network: A module from packed planes of its array, `network.cfa`, to pictures.
 
     Raises:
         ShapeError: The network does not say for which array it is.
@@ -27,9 +27,9 @@ class FromMosaic(nn.Module):
         self.network, self.cfa = network, cfa
 
     def forward(self, mosaic: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 3 h w"]:
-        """The picture of a mosaic."""
+        """Demosaic mosaics."""
         return self.network(self.cfa.pack(mosaic))
 
     def inputs_from(self, packed: Float[Tensor, "n 4 h2 w2"]) -> Float[Tensor, "n 1 h w"]:
-        """What this takes where the network alone takes `packed`."""
+        """Return the input of this module for which the network's input is `packed`."""
         return self.cfa.unpack(packed)

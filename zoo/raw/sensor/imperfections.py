@@ -1,6 +1,6 @@
-"""How a real sensor's pixels differ from each other: what crosstalk, uneven filters, rows and defects do to a mosaic.
+"""Differences between a real sensor's pixels: crosstalk, unequal greens, uneven gains and defects.
 
-Each is a function of the mosaic (…, height, width), of whole tiles, and of what it is told; nothing is drawn here.
+Each is a function of a mosaic (…, height, width) of whole tiles and of its parameters; nothing here is random.
 """
 
 import torch
@@ -12,7 +12,7 @@ from zoo.raw.sensor.cfa import CFA
 
 
 def crosstalk(mosaic: Float[Tensor, "n 1 h w"], cfa: CFA, share: float) -> Float[Tensor, "n 1 h w"]:
-    """Each pixel gives this share of its light to the four direct neighbours, a quarter to each.
+    """Give a share of each pixel's light to its four direct neighbours, a quarter to each.
 
     At the edge of a block they see another colour, so a block's outer pixels are tinted and its inner ones are not.
     Past the border the mosaic goes on with copies of its outermost tiles.
@@ -23,16 +23,16 @@ def crosstalk(mosaic: Float[Tensor, "n 1 h w"], cfa: CFA, share: float) -> Float
 
 
 def unequal_greens(mosaic: Float[Tensor, "n 1 h w"], cfa: CFA, difference: float) -> Float[Tensor, "n 1 h w"]:
-    """The greens of red's rows are brighter than those of blue's rows, by this part of their mean."""
+    """Make the greens of red's rows brighter than those of blue's rows, by a share of their mean."""
     gains = torch.tensor([1.0, 1 + difference / 2, 1.0, 1 - difference / 2]).to(mosaic)
     return cfa.unpack(cfa.pack(mosaic) * gains[:, None, None])
 
 
-def gained(mosaic: Float[Tensor, "n 1 h w"], gains: Float[Tensor, "p p2"], cfa: CFA) -> Float[Tensor, "n 1 h w"]:
-    """Each pixel times the gain of its place in the tile.
+def apply_gains(mosaic: Float[Tensor, "n 1 h w"], gains: Float[Tensor, "p p2"], cfa: CFA) -> Float[Tensor, "n 1 h w"]:
+    """Multiply each pixel by the gain of its place in the tile.
 
     Raises:
-        ShapeError: There is not one gain for each place.
+        ShapeError: The gains are not one for each place.
     """
     if tuple(gains.shape) != (cfa.period, cfa.period):
         size = "x".join(map(str, gains.shape))
@@ -43,8 +43,8 @@ def gained(mosaic: Float[Tensor, "n 1 h w"], gains: Float[Tensor, "p p2"], cfa: 
     return mosaic * gains.to(mosaic).repeat(height // cfa.period, width // cfa.period)
 
 
-def stuck(
+def apply_defects(
     mosaic: Float[Tensor, "n 1 h w"], dead: Bool[Tensor, "n 1 h w"], hot: Bool[Tensor, "n 1 h w"]
 ) -> Float[Tensor, "n 1 h w"]:
-    """Dead pixels are black and hot ones are white, whatever the light."""
+    """Make dead pixels black and hot ones white, whatever the light."""
     return mosaic.masked_fill(dead, 0.0).masked_fill(hot, 1.0)

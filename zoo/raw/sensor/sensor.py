@@ -1,4 +1,4 @@
-"""What a sensor makes of a mosaic: uneven pixels, shot and read noise, a black level, whole digital steps."""
+"""A sensor's noise and unevenness: uneven pixels, shot and read noise, a black level, whole digital steps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from torch import Tensor
 
 from compresskit.errors import RecipeError
 from zoo.raw.sensor.cfa import CFA
-from zoo.raw.sensor.imperfections import crosstalk, gained, stuck, unequal_greens
+from zoo.raw.sensor.imperfections import apply_defects, apply_gains, crosstalk, unequal_greens
 
 READ_SLOPE, READ_OFFSET, READ_SPREAD = 2.18, 1.20, 0.26
-"""Line, and standard deviation about it, of log read noise over log shot noise (Brooks et al. 2019)."""
+"""Slope and offset of the line of log read noise over log shot noise, and the spread about it (Brooks et al. 2019)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,11 +22,11 @@ class Sensor:
 
     In the order of a sensor: light leaks to neighbours (`crosstalk`), pixels differ in gain (`green_imbalance`,
     `gains`), then comes Gaussian noise with variance `shot * value + read`, an offset of each row (`rows`), and pixels
-    that are stuck (`defects`). Then the value is put between the black and the white level, rounded to a digital
+    that are stuck (`defects`). Then the value is placed between the black and the white level, rounded to a digital
     number, and scaled back. It saturates at 1; below black it keeps its noise, down to digital zero.
 
-    Everything that is drawn is drawn anew for each sample, from the generator of the sample alone. Orders of magnitude
-    for small pixels: crosstalk 0.01 to 0.05, green_imbalance 0.01, gains 0.005 to 0.02, defects 1e-4 to 1e-3.
+    All random numbers are drawn for each sample, from that sample's generator. Orders of magnitude for small pixels:
+    crosstalk 0.01 to 0.05, green_imbalance 0.01, gains 0.005 to 0.02, defects 1e-4 to 1e-3.
 
     Raises:
         RecipeError: A variance is negative, a range is not (low, high), or the levels do not fit the bits.
@@ -36,13 +36,13 @@ class Sensor:
     """
 
     shot: float | Sequence[float] = 0.0
-    """Variance at white, of values from 0 to 1. A range is drawn from anew for each sample, evenly in its logarithm."""
+    """Variance at white, of values from 0 to 1. From a range, each sample draws one evenly in its logarithm."""
     read: float | None = 0.0
     """Variance at black. None follows `shot` as it does in phone cameras; sensors of the paper span 1e-4 to 1.2e-2."""
     crosstalk: float | Sequence[float] = 0.0
-    """Share of a pixel's light that its four neighbours sense. A range (low, high) is drawn from evenly."""
+    """Share of a pixel's light that its four neighbours sense. From a range (low, high), each sample draws evenly."""
     green_imbalance: float | Sequence[float] = 0.0
-    """How much brighter the greens of red's rows are than those of blue's rows, of their mean. May be a range."""
+    """Share of their mean by which greens of red's rows are brighter than those of blue's rows; a number or a range."""
     gains: float | Sequence[Sequence[float]] = 0.0
     """Standard deviation of the gain of each place in the tile; or the gains themselves, a row for each of its rows."""
     rows: float = 0.0
@@ -90,27 +90,27 @@ class Sensor:
 
     @property
     def uneven(self) -> bool:
-        """Whether pixels differ by their place in the tile."""
+        """True if pixels differ by their place in the tile."""
         return any(np.any(value) for value in (self.crosstalk, self.green_imbalance, self.gains))
 
     def __call__(
         self, mosaic: Float[Tensor, "*shape"], generator: np.random.Generator, cfa: CFA | None = None
     ) -> Float[Tensor, "*shape"]:
-        """The mosaic as sensed: same shape and scale. All that is random comes from the generator.
+        """Return the mosaic as the sensor reads it, in the same shape and scale.
 
         Args:
-            mosaic: Any shape for noise alone; (n, 1, height, width), of whole tiles, where pixels differ.
-            generator: The sample's.
-            cfa: The array; needed where pixels differ by their place in it.
+            mosaic: Any shape for noise alone; (n, 1, height, width), of whole tiles, if pixels differ.
+            generator: The sample's generator, the only source of random numbers.
+            cfa: The array; needed if pixels differ by their place in it.
 
         Raises:
-            RecipeError: The array is needed and not given.
+            RecipeError: The array is needed and missing.
         """
         if self.uneven:
             if cfa is None:
-                raise RecipeError("a sensor with crosstalk, green_imbalance or gains must be told the CFA")
-            mosaic = self._unevenly(mosaic, generator, cfa)
-        shot, read = self._draw(generator)
+                raise RecipeError("a sensor with crosstalk, green_imbalance or gains needs the CFA")
+            mosaic = self._apply_unevenness(mosaic, generator, cfa)
+        shot, read = self._draw_noise(generator)
         noise = torch.from_numpy(generator.standard_normal(tuple(mosaic.shape), dtype=np.float32)).to(mosaic)
         sensed = mosaic + noise * (shot * mosaic + read).clamp(min=0).sqrt()
         if self.rows:
@@ -118,20 +118,20 @@ class Sensor:
             sensed = sensed + self.rows * torch.from_numpy(offsets).to(mosaic)
         if self.defects:
             chance = torch.from_numpy(generator.random(tuple(mosaic.shape))).to(mosaic.device)
-            sensed = stuck(sensed, chance < self.defects / 2, chance > 1 - self.defects / 2)
+            sensed = apply_defects(sensed, chance < self.defects / 2, chance > 1 - self.defects / 2)
         span = self.white - self.black
         digital = (self.black + sensed * span).round().clamp(0, self.white)
         return (digital - self.black) / span
 
-    def _unevenly(self, mosaic: Tensor, generator: np.random.Generator, cfa: CFA) -> Tensor:
-        mosaic = crosstalk(mosaic, cfa, _drawn(self.crosstalk, generator))
-        mosaic = unequal_greens(mosaic, cfa, _drawn(self.green_imbalance, generator))
+    def _apply_unevenness(self, mosaic: Tensor, generator: np.random.Generator, cfa: CFA) -> Tensor:
+        mosaic = crosstalk(mosaic, cfa, _draw(self.crosstalk, generator))
+        mosaic = unequal_greens(mosaic, cfa, _draw(self.green_imbalance, generator))
         if not isinstance(self.gains, int | float):
-            return gained(mosaic, torch.tensor(self.gains), cfa)
-        drawn = generator.normal(1.0, self.gains, (cfa.period, cfa.period))
-        return gained(mosaic, torch.from_numpy(drawn), cfa)
+            return apply_gains(mosaic, torch.tensor(self.gains), cfa)
+        gains = generator.normal(1.0, self.gains, (cfa.period, cfa.period))
+        return apply_gains(mosaic, torch.from_numpy(gains), cfa)
 
-    def _draw(self, generator: np.random.Generator) -> tuple[float, float]:
+    def _draw_noise(self, generator: np.random.Generator) -> tuple[float, float]:
         low, high = _range(self.shot, "shot", "a variance")
         shot = low if low == high else float(np.exp(generator.uniform(np.log(low), np.log(high))))
         if self.read is not None:
@@ -140,7 +140,7 @@ class Sensor:
 
 
 def usual_read(shot: float) -> float:
-    """The read noise that phone cameras have on average beside this shot noise, both variances (Brooks et al. 2019)."""
+    """Return the usual read noise of phone cameras with this shot noise, both variances (Brooks et al. 2019)."""
     return float(np.exp(READ_SLOPE * np.log(shot) + READ_OFFSET))
 
 
@@ -152,6 +152,6 @@ def _range(value: float | Sequence[float], name: str, what: str) -> tuple[float,
     return float(value[0]), float(value[1])
 
 
-def _drawn(value: float | Sequence[float], generator: np.random.Generator) -> float:
+def _draw(value: float | Sequence[float], generator: np.random.Generator) -> float:
     low, high = _range(value, "", "")
     return low if low == high else float(generator.uniform(low, high))

@@ -1,0 +1,75 @@
+"""A way to demosaic: a conventional method by its name, or a network from its weights."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from compresskit import load_model
+from compresskit.errors import CheckpointError, RecipeError
+from zoo.pynet.released import network_of
+from zoo.raw.methods.lmmse import LMMSEPhase
+from zoo.raw.methods.methods import METHODS
+from zoo.raw.sensor.cfa import CFA
+from zoo.raw.sensor.encoding import Domain
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A way to demosaic, before the array of a frame is known."""
+
+    name: str
+    build: Callable[[CFA], nn.Module]
+    """Function from an array to a module for it, or for one that differs from it in the phase."""
+    cfa: CFA | None
+    """The only array that the method takes, phase included; None takes any."""
+    domain: Domain
+    """The encoding of light that the method was trained or designed for."""
+
+
+def conventional_method(name: str, weights: Path | None, domain: Domain | None, device: str) -> Method:
+    """Return a method of `METHODS`. With weights, `lmmse` takes the filters that a run has fitted.
+
+    Raises:
+        CheckpointError: The weights have no LMMSE-phase.
+    """
+    if name == "lmmse" and weights is not None:
+        loaded = load_model(weights)
+        linear = next((part for part in loaded.model.modules() if isinstance(part, LMMSEPhase)), None)
+        if linear is None:
+            raise CheckpointError(f"{weights} has no LMMSE-phase; leave --weights out, and it is fitted")
+        return Method(name, lambda _: _to_device(linear, device), linear.cfa, domain or _training_domain(loaded.recipe))
+    return Method(name, lambda cfa: _to_device(METHODS[name](cfa), device), None, domain or "display")
+
+
+def network_method(part: str, weights: Path, domain: Domain | None, device: str) -> Method:
+    """Return the method of a run's network, `student` or `teacher`, or of a published checkpoint.
+
+    Raises:
+        CheckpointError: The weights, or the recipe beside them, cannot be used.
+    """
+    loaded = load_model(weights, part=part if weights.is_dir() else None, otherwise=network_of)
+    model = _to_device(loaded.model, device)
+    cfa = getattr(model, "cfa", None)
+    if not isinstance(cfa, CFA):
+        raise CheckpointError(f"{weights} is a {type(model).__name__}, which does not say for which array it is")
+    return Method(part, lambda _: model, cfa, domain or _training_domain(loaded.recipe))
+
+
+def _to_device(module: nn.Module, device: str) -> nn.Module:
+    try:
+        return module.to(device)
+    except (RuntimeError, AssertionError) as error:  # torch's two ways to say that there is none
+        raise RecipeError(f"--device {device}: {str(error).strip().splitlines()[0]}") from error
+
+
+def _training_domain(recipe: Mapping[str, Any] | None) -> Domain:
+    """Return the domain of the training data.
+
+    Photographs are display-encoded; a published checkpoint, which has no recipe, was trained on a sensor's values.
+    """
+    if recipe is None:
+        return "linear"
+    return ((recipe.get("data") or {}).get("train") or {}).get("domain", "display")
