@@ -30,7 +30,7 @@ class Precision:
     """"fp32"; "tf32", float32 whose products a GPU rounds; "bf16" or "fp16", autocast, the latter with loss scaling; or
     "auto"."""
     compile: bool | str = False
-    """Whether the models run through `torch.compile`; or "auto"."""
+    """True runs the models through `torch.compile`; "auto" does so if it is faster."""
     memory_format: str = "contiguous"
     """"contiguous", "channels_last" for images, or "auto"."""
 

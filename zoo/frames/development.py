@@ -41,12 +41,12 @@ class Development:
         Raises:
             DataError: The module makes NaN or infinite values.
         """
-        picture = self.module(self.packed(numbers))[0].float().cpu()
+        picture = self.module(self.pack(numbers))[0].float().cpu()
         if not picture.isfinite().all():
             raise DataError(f"{type(self.module).__name__} makes NaN or infinite values of this frame")
         return self.finish(picture)
 
-    def packed(self, numbers: Shaped[np.ndarray, "h w"]) -> Float[Tensor, "1 4 h2 w2"]:
+    def pack(self, numbers: Shaped[np.ndarray, "h w"]) -> Float[Tensor, "1 4 h2 w2"]:
         """Return the module's input for a part of the frame."""
         values = self.levels.apply(numbers)
         values = values if self.highest is None else values.clamp(max=self.highest)

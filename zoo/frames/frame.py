@@ -15,7 +15,7 @@ Gains = tuple[float, float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """A mosaic in the numbers of its file. None stands for what the file does not state."""
+    """A mosaic in the numbers of its file. None means that the file does not state it."""
 
     name: str
     """The file's name without its ending."""

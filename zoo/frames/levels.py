@@ -28,7 +28,7 @@ ABOVE_WHITE = 1e-3
 
 @dataclass(frozen=True, kw_only=True)
 class Levels:
-    """The way from a frame's numbers to values from 0, black, to 1, white, with balanced colours."""
+    """Levels and gains that turn a frame's numbers into values from 0, black, to 1, white, with balanced colours."""
 
     cfa: CFA
     black: float
@@ -138,7 +138,7 @@ def _multiply(values: Tensor, cfa: CFA, gains: tuple[float, ...]) -> Tensor:
 
 
 def _warn(image: Path, frame: Frame, levels: Levels) -> None:
-    """Write to standard error what a user should look at."""
+    """Warn on standard error of an array that overrides the file's, and of a very dark frame."""
     if frame.cfa is not None and frame.cfa != levels.cfa:
         sys.stderr.write(f"{image}: taken as {levels.cfa.name}, though the file says {frame.cfa.name}\n")
     brightest = (float(frame.values.max()) - levels.black) / (levels.white - levels.black)

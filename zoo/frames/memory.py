@@ -34,7 +34,7 @@ LARGE = 2**20
 
 
 def bytes_per_pixel(module: nn.Module, cfa: CFA) -> float:
-    """Return about how many bytes a process needs for each pixel that the module makes at once."""
+    """Estimate the bytes that a process needs for each pixel that the module makes at once."""
     unit = math.lcm(cfa.period, MULTIPLE)
     side = -(-SIDE // unit) * unit
     try:

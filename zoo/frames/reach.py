@@ -27,7 +27,7 @@ FARTHEST = 1024
 
 @torch.no_grad()
 def reach(module: nn.Module, cfa: CFA, *, farthest: int = FARTHEST) -> int | None:
-    """Return how many pixels past a tile of the array a change of that tile shows in the picture.
+    """Return the distance past a tile of the array at which a change of that tile still shows in the picture.
 
     One tile in the middle of a noise mosaic becomes NaN, and every pixel of the picture that becomes NaN has seen it.
     Unlike a change of values, NaN is not lost by rounding or by a weight of zero. Comparisons do lose it, so the tile

@@ -37,7 +37,7 @@ SAMPLES = 16
 
 @dataclass(frozen=True, slots=True)
 class DemosaicedFrame:
-    """A picture, and how it was divided."""
+    """A picture, and the division of the frame that it was made in."""
 
     picture: Shaped[np.ndarray, "h w *channels"]
     tiles: int
@@ -103,12 +103,12 @@ def _norm_statistics(
     module = development.module
     if not exact:
         tiles = list(tiling)[:: max(1, math.ceil(len(tiling) / SAMPLES))]
-        return sample_statistics(module, (development.packed(tiling.cut(numbers, tile)) for tile in tiles))
+        return sample_statistics(module, (development.pack(tiling.cut(numbers, tile)) for tile in tiles))
 
     def tiles_of_a_pass() -> Iterator[tuple[Tensor, Window]]:
         advance = start_bar("measuring its instance norms", tiling.work)
         for tile in tiling:
-            yield development.packed(tiling.cut(numbers, tile)), _window(tile)
+            yield development.pack(tiling.cut(numbers, tile)), _window(tile)
             advance(tile.pixels)
 
     return frame_statistics(module, tiles_of_a_pass)

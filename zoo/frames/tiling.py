@@ -70,8 +70,8 @@ class Tiling:
 
     def cut(self, frame: Shaped[np.ndarray, "h w"], tile: Tile) -> Shaped[np.ndarray, "h2 w2"]:
         """Return the part of a frame under a tile with its surroundings, continued past the frame's sides."""
-        rows = _continued(tile.rows, self.height, self.period)
-        columns = _continued(tile.columns, self.width, self.period)
+        rows = _indices(tile.rows, self.height, self.period)
+        columns = _indices(tile.columns, self.width, self.period)
         return frame[rows[:, None], columns]
 
 
@@ -164,7 +164,7 @@ def _span(start: int, stop: int, full: int, reach: int, least: int) -> Span:
     return Span(start, stop, max(0, min(outer_start, outer_stop - least)), outer_stop)
 
 
-def _continued(span: Span, side: int, period: int) -> np.ndarray:
+def _indices(span: Span, side: int, period: int) -> np.ndarray:
     """Return the frame's row, or column, for each position of a span that may end past the frame."""
     positions = np.arange(span.outer_start, span.outer_stop)
     periods_back = np.maximum(positions - side, -1) // period + 1

@@ -62,12 +62,12 @@ def _png(file: BinaryIO, picture: np.ndarray) -> None:
     depth, colour = 8 * picture.dtype.itemsize, 2 if picture.ndim == 3 else 0
     file.write(b"\x89PNG\r\n\x1a\n")
     _chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
-    for data in _compressed(picture):
+    for data in _compress(picture):
         _chunk(file, b"IDAT", data)
     _chunk(file, b"IEND", b"")
 
 
-def _compressed(picture: np.ndarray) -> Iterator[bytes]:
+def _compress(picture: np.ndarray) -> Iterator[bytes]:
     packer = zlib.compressobj(level=4)
     above = np.zeros((1, picture[0].nbytes), np.uint8)
     for start in range(0, len(picture), ROWS):

@@ -48,7 +48,7 @@ HEAD_UNIT = 0.3
 
 @dataclass(frozen=True, slots=True)
 class SkipFeatures:
-    """A skip's picture of a mosaic, with its local mean and contrast: a network's start."""
+    """A skip's picture of a mosaic with its local mean and contrast: a network's inputs and output unit."""
 
     skip: nn.Module
     cfa: CFA

@@ -59,7 +59,7 @@ def value_at(value: Any, step: int, steps: int) -> Any:
 
 
 def _found(shape: Any) -> Any:
-    """The function of a schedule."""
+    """Return the function of a schedule."""
     return shape if callable(shape) else _looked_up(shape)
 
 

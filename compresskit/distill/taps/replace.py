@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from compresskit.distill.spec.address import Address, find_module, select
+from compresskit.distill.spec.address import Address
+from compresskit.distill.taps.locate import find_module, select
 from compresskit.errors import TapError
 
 

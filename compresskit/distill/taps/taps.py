@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.compiler import is_compiling
 
-from compresskit.distill.spec.address import Address, find_module, parse_address, select, unwrap
+from compresskit.distill.spec.address import Address, parse_address
+from compresskit.distill.taps.locate import find_module, select, unwrap
 from compresskit.distill.taps.replace import Replacement
 from compresskit.distill.taps.stop import Stop, Stopped
 from compresskit.errors import DataError, TapError

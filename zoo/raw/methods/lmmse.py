@@ -36,7 +36,7 @@ FLAT = 0.055
 
 
 @runtime_checkable
-class Photographed(Protocol):
+class PhotographDataset(Protocol):
     """A dataset that `LMMSEPhase.fit_to` can read: whole photographs, and the sensor that sees them."""
 
     @property
@@ -108,7 +108,7 @@ class LMMSEPhase(nn.Module):
         Raises:
             DataError: The dataset has none; see `fit` for others.
         """
-        if not isinstance(dataset, Photographed):
+        if not isinstance(dataset, PhotographDataset):
             raise DataError(
                 f"LMMSEPhase is fitted to whole photographs, and {type(dataset).__name__} has no `photographs` and "
                 "`sensor`; use zoo.raw.PhotographCrops, or call fit(pictures)"

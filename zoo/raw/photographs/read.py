@@ -85,7 +85,7 @@ def read_picture(path: Path, header: Header) -> Integer[np.ndarray, "h w 3"]:
 
 
 def _decode(path: Path, *, low: bool = False) -> np.ndarray:
-    """Decode the high byte of each value, or the low one: Pillow gives one byte a value, but which one is an option."""
+    """Decode the high byte of each value, or the low one: Pillow returns one byte a value, and can be told which."""
     with Image.open(path) as image:
         if low:
             image.tile = [tile._replace(args=_of_low_byte(tile.args)) for tile in image.tile]

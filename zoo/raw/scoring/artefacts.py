@@ -27,7 +27,7 @@ XYZ_OF_RGB = ((0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.119
 def zipper(
     estimate: Float[Tensor, "n c h w"], truth: Float[Tensor, "n2 c2 h2 w2"], *, border: int = 0
 ) -> Float[Tensor, " n"]:
-    """Return the per cent of pixels that stand out from a neighbour that they resemble in truth.
+    """Return the percentage of pixels that stand out from a neighbour that they resemble in truth.
 
     In the truth, a pixel's most similar neighbour of eight is the one at the least distance in CIELAB; of equal ones it
     is the first in `NEIGHBOURS`. The pixel counts if the estimate's distance to the same neighbour is larger than the

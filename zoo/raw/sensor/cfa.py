@@ -197,7 +197,7 @@ class CFA:
         return mosaic
 
     def masks(self, height: int, width: int) -> Bool[Tensor, "3 h w"]:
-        """Return where the sensor sees red, green and blue.
+        """Return masks of the pixels that see red, green and blue.
 
         Raises:
             ShapeError: The period does not divide the size.
