@@ -242,7 +242,7 @@ def test_the_probe_measures_and_leaves_no_mark(batches):
     random = torch.get_rng_state()
     distiller = ProgressiveDistiller(teacher, student, [stage()], device="cpu", precision="auto", memory_format="auto")
     notes = []
-    found = distiller.settle(batches[0], note=notes.append)
+    found = distiller.resolve_auto(batches[0], note=notes.append)
     assert found.is_resolved
     assert [note.split(":")[1].strip() for note in notes] == ["precision bf16", "memory_format channels_last"]
     assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
@@ -263,7 +263,7 @@ def test_what_fails_in_the_probe_is_not_taken_and_leaves_no_gradient(batches):
     student = OnlyWide(2)
     whole = Stage("s", matches=[Match("second")], tasks=[Task("mse", student=".@out.y")], steps=1)
     distiller = ProgressiveDistiller(Net(1), student, [whole], device="cpu", precision="auto")
-    assert distiller.settle(batches[0], note=notes.append).precision == "fp32"
+    assert distiller.resolve_auto(batches[0], note=notes.append).precision == "fp32"
     assert notes == ["auto: precision bf16: not here (not in bf16)"]
     assert all(parameter.grad is None for parameter in student.parameters())
 
