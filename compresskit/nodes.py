@@ -26,7 +26,7 @@ from typing import Any, Literal
 from torch import nn, optim
 from torch.utils.data import Dataset
 
-from compresskit.errors import CompressKitError, KeyPath, RecipeError, at, close_names, within
+from compresskit.errors import CompressKitError, KeyPath, RecipeError, at, close_names
 from compresskit.signature import check_arguments, option_names
 
 Kind = Literal["module", "optimizer", "scheduler", "dataset", "callable", "evaluation", "argument"]
@@ -129,31 +129,29 @@ def find(dotted: str, *, kind: Kind = "callable") -> Any:
     return thing
 
 
-def build(node: Any, *args: Any, kind: Kind, where: str = "", **offered: Any) -> Any:
+def build(node: Any, *args: Any, kind: Kind, **offered: Any) -> Any:
     """Call the function or class that a node names and return the result.
 
     Args:
         node: `{_target_: package.module.Name, option: value}`; nodes inside options are built first.
         args: Positional arguments before the node's own `_args_`, such as an optimizer's parameter groups.
         kind: Kind of the slot. It limits what may be called, and the result is checked.
-        where: Title of the messages, for callers outside of a recipe; inside one, `errors.at` gives the place.
         offered: Keyword arguments that are passed if the function names them and the node does not set them.
 
     Raises:
         RecipeError: The node names nothing usable, its options do not fit, or the call refuses them. Errors inside
             allowed packages, the user's own code, pass through unchanged.
     """
-    with within(where):
-        function, own_args, options = _parse(node, kind)
-        args = (*args, *_visit_inside(own_args, ("_args_",), build))
-        options = {key: _visit_inside(value, (key,), build) for key, value in options.items()}
-        options = {**_accepted(function, offered, len(args)), **options}
-        dotted = node["_target_"]
-        check_arguments(function, options, positional=len(args), name=dotted)
-        result = _call(function, args, options, dotted)
-        if not _RESULTS[kind][1](result):
-            raise RecipeError(f"{dotted} gave {_short(result)}, which is not {_RESULTS[kind][0]}")
-        return result
+    function, own_args, options = _parse(node, kind)
+    args = (*args, *_visit_inside(own_args, ("_args_",), build))
+    options = {key: _visit_inside(value, (key,), build) for key, value in options.items()}
+    options = {**_accepted(function, offered, len(args)), **options}
+    dotted = node["_target_"]
+    check_arguments(function, options, positional=len(args), name=dotted)
+    result = _call(function, args, options, dotted)
+    if not _RESULTS[kind][1](result):
+        raise RecipeError(f"{dotted} gave {_short(result)}, which is not {_RESULTS[kind][0]}")
+    return result
 
 
 def check(node: Any, *args: Any, kind: Kind, **offered: Any) -> None:

@@ -29,8 +29,8 @@ def package(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
-def _build(node, *args, kind: nodes.Kind = "module", where="", **offered):
-    return nodes.build(node, *args, kind=kind, where=where, **offered)
+def _build(node, *args, kind: nodes.Kind = "module", **offered):
+    return nodes.build(node, *args, kind=kind, **offered)
 
 
 def test_a_node_is_called_with_its_other_keys():
@@ -197,8 +197,8 @@ def test_our_own_errors_keep_their_class_and_start_with_the_place(monkeypatch):
     module.__dict__["photographs"] = photographs
     monkeypatch.setitem(sys.modules, "zoo.tried", module)
     monkeypatch.setattr("zoo.tried", module, raising=False)
-    with pytest.raises(DataError, match=r"data\.train: no photographs in 'x'"):
-        _build({"_target_": "zoo.tried.photographs"}, kind="dataset", where="data.train")
+    with pytest.raises(DataError, match=r"data\.train: no photographs in 'x'"), at("data", "train"):
+        _build({"_target_": "zoo.tried.photographs"}, kind="dataset")
 
 
 def test_a_check_reports_what_building_would_and_calls_nothing(package):

@@ -1,4 +1,4 @@
-"""Whole calls of `fit`, set-up included, against the same training by hand and in torchdistill.
+"""Whole calls of `fit`, including set-up, against the same training by hand and in torchdistill.
 
     OMP_NUM_THREADS=1 python tests/benchmarks/from_outside.py
     OMP_NUM_THREADS=2 python tests/benchmarks/from_outside.py
@@ -119,7 +119,7 @@ def tiny_pair(steps: int) -> tuple[Callable[[], object], Callable[[], object]]:
 def curriculum(
     teacher: nn.Module, student: nn.Module, batch: Batch, steps: int
 ) -> tuple[Callable[[], object], Callable[[], object]]:
-    """Return four stages of the ResNets by torchdistill and by the engine."""
+    """Return the training of the ResNets in four stages, in torchdistill and by the engine."""
 
     def theirs() -> None:
         side = Theirs(copy.deepcopy(teacher), copy.deepcopy(student), steps)

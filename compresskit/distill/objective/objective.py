@@ -164,10 +164,11 @@ class Objective:
         return terms @ self._weight_vector[1], terms
 
     def _bind(self, name: str, spec: Match | Task) -> Term:
-        where, (student, teacher) = f"stage {self.stage.name!r}: {name}", self.points[name]
-        if isinstance(spec, Match):
-            return bind_match(spec, student, teacher, self.shapes(name), self._extra_modules, where)
-        return bind_task(spec, student[0], self._extra_modules, where)
+        student, teacher = self.points[name]
+        with within(f"stage {self.stage.name!r}: {name}"):
+            if isinstance(spec, Match):
+                return bind_match(spec, student, teacher, self.shapes(name), self._extra_modules)
+            return bind_task(spec, student[0], self._extra_modules)
 
     def _weights_now(self) -> dict[str, float]:
         return {name: value_at(term.spec.weight, self.step, self.steps) for name, term in self.terms.items()}

@@ -260,9 +260,8 @@ class Session:
         self.run_folder.log.append(
             {"stage": loop.stage.name, "step": step, "global_step": self.position.global_step, **record}
         )
-        self.position = replace(
-            self.position, step=step + 1, global_step=self.position.global_step + 1, batches=stream.position
-        )
+        done = self.position
+        self.position = Position(done.stage, step + 1, done.global_step + 1, stream.position)
         self.display.advance(step + 1, loss, record["samples_per_s"])
         stop, save = stop_or_save()
         if stop or (save and not last):

@@ -21,7 +21,7 @@ from compresskit.recipe.building.closed_form import fit_to_data
 from compresskit.recipe.building.components import Components, build_components, model_path
 from compresskit.recipe.reading.load import Recipe, load_recipe
 from compresskit.recipe.reading.overrides import parse
-from compresskit.recipe.reading.run_files import EVALUATION_FILE, RECIPE_FILE, WEIGHTS_FILE
+from compresskit.recipe.reading.run_files import EVALUATION_FILE, RECIPE_FILE, WEIGHTS_FILE, part_folder, pretraining_of
 from compresskit.recipe.scoring.measure import measure_model
 from compresskit.recipe.scoring.method_scores import MethodScores, Score
 from compresskit.recipe.scoring.metric import metrics_by_name
@@ -92,11 +92,10 @@ def evaluate_recipe(
 
 def _weights_of_run(folder: Path) -> dict[str, Any]:
     """Return the files of a run's weights, as changes to its recipe. A teacher that went on learning has its own."""
-    files = {"student.weights": folder / WEIGHTS_FILE, "teacher.weights": folder / TEACHER / WEIGHTS_FILE}
+    files = {"student.weights": folder / WEIGHTS_FILE}
     for name in load_recipe(folder / RECIPE_FILE).teachers:
-        if name != TEACHER:
-            last, pretrained = folder / f"{name}.safetensors", folder / f"teacher-{name}" / WEIGHTS_FILE
-            files[f"{written(model_path(name))}.weights"] = last if last.is_file() else pretrained
+        last, pretrained = folder / f"{name}.safetensors", part_folder(folder, pretraining_of(name)) / WEIGHTS_FILE
+        files[f"{written(model_path(name))}.weights"] = last if name != TEACHER and last.is_file() else pretrained
     return {place: str(file) for place, file in files.items() if file.is_file()}
 
 

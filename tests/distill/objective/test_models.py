@@ -79,7 +79,7 @@ def test_a_stopped_run_with_anchor_learning_teacher_and_average_continues_to_the
         run(failing_loader(batches, 6), tmp_path / "part")
     for ours, theirs in zip(run(batches, tmp_path / "part"), whole, strict=True):
         assert changed(state(theirs), ours) == set()
-    again = run([], tmp_path / "part")  # finished: nothing is trained, and the average is given back
+    again = run([], tmp_path / "part")  # finished: nothing is trained, and the average is returned
     assert changed(state(whole[2]), again[2]) == set()
 
 
