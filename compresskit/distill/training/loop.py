@@ -261,7 +261,7 @@ def _all_finite(gradients: Sequence[Tensor]) -> bool:
     False says nothing: a norm then tells. On a CPU this takes an eighth of a norm's time. It is what torch's gradient
     scalers do, here with a scale of 1.
     """
-    if not all(g.device.type == "cpu" and g.layout == torch.strided and g.is_floating_point() for g in gradients):
+    if not all(g.is_cpu and g.layout is torch.strided and g.is_floating_point() for g in gradients):
         return False
     not_finite = torch.zeros(1)
     if gradients:
