@@ -1,7 +1,31 @@
 """compresskit: compress any PyTorch model by distilling it, stage by stage, into a smaller one.
 
-The public names, and nothing else. Each is imported when it is first used, so that `import compresskit` and the command
-line's `--help` and tab completion do not wait for torch.
+This file holds the public names and nothing else. Each is imported when it is first used, so that `import compresskit`
+and the command line's `--help` and tab completion do not wait for torch.
+
+Rooms, in reading order:
+
+- `distill/`: the engine: stages, taps, losses on taps, training, the teacher cache, one call of `fit`.
+- `losses/`: losses as pure functions, and the catalogue of their names.
+- `recipe/`: an experiment as a YAML file, from its text to the table and the card at its end.
+- `profiling/`: the cost of running a model.
+- `commands/`: the commands of the command line.
+
+Files that the rooms share:
+
+- `cli`: arguments in, exit codes out.
+- `schedules`: learning-rate schedules for recipes.
+- `evaluation`: `Evaluation`, the base class of a measurement of your own.
+- `data`: batches whose random choices are a function of seed, sample and epoch.
+- `export`: a model as a file for other runtimes.
+- `nodes`: `{_target_: …}` to objects, and the names that a recipe may reach.
+- `signature`: keyword arguments checked before a call.
+- `nested`: tensors in nested containers, their device and batch size.
+- `restore`: a model put back as it was.
+- `randomness`: the global random generators, seeded and restored.
+- `environment`: versions, machine and commit of a run.
+- `files`: files that are whole or absent, and JSON.
+- `errors`: the family of errors.
 """
 
 from importlib import import_module
@@ -20,6 +44,7 @@ if TYPE_CHECKING:
     from compresskit.distill.spec.match import Splice as Splice
     from compresskit.distill.spec.match import Task as Task
     from compresskit.distill.spec.stage import Stage as Stage
+    from compresskit.evaluation import Evaluation as Evaluation
     from compresskit.profiling import compare as compare
     from compresskit.profiling import profile as profile
     from compresskit.recipe.building.trained_model import load_model as load_model
@@ -27,6 +52,7 @@ if TYPE_CHECKING:
     from compresskit.recipe.running.run import run_recipe as run_recipe
 
 _HOMES = {
+    "Evaluation": "compresskit.evaluation",
     "Match": "compresskit.distill.spec.match",
     "ProgressiveDistiller": "compresskit.distill.distiller",
     "Stage": "compresskit.distill.spec.stage",
@@ -43,6 +69,7 @@ _HOMES = {
 __all__ = [
     "CompressKitError",
     "DataError",
+    "Evaluation",
     "Match",
     "ProgressiveDistiller",
     "RecipeError",

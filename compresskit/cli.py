@@ -1,7 +1,7 @@
-"""The command line: arguments in, exit codes out.
+"""The command line: its commands and exit codes.
 
-0 done; 2 the user's input was wrong, said in one to three lines; 1 the run failed (a bug and the user's own code keep
-their traceback); 130 Ctrl-C. torch is imported only when a command starts to work.
+0: done. 2: the user's input was wrong; one to three lines say why. 1: the run failed; a bug and the user's own code
+keep their traceback. 130: Ctrl-C. torch is imported only when a command starts to work.
 """
 
 import errno
@@ -29,16 +29,18 @@ app = typer.Typer(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code; a bug or the user's own code raises what it raises."""
+    """Run the command line and return its exit code. Exceptions of a bug or of the user's own code pass through."""
     _add_installed_commands()
     try:
         code = app(
             list(sys.argv[1:] if arguments is None else arguments), prog_name="compresskit", standalone_mode=False
         )
-    except SystemExit as end:  # typer's way to end a command
+    except SystemExit as end:  # typer ends a command in this way
         code = end.code
     except Exception as error:
-        message = getattr(error, "format_message", None)  # typer's word on wrong arguments; it would take five lines
+        message = getattr(
+            error, "format_message", None
+        )  # typer's message on wrong arguments, which it would print on five lines
         if message is None:
             raise
         if text := message():  # without any arguments the help was printed, and there is nothing to add
@@ -66,7 +68,7 @@ def _add(name: str, function: Callable[..., None], examples: str | None = None) 
 
 @contextmanager
 def _exit_codes() -> Iterator[None]:
-    """What goes wrong inside becomes a message and an exit code."""
+    """Turn errors inside the block into a message and an exit code."""
     try:
         yield
     except (TrainingError, ExportError) as error:
@@ -82,7 +84,7 @@ def _exit_codes() -> Iterator[None]:
 
 
 def _failure(message: str, code: int) -> typer.Exit:
-    rank = os.environ.get("RANK", "0")  # of several processes that torchrun started, one may stumble alone
+    rank = os.environ.get("RANK", "0")  # of several processes that torchrun started, one may fail alone
     if rank == "0" or code != _CTRL_C:
         print(f"compresskit{f' (process {rank})' * (rank != '0')}: {message}", file=sys.stderr)
     return typer.Exit(code)

@@ -1,4 +1,4 @@
-"""What a run ran on: versions, machine, and the commit of the code."""
+"""The environment of a run: versions, machine, and the commit of the code."""
 
 import importlib.metadata
 import os
@@ -15,7 +15,7 @@ _PACKAGES = ("compresskit", "torch", "torchvision", "numpy", "scikit-image", "sc
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """One session of a run as plain data."""
+    """Return the environment of one session of a run as plain data."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
@@ -31,7 +31,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The commit of the checkout that compresskit is imported from, marked if files differ; None without a checkout."""
+    """Return the commit of compresskit's checkout, marked if files differ from it; None without a checkout."""
     root = Path(__file__).parents[1]
     if _git(root, "rev-parse", "--show-toplevel") != str(root.resolve()):
         return None  # installed: a repository around the environment says nothing about this code

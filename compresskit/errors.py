@@ -1,4 +1,4 @@
-"""What can go wrong, as one small family.
+"""A small family of errors.
 
 Each error is also the built-in that fits it, so `except ValueError` keeps working:
 
@@ -12,18 +12,57 @@ Each error is also the built-in that fits it, so `except ValueError` keeps worki
     └── ExportError      (RuntimeError)  the exported file would not do what the model does
 
 All but the last two are the user's input: the command line answers them with exit code 2, the last two with 1.
+
+An error carries the place in the recipe that it is about. The code that raises it knows the last part, a key; each
+caller that passes it on puts its own part before, with `at`:
+
+    with at("stages", 0):
+        raise RecipeError("unknown key 'setps'", path=("setps",))     # stages[0]: unknown key 'setps'
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
+
+KeyPath = tuple[str | int, ...]
+"""A place in nested data: `("stages", 0, "steps")`, written `stages[0].steps`."""
 
 
 class CompressKitError(Exception):
-    """Base class: `except CompressKitError` catches all of them."""
+    """Base class: `except CompressKitError` catches all of them.
+
+    Args:
+        message: What is wrong, and what would be right.
+        path: The place that the message is about, as seen by the code that raises: the message names it already.
+        about: The user's own texts that are wrong, such as an address and the name of its stage, the narrowest first:
+            for code that knows no place in a recipe.
+    """
+
+    def __init__(self, message: str = "", *, path: KeyPath = (), about: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.outer: KeyPath = ()
+        """The parts that callers have put before the path; the text of the error starts with them."""
+        self.inner = path
+        self.about = about
+        self.located = False
+        """True if the message starts with a file and line already."""
+
+    @property
+    def path(self) -> KeyPath:
+        """The place that the error is about."""
+        return self.outer + self.inner
+
+    def within(self, title: str) -> None:
+        """Start the message with a title, which is no part of the path."""
+        self.message, self.outer, self.inner = f"{title}: {self}", (), self.path
+
+    def __str__(self) -> str:
+        return f"{written(self.outer)}: {self.message}" if self.outer else self.message
 
 
 class RecipeError(CompressKitError, ValueError):
-    """A recipe cannot be understood. The message starts with where: `stages[1].matches[0].loss`."""
+    """A recipe cannot be understood. The message starts with the place: `stages[1].matches[0].loss`."""
 
 
 class TapError(CompressKitError, LookupError):
@@ -47,11 +86,45 @@ class TrainingError(CompressKitError, RuntimeError):
 
 
 class ExportError(CompressKitError, RuntimeError):
-    """A model cannot be exported, or what was exported computes something else."""
+    """A model cannot be exported, or the exported file computes something else."""
+
+
+@contextmanager
+def at(*path: str | int) -> Iterator[None]:
+    """Put `path` before the path of errors that are raised inside the block."""
+    try:
+        yield
+    except CompressKitError as error:
+        error.outer = path + error.outer
+        raise
+
+
+@contextmanager
+def within(title: str = "", *, about: str | None = None) -> Iterator[None]:
+    """Start the messages of errors that are raised inside the block with a title.
+
+    Args:
+        title: Beginning of the messages; empty leaves them as they are.
+        about: The user's text that what happens inside the block belongs to, such as a stage's name.
+    """
+    try:
+        yield
+    except CompressKitError as error:
+        if title:
+            error.within(title)
+        if about is not None:
+            error.about += (about,)
+        raise
+
+
+def written(path: KeyPath) -> str:
+    """Return a path as recipes and messages write it: `stages[0].steps`."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".")
 
 
 def close_names(word: str, known: Iterable[str], *, most: int = 3) -> str:
-    """The end of a sentence about an unknown `word`: the nearest known names, or some of those that exist."""
+    """Return the end of a sentence about an unknown `word`: the nearest known names, or some of those that exist."""
     names = [str(name) for name in known]
     if close := get_close_matches(word, names, n=most, cutoff=0.5):
         return f"; did you mean {' or '.join(repr(name) for name in close)}?"

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and JSON."""
+"""Files that are complete or absent after a crash, and JSON."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from compresskit.errors import CheckpointError
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write` with a path beside `path`, and move the result there only once it is on the disk."""
+    """Call `write` with a path beside `path`, and move the file to `path` only when it is on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     try:
@@ -23,17 +23,17 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file so that it is whole or not there."""
+    """Write a text file that is complete or absent after a crash."""
     write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write a JSON file so that it is whole or not there."""
+    """Write a JSON file that is complete or absent after a crash."""
     write_text(path, json.dumps(data, indent=2) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file of the run holds; None where it is not there.
+    """Return the content of a JSON file; None if there is no such file.
 
     Raises:
         CheckpointError: The file is damaged.

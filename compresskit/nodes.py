@@ -1,12 +1,12 @@
-"""From dotted names to objects: the whole configuration language of a recipe, and what it may reach.
+"""Objects from dotted names: the configuration language of a recipe, and the limits of what a name may reach.
 
 A string is a reference; a mapping with `_target_` is called with its other keys (`_args_` are positional). A recipe is
-data, so what a name may lead to is limited twice:
+data and must not run code, so names are limited twice:
 
 - Importing a module runs it. A name imports only from the packages in `IMPORTABLE`, which have no surprises, and from
-  allowed ones. Any other package can be reached where the Python program that runs the recipe has imported it already.
-- Calling is limited by kind: a class that is what the slot takes, from anywhere; functions only from `compresskit`,
-  `zoo` and `torch.nn.functional`, and for models the builders of torchvision and timm.
+  allowed ones. Any other package can be reached only if the Python program that runs the recipe has imported it.
+- Calling is limited by kind. A class may come from anywhere if it is of the slot's type. Functions come only from
+  `compresskit`, `zoo` and `torch.nn.functional`, and for models from the builders of torchvision and timm.
 
 `allow` (the command line's `--allow`) lifts both limits for one package.
 """
@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -25,7 +26,7 @@ from typing import Any, Literal
 from torch import nn, optim
 from torch.utils.data import Dataset
 
-from compresskit.errors import CompressKitError, RecipeError, close_names
+from compresskit.errors import CompressKitError, KeyPath, RecipeError, at, close_names, within
 from compresskit.signature import check_arguments, option_names
 
 Kind = Literal["module", "optimizer", "scheduler", "dataset", "callable", "evaluation", "argument"]
@@ -34,11 +35,15 @@ Kind = Literal["module", "optimizer", "scheduler", "dataset", "callable", "evalu
 IMPORTABLE = ("compresskit", "zoo", "torch", "torchvision", "timm", "torchdistill")
 
 
+FORMER_NAMES = {"compresskit.distill.schedules.WarmupCosine": "compresskit.schedules.WarmupCosine"}
+"""Names that recipes of earlier runs hold, and the names that mean the same now."""
+
+
 _OURS = ("compresskit", "zoo")
 
 
 _OUT_OF_REACH = ("compresskit.cli", "compresskit.recipe", "compresskit.nodes")
-"""Ours, and still not for a recipe: with these, it could allow itself anything."""
+"""Our own, but closed to recipes: with these a recipe could allow itself anything."""
 
 
 _CLASSES: dict[Kind, tuple[type, ...]] = {
@@ -58,7 +63,10 @@ _RESULTS: dict[Kind, tuple[str, Callable[[Any], bool]]] = {
     "scheduler": ("a torch learning-rate scheduler", lambda thing: isinstance(thing, optim.lr_scheduler.LRScheduler)),
     "dataset": ("a dataset", lambda thing: hasattr(thing, "__getitem__") and hasattr(thing, "__len__")),
     "callable": ("callable", callable),
-    "evaluation": ("an evaluation: it cannot be called", callable),
+    "evaluation": (
+        "an evaluation: it has neither per_sample nor __call__",
+        lambda thing: callable(thing) or hasattr(thing, "per_sample"),
+    ),
     "argument": ("anything", lambda _: True),
 }
 
@@ -84,7 +92,7 @@ _allowed: ContextVar[frozenset[str]] = ContextVar("allowed", default=frozenset()
 def allow(packages: Iterable[str]) -> Iterator[None]:
     """Let names reach everything in `packages` (dotted names are fine), and find them in the current folder too.
 
-    The folder goes to the end of the import path: a file of it never hides an installed package.
+    The folder goes to the end of the import path, so that a file in it never hides an installed package.
     """
     packages, here = frozenset(packages), str(Path.cwd())
     added = bool(packages) and here not in sys.path
@@ -100,130 +108,131 @@ def allow(packages: Iterable[str]) -> Iterator[None]:
 
 
 def allowed() -> list[str]:
-    """The packages that `allow` has let in."""
+    """Return the packages that are allowed now."""
     return sorted(_allowed.get())
 
 
-def find(dotted: str, *, where: str, kind: Kind = "callable") -> Any:
-    """The object that a dotted name leads to, if a recipe may use it in a slot of this kind.
+def find(dotted: str, *, kind: Kind = "callable") -> Any:
+    """Return the object of a dotted name, if a recipe may use it in a slot of this kind.
 
     Raises:
-        RecipeError: There is no such name (the nearest is named), or it may not be used here.
+        RecipeError: There is no such name (the message has the nearest), or it may not be used here.
     """
     top, *names = dotted.split(".")
     if not names or not all(name.isidentifier() for name in (top, *names)):
-        raise RecipeError(f"{where}: expected a dotted name such as 'torch.nn.Linear', got {dotted!r}")
-    thing: Any = _package(dotted, where)
+        raise RecipeError(f"expected a dotted name such as 'torch.nn.Linear', got {dotted!r}")
+    thing: Any = _package(dotted)
     for name in names:
-        thing = _member(thing, name, dotted, where)
+        thing = _member(thing, name, dotted)
     if not _permitted(thing, dotted, kind):
-        raise RecipeError(
-            f"{where}: a recipe may not use {dotted} here: {_WANTED[kind]}. If you trust it, add --allow {top}"
-        )
+        raise RecipeError(f"a recipe may not use {dotted} here: {_WANTED[kind]}. If you trust it, add --allow {top}")
     return thing
 
 
-def build(node: Any, *args: Any, kind: Kind, where: str, **offered: Any) -> Any:
-    """Call what a node names and return the result.
+def build(node: Any, *args: Any, kind: Kind, where: str = "", **offered: Any) -> Any:
+    """Call the function or class that a node names and return the result.
 
     Args:
         node: `{_target_: package.module.Name, option: value}`; nodes inside options are built first.
-        args: Positional arguments, before the node's own `_args_`: an optimiser's parameter groups.
-        kind: What the slot takes. It limits what may be called, and the result is checked.
-        where: The slot's name, for messages.
-        offered: Keyword arguments for a function that names them and a node that does not set them.
+        args: Positional arguments before the node's own `_args_`, such as an optimizer's parameter groups.
+        kind: Kind of the slot. It limits what may be called, and the result is checked.
+        where: Title of the messages, for callers outside of a recipe; inside one, `errors.at` gives the place.
+        offered: Keyword arguments that are passed if the function names them and the node does not set them.
 
     Raises:
         RecipeError: The node names nothing usable, its options do not fit, or the call refuses them. Errors inside
-            allowed packages, the user's own code, pass through as they are.
+            allowed packages, the user's own code, pass through unchanged.
     """
-    function, own_args, options = _read(node, kind, where)
-    args = (*args, *_inside(own_args, f"{where}._args_", build))
-    options = {key: _inside(value, f"{where}.{key}", build) for key, value in options.items()}
-    options = {**_welcome(function, offered, len(args)), **options}
-    dotted = node["_target_"]
-    check_arguments(function, options, positional=len(args), where=where, name=dotted)
-    result = _call(function, args, options, dotted, where)
-    if not _RESULTS[kind][1](result):
-        raise RecipeError(f"{where}: {dotted} gave {_short(result)}, which is not {_RESULTS[kind][0]}")
-    return result
+    with within(where):
+        function, own_args, options = _parse(node, kind)
+        args = (*args, *_visit_inside(own_args, ("_args_",), build))
+        options = {key: _visit_inside(value, (key,), build) for key, value in options.items()}
+        options = {**_accepted(function, offered, len(args)), **options}
+        dotted = node["_target_"]
+        check_arguments(function, options, positional=len(args), name=dotted)
+        result = _call(function, args, options, dotted)
+        if not _RESULTS[kind][1](result):
+            raise RecipeError(f"{dotted} gave {_short(result)}, which is not {_RESULTS[kind][0]}")
+        return result
 
 
-def check(node: Any, *args: Any, kind: Kind, where: str, **offered: Any) -> None:
-    """Raise what `build` would raise, as far as that shows without calling anything; any values do as arguments."""
-    function, own_args, options = _read(node, kind, where)
-    _inside(own_args, f"{where}._args_", check)
-    placeholders = {key: _inside(value, f"{where}.{key}", check) for key, value in options.items()}
+def check(node: Any, *args: Any, kind: Kind, **offered: Any) -> None:
+    """Raise what `build` would raise, as far as can be known without a call; `args` may have any values."""
+    function, own_args, options = _parse(node, kind)
+    _visit_inside(own_args, ("_args_",), check)
+    placeholders = {key: _visit_inside(value, (key,), check) for key, value in options.items()}
     positional = len(args) + len(own_args)
-    options = {**_welcome(function, dict.fromkeys(offered, _MISSING), positional), **placeholders}
-    check_arguments(function, options, positional=positional, where=where, name=node["_target_"])
+    options = {**_accepted(function, dict.fromkeys(offered, _MISSING), positional), **placeholders}
+    check_arguments(function, options, positional=positional, name=node["_target_"])
 
 
-def _read(node: Any, kind: Kind, where: str) -> tuple[Callable[..., Any], list[Any], dict[str, Any]]:
-    """What a node calls, with which positional and which keyword arguments."""
+def _parse(node: Any, kind: Kind) -> tuple[Callable[..., Any], list[Any], dict[str, Any]]:
+    """Return the function of a node, its positional and its keyword arguments."""
     if not isinstance(node, Mapping) or not isinstance(node.get("_target_"), str):
         hint = f"{{_target_: {node}}}" if isinstance(node, str) else "{_target_: package.module.Name, ...}"
-        raise RecipeError(f"{where}: expected a node such as {hint}, got {_short(node)}")
+        misspelt = get_close_matches("_target_", map(str, node), n=1) if isinstance(node, Mapping) else ()
+        raise RecipeError(f"expected a node such as {hint}, got {_short(node)}", path=tuple(misspelt))
     dotted, args = node["_target_"], node.get("_args_", [])
-    function = find(dotted, where=where, kind=kind)
+    function = find(dotted, kind=kind)
     if not callable(function):
-        raise RecipeError(f"{where}: {dotted} cannot be called: it is {_short(function)}")
+        raise RecipeError(f"{dotted} cannot be called: it is {_short(function)}")
     options = {key: value for key, value in node.items() if key not in ("_target_", "_args_")}
     for key in options:
         if not isinstance(key, str) or (key.startswith("_") and key.endswith("_")):
-            raise RecipeError(f"{where}: a node has no key {key!r}; besides options it takes _target_ and _args_")
+            raise RecipeError(f"a node has no key {key!r}; besides options it takes _target_ and _args_", path=(key,))
     if not isinstance(args, list | tuple):
-        raise RecipeError(f"{where}._args_: expected a list, got {_short(args)}")
+        raise RecipeError(f"_args_: expected a list, got {_short(args)}", path=("_args_",))
     if _may_unpickle(dotted, options):
-        raise RecipeError(f"{where}: timm would unpickle what these options name, which can run code; use weights:")
+        raise RecipeError("timm would unpickle what these options name, which can run code; use weights:")
     return function, list(args), options
 
 
-def _inside(value: Any, where: str, visit: Callable[..., Any]) -> Any:
-    """A value with the nodes inside it built, or checked: then a placeholder stands for each."""
+def _visit_inside(value: Any, path: KeyPath, visit: Callable[..., Any]) -> Any:
+    """Return a value with the nodes inside it built; or checked, with a placeholder for each."""
     if isinstance(value, Mapping):
         if "_target_" in value:
-            built = visit(value, kind="argument", where=where)
+            with at(*path):
+                built = visit(value, kind="argument")
             return _MISSING if built is None else built
-        return {key: _inside(member, f"{where}.{key}", visit) for key, member in value.items()}
+        return {key: _visit_inside(member, (*path, key), visit) for key, member in value.items()}
     if isinstance(value, list | tuple):
-        return [_inside(member, f"{where}[{index}]", visit) for index, member in enumerate(value)]
+        return [_visit_inside(member, (*path, index), visit) for index, member in enumerate(value)]
     return value
 
 
-def _welcome(function: Callable[..., Any], offered: Mapping[str, Any], positional: int) -> dict[str, Any]:
-    """What is offered and taken by name."""
+def _accepted(function: Callable[..., Any], offered: Mapping[str, Any], positional: int) -> dict[str, Any]:
+    """Return the offered arguments that the function takes by name."""
     names = option_names(function, positional=positional) or ()
     return {key: value for key, value in offered.items() if key in names}
 
 
-def _call(function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any], dotted: str, where: str) -> Any:
+def _call(function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any], dotted: str) -> Any:
     try:
         return function(*args, **options)
-    except CompressKitError as error:
-        raise type(error)(f"{where}: {error}") from error
+    except CompressKitError:  # also a ValueError or LookupError, and says itself what is wrong
+        raise
     except (TypeError, ValueError, LookupError, AssertionError, RuntimeError, FileNotFoundError) as error:
         if _is_allowed(dotted):  # the user's own code: its traceback says more than we could
             raise
-        raise RecipeError(f"{where}: {dotted} refuses these options: {error}") from error
+        raise RecipeError(f"{dotted} refuses these options: {error}") from error
 
 
-def _package(dotted: str, where: str) -> ModuleType:
-    """The top-level package of a name, imported only if that is permitted."""
+def _package(dotted: str) -> ModuleType:
+    """Return the top-level package of a name, imported only if that is permitted."""
     top = dotted.partition(".")[0]
     if top in IMPORTABLE or _is_allowed(dotted):
         if top not in sys.modules and importlib.util.find_spec(top) is None:
-            raise RecipeError(f"{where}: no package {top!r} is installed, for {dotted!r}")
+            raise RecipeError(f"no package {top!r} is installed, for {dotted!r}")
         return importlib.import_module(top)
     if top in sys.modules:
         return sys.modules[top]
     if importlib.util.find_spec(top) is None and not Path(top).exists() and not Path(f"{top}.py").exists():
-        raise RecipeError(f"{where}: no package {top!r} for {dotted!r}{close_names(top, IMPORTABLE)}")
-    raise RecipeError(f"{where}: importing {dotted} would run code of {top!r}; if you trust it, add --allow {top}")
+        raise RecipeError(f"no package {top!r} for {dotted!r}{close_names(top, IMPORTABLE)}")
+    raise RecipeError(f"importing {dotted} would run code of {top!r}; if you trust it, add --allow {top}")
 
 
-def _member(owner: Any, name: str, dotted: str, where: str) -> Any:
-    """An attribute or a submodule of `owner`, imported if need be and permitted."""
+def _member(owner: Any, name: str, dotted: str) -> Any:
+    """Return an attribute or a submodule of `owner`, imported if need be and permitted."""
     top = dotted.partition(".")[0]
     if not hasattr(owner, name) and isinstance(owner, ModuleType) and hasattr(owner, "__path__"):
         full = f"{owner.__name__}.{name}"
@@ -235,7 +244,7 @@ def _member(owner: Any, name: str, dotted: str, where: str) -> Any:
         names = {other for other in names if not _is_foreign(getattr(owner, other, None), top)}
         names |= {module.name for module in pkgutil.iter_modules(getattr(owner, "__path__", []))}
         title = getattr(owner, "__qualname__", None) or getattr(owner, "__name__", repr(owner))
-        raise RecipeError(f"{where}: {title} has no {name!r}{close_names(name, sorted(names))}")
+        raise RecipeError(f"{title} has no {name!r}{close_names(name, sorted(names))}")
     return thing
 
 
@@ -257,7 +266,7 @@ def _permitted(thing: Any, dotted: str, kind: Kind) -> bool:
 
 
 def _may_unpickle(dotted: str, options: Mapping[str, Any]) -> bool:
-    """Whether timm would `torch.load` a file or a stranger's hub entry without `weights_only`."""
+    """Return whether timm would `torch.load` a file or a stranger's hub entry without `weights_only`."""
     if not _within(dotted, ["timm"]) or _is_allowed(dotted):
         return False
     return any(key.startswith(("checkpoint", "pretrained_cfg")) or ":" in str(options[key]) for key in options)
@@ -272,6 +281,6 @@ def _within(dotted: str, packages: Iterable[str]) -> bool:
 
 
 def _short(thing: Any) -> str:
-    """A value in a few words for a message."""
+    """Return a value in a few words, for a message."""
     text = repr(thing)
     return text if len(text) <= 60 else f"{text[:57]}..."

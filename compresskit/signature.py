@@ -1,4 +1,4 @@
-"""Keyword arguments checked against a signature before the call: a typo is named, and nothing has started."""
+"""The check of keyword arguments against a signature before a call, so that a typo stops nothing halfway."""
 
 import inspect
 import types
@@ -22,7 +22,7 @@ _PLAIN: dict[Any, tuple[str, Callable[[Any], bool]]] = {
     None: ("null", lambda value: value is None),
     types.NoneType: ("null", lambda value: value is None),
 }
-"""Annotations that a recipe's plain values can be held against: the words for each, and the test."""
+"""Annotations that a recipe's plain values are checked against: the words for each, and the test."""
 
 
 def check_arguments(
@@ -30,38 +30,36 @@ def check_arguments(
     keywords: Mapping[str, Any],
     *,
     positional: int = 0,
-    where: str,
     name: str,
     noun: str = "option",
 ) -> None:
-    """Raise what the call would raise, but with the nearest right name and before anything runs.
+    """Check keyword arguments before a call: their names, their presence and the types of plain values.
 
     Args:
-        function: What will be called: a function, a class or an object with `__call__`.
-        keywords: The keyword arguments. Plain values are held against plain annotations, other values are passed by.
-        positional: How many arguments the call passes by position, before these.
-        where: What the message starts with: `stages[0].optimizer`.
-        name: What the message calls `function`.
-        noun: What the message calls a keyword.
+        function: A function, a class or an object with `__call__`.
+        keywords: The keyword arguments. Plain values are checked against plain annotations, others are not checked.
+        positional: Number of arguments that the call passes by position.
+        name: Name of the function in messages.
+        noun: Noun for a keyword in messages.
 
     Raises:
-        RecipeError: A keyword is unknown, missing, given twice or of the wrong type.
+        RecipeError: A keyword is unknown (the message has the nearest), missing, passed twice or of the wrong type.
     """
     names = option_names(function, positional=positional)
     known = {parameter.name: parameter for parameter in _keywords(function, positional)}
     for key in keywords:
         if names is not None and key not in names:
-            raise RecipeError(f"{where}: {name} has no {noun} {key!r}{close_names(key, names)}")
+            raise RecipeError(f"{name} has no {noun} {key!r}{close_names(key, names)}", path=(key,))
     for parameter in known.values():
         if parameter.default is parameter.empty and parameter.name not in keywords:
-            raise RecipeError(f"{where}: {name} needs the {noun} {parameter.name!r}")
+            raise RecipeError(f"{name} needs the {noun} {parameter.name!r}")
     for key, value in keywords.items():
         if key in known and not _fits(value, known[key].annotation):
-            raise RecipeError(f"{where}: {key} must be {_words(known[key].annotation)}, got {value!r}")
+            raise RecipeError(f"{key} must be {_words(known[key].annotation)}, got {value!r}", path=(key,))
 
 
 def option_names(function: Callable[..., Any], *, positional: int = 0) -> list[str] | None:
-    """The keywords that `function` takes beside so many positional arguments; None where it takes any."""
+    """Return the keywords that `function` takes beside its first positional arguments; None if it takes any."""
     parameters = _parameters(function)
     if not parameters or any(p.kind is p.VAR_KEYWORD for p in parameters):
         return [] if isinstance(function, types.FunctionType) and not parameters else None
@@ -69,7 +67,7 @@ def option_names(function: Callable[..., Any], *, positional: int = 0) -> list[s
 
 
 def takes(function: Callable[..., Any], *, positional: int) -> bool:
-    """Whether `function` can be called with so many positional arguments; a builtin that does not say can."""
+    """Return whether `function` takes this number of positional arguments; True for a builtin without a signature."""
     parameters = _parameters(function)
     if not parameters or any(p.kind is p.VAR_POSITIONAL for p in parameters):
         return not isinstance(function, types.FunctionType) or bool(parameters)
@@ -77,7 +75,7 @@ def takes(function: Callable[..., Any], *, positional: int) -> bool:
 
 
 def _keywords(function: Callable[..., Any], positional: int) -> list[inspect.Parameter]:
-    """The parameters that can be given by keyword when the first ones are given by position."""
+    """Return the parameters that can be passed by keyword when the first ones are passed by position."""
     parameters = _parameters(function)
     ordered = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     named = [p for p in ordered[positional:] if p.kind is p.POSITIONAL_OR_KEYWORD]
@@ -85,7 +83,7 @@ def _keywords(function: Callable[..., Any], positional: int) -> list[inspect.Par
 
 
 def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    """The parameters, their annotations evaluated where that is possible; none for a builtin that does not tell."""
+    """Return the parameters, with annotations evaluated where possible; none for a builtin without a signature."""
     for evaluate in (True, False):
         try:
             return list(inspect.signature(function, eval_str=evaluate).parameters.values())
@@ -95,7 +93,7 @@ def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
 
 
 def _fits(value: Any, annotation: Any) -> bool:
-    """False only where a plain value surely does not fit: code may accept more than it declares."""
+    """Return False only if a plain value surely does not fit: code may accept more than it declares."""
     if not isinstance(value, bool | int | float | str | list | dict | None):
         return True
     origin = get_origin(annotation) or annotation
@@ -105,23 +103,23 @@ def _fits(value: Any, annotation: Any) -> bool:
         return value in get_args(annotation)
     if isinstance(origin, type | None) and origin in _PLAIN:
         return _PLAIN[origin][1](value)
-    return not _is_torchs(origin)
+    return not _is_torch_class(origin)
 
 
-def _is_torchs(annotation: Any) -> bool:
-    """Whether the annotation is a tensor's or a module's class, which no plain value can be an instance of."""
+def _is_torch_class(annotation: Any) -> bool:
+    """Return whether the annotation is a class of tensors or modules, which no plain value is an instance of."""
     import torch
 
     return isinstance(annotation, type) and issubclass(annotation, torch.Tensor | torch.nn.Module)
 
 
 def _words(annotation: Any) -> str:
-    """The plain part of an annotation: `float | Tensor` is "a number"."""
+    """Return the plain part of an annotation in words: "a number" for `float | Tensor`."""
     origin = get_origin(annotation) or annotation
     if origin is Literal:
         return "one of " + ", ".join(repr(choice) for choice in get_args(annotation))
     if origin in (Union, types.UnionType):
         members = get_args(annotation)
-        plain = [m for m in members if not _is_torchs(m) and not (m is int and float in members)]
+        plain = [m for m in members if not _is_torch_class(m) and not (m is int and float in members)]
         return " or ".join(dict.fromkeys(_words(member) for member in plain))
     return _PLAIN[origin][0] if isinstance(origin, type | None) and origin in _PLAIN else str(origin)

@@ -1,10 +1,12 @@
 """What the README and the documentation show is true: examples run, excerpts are excerpts, links lead somewhere."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
+from compresskit import cli
 from compresskit.losses import CATALOGUE
 from zoo.raw.photographs.photographs import BUNDLED
 
@@ -30,6 +32,29 @@ def test_python_examples_run_one_after_the_other(page, tmp_path, monkeypatch):
     for number, code in enumerate(_blocks(page, "python"), start=1):
         if not INCLUDED.fullmatch(code):
             exec(compile(code, f"{page.name}, example {number}", "exec"), names)
+
+
+def test_the_task_of_ones_own_runs_as_the_recipe_beside_it(tmp_path, monkeypatch, capsys):
+    page = ROOT / "docs" / "measure-your-task.md"
+    module = [
+        code for code in _blocks(page, "python") if re.search(r"^class (Discs|Segmentation|Threshold)", code, re.M)
+    ]
+    (recipe,) = [text for text in _blocks(page, "text") if text.startswith("name: discs")]
+    monkeypatch.chdir(tmp_path)
+    Path("discs.py").write_text("\n".join(module), encoding="utf-8")
+    Path("discs.yaml").write_text(recipe, encoding="utf-8")
+    short = ["--set", "pretrain.0.steps=2", "--set", "stages.0.steps=2"]
+    assert cli.main(["run", "discs.yaml", "--allow", "discs", *short]) == 0
+    assert cli.main(["evaluate", "runs/discs", "--allow", "discs"]) == 0
+    printed = capsys.readouterr().out
+    sys.modules.pop("discs")
+    shown = [line for text in _blocks(page, "text") for line in text.splitlines()]
+    for heading in ("IOU (%)   AREA-ERROR (px)   parameters     MACs", "IOU (%)   AREA-ERROR (px)   minus student"):
+        assert heading in printed
+        assert any(heading in line for line in shown)
+    for condition in ("as in training, 60 samples", "more noise, 60 samples"):
+        assert condition in printed.splitlines()
+        assert condition in shown
 
 
 def test_python_files_that_are_shown_are_the_examples_that_the_integration_tests_run():

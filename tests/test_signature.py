@@ -33,40 +33,40 @@ def _configured(
         {"count": object()},  # no plain value: code may know better than its annotation
     ],
 )
-def test_what_fits_passes(keywords):
-    check_arguments(_configured, keywords, positional=1, where="here", name="configured")
+def test_arguments_that_fit_pass(keywords):
+    check_arguments(_configured, keywords, positional=1, name="configured")
 
 
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
-        ({"coutn": 1}, "here: configured has no option 'coutn'; did you mean 'count'?"),
-        ({"first": 1}, "here: configured has no option 'first'"),
-        ({"count": 1.5}, "here: count must be a whole number, got 1.5"),
-        ({"count": True}, "here: count must be a whole number, got True"),
-        ({"rate": "fast"}, "here: rate must be a number, got 'fast'"),
-        ({"mode": "medium"}, "here: mode must be one of 'fast', 'slow', got 'medium'"),
-        ({"folder": 3}, "here: folder must be a path or null, got 3"),
-        ({"widths": 3}, "here: widths must be a list, got 3"),
-        ({"scale": "big"}, "here: scale must be a number, got 'big'"),
+        ({"coutn": 1}, "configured has no option 'coutn'; did you mean 'count'?"),
+        ({"first": 1}, "configured has no option 'first'"),
+        ({"count": 1.5}, "count must be a whole number, got 1.5"),
+        ({"count": True}, "count must be a whole number, got True"),
+        ({"rate": "fast"}, "rate must be a number, got 'fast'"),
+        ({"mode": "medium"}, "mode must be one of 'fast', 'slow', got 'medium'"),
+        ({"folder": 3}, "folder must be a path or null, got 3"),
+        ({"widths": 3}, "widths must be a list, got 3"),
+        ({"scale": "big"}, "scale must be a number, got 'big'"),
     ],
 )
-def test_what_does_not_fit_is_named_with_the_nearest_right_answer(keywords, message):
+def test_an_argument_that_does_not_fit_is_reported_with_the_nearest_right_name(keywords, message):
     with pytest.raises(RecipeError) as caught:
-        check_arguments(_configured, keywords, positional=1, where="here", name="configured")
+        check_arguments(_configured, keywords, positional=1, name="configured")
     assert str(caught.value).startswith(message)
 
 
 def test_a_missing_argument_is_named():
-    with pytest.raises(RecipeError, match="here: configured needs the key 'first'"):
-        check_arguments(_configured, {}, where="here", name="configured", noun="key")
+    with pytest.raises(RecipeError, match="configured needs the key 'first'"):
+        check_arguments(_configured, {}, name="configured", noun="key")
 
 
-def test_a_function_that_takes_any_keyword_is_asked_for_none():
+def test_a_function_that_takes_any_keyword_gets_no_check():
     def anything(student, teacher, **options):
         return student, teacher, options
 
-    check_arguments(anything, {"whatever": 1}, positional=2, where="here", name="anything")
+    check_arguments(anything, {"whatever": 1}, positional=2, name="anything")
     assert option_names(anything) is None
     assert option_names(_configured, positional=1) == ["count", "rate", "mode", "folder", "widths", "scale", "anything"]
 

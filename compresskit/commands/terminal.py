@@ -1,4 +1,4 @@
-"""What commands print, and what they complete."""
+"""The output of commands, and the completion of their arguments."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def show(result: "RenderableType") -> None:
-    """Print a result, once for all processes of a run; a reader that has closed the pipe (`| head`) has seen enough."""
+    """Print a result, once for all processes of a run. A reader that closes the pipe, such as `| head`, is no error."""
     from rich.console import Console
 
     from compresskit.distill.processes import is_main
@@ -25,11 +25,13 @@ def show(result: "RenderableType") -> None:
         sys.stdout.write(f"{capture.get().rstrip()}\n")
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at its end
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # otherwise Python complains when it flushes at exit
 
 
 def recipe_names(incomplete: str) -> list[str]:
-    """Shipped recipes and files that begin so."""
+    """Return the shipped recipes and the files that begin with the text."""
     from compresskit.recipe.reading.shipped import shipped_recipes
 
     files = [str(path) for path in Path().glob(f"{incomplete}*") if path.suffix == ".yaml" or path.is_dir()]

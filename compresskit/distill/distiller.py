@@ -23,8 +23,9 @@ from compresskit.distill.session.plan_text import Plan
 from compresskit.distill.session.progress import open_display
 from compresskit.distill.session.results import Result
 from compresskit.distill.session.session import Session
-from compresskit.distill.spec.address import TEACHER, unwrap, wrapper_of
+from compresskit.distill.spec.address import TEACHER
 from compresskit.distill.spec.stage import Stage
+from compresskit.distill.taps.locate import unwrap, wrapper_of
 from compresskit.distill.training.autotune import choose
 from compresskit.distill.training.validation import Evaluate
 from compresskit.errors import RecipeError

@@ -1,4 +1,4 @@
-"""Where and how a run is executed: what every part of it must know and none may change."""
+"""The execution of a run: facts that every part of it reads and none changes."""
 
 from dataclasses import dataclass, field
 

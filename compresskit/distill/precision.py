@@ -30,7 +30,7 @@ class Precision:
     """"fp32"; "tf32", float32 whose products a GPU rounds; "bf16" or "fp16", autocast, the latter with loss scaling; or
     "auto"."""
     compile: bool | str = False
-    """Whether the models run through `torch.compile`; or "auto"."""
+    """True runs the models through `torch.compile`; "auto" does so if it is faster."""
     memory_format: str = "contiguous"
     """"contiguous", "channels_last" for images, or "auto"."""
 
@@ -38,9 +38,9 @@ class Precision:
         for name, choices in (("precision", PRECISIONS), ("memory_format", MEMORY_FORMATS)):
             value = getattr(self, name)
             if value not in (*choices, AUTO):
-                raise RecipeError(f"{name}: unknown {value!r}{close_names(str(value), (*choices, AUTO))}")
+                raise RecipeError(f"{name}: unknown {value!r}{close_names(str(value), (*choices, AUTO))}", path=(name,))
         if self.compile is not True and self.compile is not False and self.compile != AUTO:
-            raise RecipeError(f"compile must be true, false or auto, got {self.compile!r}")
+            raise RecipeError(f"compile must be true, false or auto, got {self.compile!r}", path=("compile",))
 
     @property
     def is_resolved(self) -> bool:
@@ -64,9 +64,11 @@ class Precision:
             RecipeError: It does not.
         """
         if self.precision == "tf32" and device.type != "cuda":
-            raise RecipeError(f"precision: tf32 is a GPU's, and this run is on {device.type}; use fp32 or bf16")
+            raise RecipeError(
+                f"precision: tf32 is a GPU's, and this run is on {device.type}; use fp32 or bf16", path=("precision",)
+            )
         if self.precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
-            raise RecipeError("precision: this GPU has no bf16; use fp16")
+            raise RecipeError("precision: this GPU has no bf16; use fp16", path=("precision",))
 
     def to_memory_format(self, inputs: Any) -> Any:
         """Return a nested batch with its images, the tensors of four dimensions, in the memory format."""

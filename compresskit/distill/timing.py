@@ -21,7 +21,7 @@ class Clock:
 
     def __init__(self) -> None:
         self.profiling = False
-        """Whether phases wait for the GPU, and are marked in a profiler's trace."""
+        """True while phases wait for the GPU and are marked in a profiler's trace."""
         self.seconds: dict[str, float] = dict.fromkeys(PHASES, 0.0)
         self.uncounted = 0.0
         """Seconds that a profiler took for itself."""

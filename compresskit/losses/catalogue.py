@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from compresskit.errors import CompressKitError, RecipeError, close_names
+from compresskit.errors import CompressKitError, RecipeError, close_names, within
 from compresskit.losses import torchdistill
 from compresskit.losses.correlation import dist
 from compresskit.losses.decoupled import dkd
@@ -70,24 +70,29 @@ def resolve_loss(loss: str | Callable[..., Any] | Entry, *, where: str = "loss")
     """
     if isinstance(loss, Entry):
         return loss
+    if isinstance(loss, str) and loss in CATALOGUE:
+        return CATALOGUE[loss]
+    with within(where):
+        return _resolved(loss)
+
+
+def _resolved(loss: str | Callable[..., Any]) -> Entry:
     if isinstance(loss, str):
-        if loss in CATALOGUE:
-            return CATALOGUE[loss]
         if "." not in loss:
-            raise RecipeError(f"{where}: no loss {loss!r}{close_names(loss, CATALOGUE)}")
-        name, loss = loss.rpartition(".")[2], find(torchdistill.full_name(loss), where=where, kind="callable")
+            raise RecipeError(f"no loss {loss!r}{close_names(loss, CATALOGUE)}")
+        name, loss = loss.rpartition(".")[2], find(torchdistill.full_name(loss), kind="callable")
     else:
         name = getattr(loss, "__name__", type(loss).__name__)
     if known := [entry for entry in CATALOGUE.values() if entry.function is loss]:
         return known[0]
     if torchdistill.is_theirs(loss):
-        return torchdistill.wrapped(loss, where=where)
+        return torchdistill.wrapped(loss)
     if not callable(loss):
-        raise RecipeError(f"{where}: a loss is a name or a callable, got {loss!r}")
+        raise RecipeError(f"a loss is a name or a callable, got {loss!r}")
     return _foreign(loss, name)
 
 
-def check_options(loss: str | Entry | Callable[..., Any], options: Mapping[str, Any], *, where: str) -> None:
+def check_options(loss: str | Entry | Callable[..., Any], options: Mapping[str, Any], *, where: str = "") -> None:
     """Check a loss's options against its signature.
 
     Any option may be a schedule, `{"schedule": "linear", ...}`, or a value that is not plain data.
@@ -95,12 +100,14 @@ def check_options(loss: str | Entry | Callable[..., Any], options: Mapping[str, 
     Raises:
         RecipeError: An option is unknown (the message names the nearest), missing or of the wrong type.
     """
-    entry = resolve_loss(loss, where=where)
-    scheduled = [key for key, value in options.items() if is_schedule(value)]
-    if entry.built and scheduled:
-        raise RecipeError(f"{where}: {entry.name} is made once, so {scheduled[0]} cannot follow a schedule")
-    values = {key: _Scheduled if is_schedule(value) else value for key, value in options.items()}
-    check_arguments(entry.function, values, positional=entry.positional, where=where, name=entry.name)
+    with within(where):
+        entry = resolve_loss(loss, where="")
+        scheduled = [key for key, value in options.items() if is_schedule(value)]
+        if entry.built and scheduled:
+            message = f"{entry.name} is made once, so {scheduled[0]} cannot follow a schedule"
+            raise RecipeError(message, path=(scheduled[0],))
+        values = {key: _Scheduled if is_schedule(value) else value for key, value in options.items()}
+        check_arguments(entry.function, values, positional=entry.positional, name=entry.name)
 
 
 def make_loss(entry: Entry, options: Mapping[str, Any], *, where: str) -> Callable[..., Any]:
@@ -112,15 +119,16 @@ def make_loss(entry: Entry, options: Mapping[str, Any], *, where: str) -> Callab
     """
     if not entry.built:
         return entry.function
-    try:
-        made = entry.function(**options)
-    except CompressKitError as error:
-        raise type(error)(f"{where}: {error}") from None
-    except (TypeError, ValueError) as error:
-        raise RecipeError(f"{where}: {entry.name} refuses these options: {error}") from error
-    if not callable(made):
-        raise RecipeError(f"{where}: {entry.name} gave {type(made).__name__}, which is not callable")
-    return made
+    with within(where):
+        try:
+            made = entry.function(**options)
+        except CompressKitError:  # may be a ValueError, too, and says itself what is wrong
+            raise
+        except (TypeError, ValueError) as error:
+            raise RecipeError(f"{entry.name} refuses these options: {error}") from error
+        if not callable(made):
+            raise RecipeError(f"{entry.name} gave {type(made).__name__}, which is not callable")
+        return made
 
 
 class _Scheduled:

@@ -54,14 +54,14 @@ def is_theirs(loss: Any) -> TypeGuard[type[nn.Module]]:
     return isinstance(loss, type) and issubclass(loss, nn.Module) and loss.__module__.startswith("torchdistill.losses")
 
 
-def wrapped(loss: type[nn.Module], *, where: str) -> Entry:
+def wrapped(loss: type[nn.Module]) -> Entry:
     """Return the entry of a torchdistill class, whose options are the class's arguments without the paths.
 
     Raises:
         RecipeError: The class does not compare one tensor with one; the message says why.
     """
     if reason := _obstacle(loss):
-        raise RecipeError(f"{where}: torchdistill's {loss.__name__} cannot be a match's loss: {reason}")
+        raise RecipeError(f"torchdistill's {loss.__name__} cannot be a match's loss: {reason}")
     return _entry(loss)
 
 

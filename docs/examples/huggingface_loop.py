@@ -10,7 +10,7 @@ from compresskit import Match, ProgressiveDistiller, Stage, Task
 
 
 def encoder(width: int, layers: int) -> BertForSequenceClassification:
-    """A small one with random weights; yours comes from `from_pretrained`."""
+    """Return a small model with random weights; yours comes from `from_pretrained`."""
     sizes = {"hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": layers}
     return BertForSequenceClassification(BertConfig(vocab_size=50, num_attention_heads=2, num_labels=3, **sizes))
 
@@ -36,7 +36,7 @@ class DistillationTrainer(Trainer):
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The stage's loss where the Trainer trains; where it evaluates, the student's own loss and outputs."""
+        """Return the stage's loss in training, and the student's own loss and outputs in evaluation."""
         if return_outputs:
             return super().compute_loss(model, inputs, True, num_items_in_batch)
         inputs, labels = split(inputs)
@@ -44,7 +44,7 @@ class DistillationTrainer(Trainer):
 
 
 def split(batch: dict[str, Any]) -> tuple[dict[str, Any], Tensor]:
-    """(inputs, targets) of a batch, as the Trainer collates it."""
+    """Return (inputs, targets) of a batch, as the Trainer collates it."""
     return {name: value for name, value in batch.items() if name != "labels"}, batch["labels"]
 
 

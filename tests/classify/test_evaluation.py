@@ -13,8 +13,8 @@ from zoo.classify.pictures import RIGHT, WRONG, draw_answers
 LABELS = [0, 1, 1, 2]
 
 
-class Says(nn.Module):
-    """Is as sure as one can be about the class that the first pixel names: all scores 0 but one."""
+class FirstPixel(nn.Module):
+    """A classifier whose answer is the class that the first pixel names."""
 
     def __init__(self, classes=3):
         super().__init__()
@@ -22,34 +22,34 @@ class Says(nn.Module):
 
     def forward(self, images):
         assert not self.training
-        named = images[:, 0, 0, 0].long()
-        return math.log(2) * nn.functional.one_hot(named, self.classes).float()
+        answers = images[:, 0, 0, 0].long()
+        return math.log(2) * nn.functional.one_hot(answers, self.classes).float()
 
 
-def _dataset(named):
-    images = torch.zeros(len(named), 1, 2, 2)
-    images[:, 0, 0, 0] = torch.tensor(named)
+def _dataset(answers):
+    images = torch.zeros(len(answers), 1, 2, 2)
+    images[:, 0, 0, 0] = torch.tensor(answers)
     return TensorDataset(images, torch.tensor(LABELS))
 
 
 def test_accuracy_and_cross_entropy_on_a_hand_case():
     # scores (ln 2, 0, 0) are chances of 1/2, 1/4, 1/4
     evaluation = ClassificationEvaluation(_dataset([0, 1, 2, 1]), batch_size=3)
-    each = evaluation.per_sample(Says())
+    each = evaluation.per_sample(FirstPixel())
     assert each["accuracy"] == [100.0, 100.0, 0.0, 0.0]
     assert each["cross_entropy"] == pytest.approx([math.log(2), math.log(2), math.log(4), math.log(4)])
-    assert evaluation(Says()) == pytest.approx({"accuracy": 50.0, "cross_entropy": 1.5 * math.log(2)})
+    assert evaluation(FirstPixel()) == pytest.approx({"accuracy": 50.0, "cross_entropy": 1.5 * math.log(2)})
 
 
-def test_the_model_is_given_back_in_the_mode_it_came_in():
-    model = nn.Sequential(Says(), nn.Dropout())
+def test_every_part_of_the_model_keeps_its_mode():
+    model = nn.Sequential(FirstPixel(), nn.Dropout())
     model[1].eval()
     ClassificationEvaluation(_dataset(LABELS))(model)
     assert [module.training for module in model.modules()] == [True, True, False]
 
 
-@pytest.mark.parametrize("model", [nn.Identity(), Says(2), nn.Sequential(nn.Flatten(), nn.Flatten(0))])
-def test_what_is_no_classifier_of_these_classes_is_refused(model):
+@pytest.mark.parametrize("model", [nn.Identity(), FirstPixel(2), nn.Sequential(nn.Flatten(), nn.Flatten(0))])
+def test_a_model_without_a_score_for_each_class_is_refused(model):
     dataset = _dataset([0, 0, 1, 1])
     with pytest.raises(ShapeError, match=r"\(4, classes\), with more than 2 classes; this one gave \("):
         ClassificationEvaluation(dataset)(model)
@@ -61,7 +61,7 @@ def test_impossible_options_are_refused(options):
         ClassificationEvaluation(_dataset(LABELS), **options)
 
 
-def test_the_images_that_most_models_get_wrong_come_first(tmp_path, monkeypatch):
+def test_images_that_most_models_classify_wrongly_come_first(tmp_path, monkeypatch):
     drawn = {}
 
     def note(images, truth, answers):
@@ -69,7 +69,7 @@ def test_the_images_that_most_models_get_wrong_come_first(tmp_path, monkeypatch)
         return draw_answers(images, truth, answers)
 
     monkeypatch.setattr("zoo.classify.pictures.draw_answers", note)
-    perfect, blind = Says(), nn.Sequential(nn.Flatten(), nn.Linear(4, 3, bias=False))
+    perfect, blind = FirstPixel(), nn.Sequential(nn.Flatten(), nn.Linear(4, 3, bias=False))
     nn.init.zeros_(blind[1].weight)  # equal scores: the first class
     evaluation = ClassificationEvaluation(_dataset([0, 1, 2, 2]), illustrations=2)
     evaluation.illustrate({"perfect": perfect, "blind": blind}, tmp_path / "images")
@@ -77,8 +77,8 @@ def test_the_images_that_most_models_get_wrong_come_first(tmp_path, monkeypatch)
     assert [path.name for path in (tmp_path / "images").iterdir()] == ["mistakes.png"]
 
 
-def test_where_every_answer_is_right_nothing_is_drawn(tmp_path):
-    ClassificationEvaluation(_dataset(LABELS)).illustrate({"perfect": Says()}, tmp_path)
+def test_nothing_is_drawn_if_every_answer_is_right(tmp_path):
+    ClassificationEvaluation(_dataset(LABELS)).illustrate({"perfect": FirstPixel()}, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

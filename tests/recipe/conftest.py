@@ -1,4 +1,4 @@
-"""A recipe that is whole and tiny: points in four dimensions, two small networks, and nothing of cameras."""
+"""A complete, tiny recipe: points in four dimensions and two small networks, without anything of cameras."""
 
 import sys
 from pathlib import Path
@@ -34,15 +34,15 @@ class Points:
 
 
 class Centre(nn.Module):
-    """Subtracts the mean of the data that it was shown."""
+    """Subtracts the mean of the data that it was fitted to."""
 
     def __init__(self):
         super().__init__()
         self.register_buffer("mean", torch.full((4,), torch.nan))
-        self.shown = 0
+        self.fits = 0
 
     def fit_to(self, dataset):
-        self.shown += 1
+        self.fits += 1
         self.mean.copy_(torch.stack([dataset[index][0] for index in range(len(dataset))]).mean(0))
 
     def forward(self, points):
@@ -118,7 +118,7 @@ presets:
 
 @pytest.fixture
 def toy(tmp_path, monkeypatch):
-    """`toy.yaml` in the current folder; its parts may be imported and nothing is left of them afterwards."""
+    """`toy.yaml` in the current folder. Its parts may be imported, and are removed from the modules afterwards."""
     (tmp_path / "toy_parts.py").write_text(PARTS, encoding="utf-8")
     (tmp_path / "toy.yaml").write_text(RECIPE, encoding="utf-8")
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Images with the answers of classifiers below them: one column an image, one row a model."""
+"""Images with the answers of several classifiers below them: a column for each image, a row for each model."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 CELL, GAP, MARGIN, LINE, TEXT = 64, 8, 24, 24, 17
-"""Pixels: side of an enlarged image, space between two, margin, height of a line and of its letters."""
+"""In pixels: side of an enlarged image, space between two images, margin, height of a line and of its letters."""
 
 
 PAPER, INK, RIGHT, WRONG = "#ffffff", "#1c1e22", "#0a7d38", "#c0392b"
@@ -17,12 +17,12 @@ PAPER, INK, RIGHT, WRONG = "#ffffff", "#1c1e22", "#0a7d38", "#c0392b"
 def draw_answers(
     images: Sequence[Float[Tensor, "c h w"]], truth: Sequence[str], answers: Mapping[str, Sequence[str]]
 ) -> Image.Image:
-    """Draw the image that this module describes; wrong answers are red.
+    """Draw the images with their classes and the models' answers below them; wrong answers are red.
 
     Args:
-        images: Grey or colour images, from 0 to 1; further channels are not shown.
+        images: Images in grey or in three colours, from 0 to 1; further channels are not shown.
         truth: Name of each image's class.
-        answers: Each model's answers, by its name: the class of each image.
+        answers: Name of the class that a model chooses for each image, by model.
     """
     font = ImageFont.load_default(TEXT)
     names = round(max(font.getlength(name) for name in ("truth", *answers))) + 2 * GAP

@@ -25,7 +25,7 @@ class CacheError(RecipeError):
     @classmethod
     def because(cls, reason: str, advice: str = "") -> Self:
         """Return the error for a reason of one line, with advice on the lines after it."""
-        error = cls("\n".join(filter(None, (f"cache: {reason}", advice))))
+        error = cls("\n".join(filter(None, (f"cache: {reason}", advice))), path=("cache",))
         error.reason = reason
         return error
 
@@ -57,14 +57,18 @@ class CacheOptions:
         known = ("budget", "dtype", "folder")
         for key in value if isinstance(value, Mapping) else ():
             if key not in known:
-                raise RecipeError(f"cache: unknown key {key!r}{close_names(str(key), known)}")
+                raise RecipeError(f"cache: unknown key {key!r}{close_names(str(key), known)}", path=("cache", key))
         if not isinstance(value, Mapping) or "budget" not in value:
-            raise RecipeError(f"cache must be auto or a mapping such as {{budget: 8GB, dtype: fp16}}, got {value!r}")
+            raise RecipeError(
+                f"cache must be auto or a mapping such as {{budget: 8GB, dtype: fp16}}, got {value!r}", path=("cache",)
+            )
         dtype, folder = value.get("dtype") or "fp32", value.get("folder")
         if dtype not in DTYPES:
-            raise RecipeError(f"cache: dtype: unknown {dtype!r}{close_names(str(dtype), DTYPES)}")
+            raise RecipeError(
+                f"cache: dtype: unknown {dtype!r}{close_names(str(dtype), DTYPES)}", path=("cache", "dtype")
+            )
         if not isinstance(folder, str | Path | None):
-            raise RecipeError(f"cache: folder must be a path, got {folder!r}")
+            raise RecipeError(f"cache: folder must be a path, got {folder!r}", path=("cache", "folder"))
         return cls(_parse_size(value["budget"]), dtype, None if folder is None else Path(folder))
 
 
@@ -86,7 +90,9 @@ def _parse_size(value: Any) -> int:
         return value
     size = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", value) if isinstance(value, str) else None
     if size is None or size[2].upper() not in UNITS or float(size[1]) == 0:
-        raise RecipeError(f"cache: budget must be a size such as 8GB or 512MiB, got {value!r}")
+        raise RecipeError(
+            f"cache: budget must be a size such as 8GB or 512MiB, got {value!r}", path=("cache", "budget")
+        )
     return int(float(size[1]) * UNITS[size[2].upper()])
 
 

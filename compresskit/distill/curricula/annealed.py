@@ -34,7 +34,7 @@ def annealed(
         step.
     """
     if temperature < 1:
-        raise RecipeError(f"temperature starts at 1 or above, got {temperature}")
+        raise RecipeError(f"temperature starts at 1 or above, got {temperature}", path=("temperature",))
     if not matches or not tasks:
         raise RecipeError(f"{'tasks' if matches else 'matches'}: annealed needs at least one")
     first, second = lengths(steps, 2, "stages")

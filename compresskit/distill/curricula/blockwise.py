@@ -43,9 +43,11 @@ def blockwise(
         2018.
     """
     if not blocks:
-        raise RecipeError("blocks: blockwise needs at least one")
+        raise RecipeError("blocks: blockwise needs at least one", path=("blocks",))
     if not outputs and not tasks:
-        raise RecipeError("outputs: blockwise needs matches of the outputs, tasks, or both, for its global stages")
+        raise RecipeError(
+            "outputs: blockwise needs matches of the outputs, tasks, or both, for its global stages", path=("outputs",)
+        )
     local_steps, global_steps, last_steps = lengths(steps, 3, "kinds of stages, local, global and last")
     stages = []
     for k, block in enumerate(blocks):
@@ -69,7 +71,7 @@ def blockwise(
 
 def _splice(block: Match) -> Splice:
     if not isinstance(block.student, str) or not isinstance(block.teacher, str):
-        raise RecipeError(f"blocks: {block.name}: a block ends at one tap")
+        raise RecipeError(f"blocks: {block.name}: a block ends at one tap", path=("blocks",))
     return Splice(block.student, into=block.teacher, adapter=block.adapter)
 
 

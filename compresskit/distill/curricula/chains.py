@@ -115,7 +115,7 @@ def anchored(
         for each sample.
     """
     if not methods:
-        raise RecipeError("methods: anchored needs at least one list of matches")
+        raise RecipeError("methods: anchored needs at least one list of matches", path=("methods",))
     anchor_match = _between(anchor, STUDENT, PREVIOUS)
     return tuple(
         Stage(
@@ -155,7 +155,7 @@ def together(
         is the idea of Shi et al., *Follow Your Path: A Progressive Method for Knowledge Distillation*, 2021.
     """
     if not tasks:
-        raise RecipeError("tasks: together needs at least one; the teacher learns from it")
+        raise RecipeError("tasks: together needs at least one; the teacher learns from it", path=("tasks",))
     both = [_between(match, STUDENT, teacher) for match in matches]
     if mutual:
         both += [_reverse(match, teacher) for match in matches]
@@ -165,9 +165,11 @@ def together(
 
 def _check_names(names: Any, field: str, curriculum: str, least: int) -> None:
     if isinstance(names, str) or not isinstance(names, Sequence) or len(names) < least:
-        raise RecipeError(f"{field}: {curriculum} needs at least {least} models' names in a list, got {names!r}")
+        raise RecipeError(
+            f"{field}: {curriculum} needs at least {least} models' names in a list, got {names!r}", path=(field,)
+        )
     if len(set(names)) < len(names):
-        raise RecipeError(f"{field}: {', '.join(names)} names a model twice")
+        raise RecipeError(f"{field}: {', '.join(names)} names a model twice", path=(field,))
 
 
 def _between(match: Match, learner: str, teacher: str) -> Match:
@@ -196,5 +198,7 @@ def _at(side: Any, model: str) -> Any:
     if not isinstance(side, str):
         return tuple(_at(address, model) for address in side)
     if split_model(side)[0]:
-        raise RecipeError(f"{side!r}: this curriculum says itself which model is meant; give the address alone")
+        raise RecipeError(
+            f"{side!r}: this curriculum says itself which model is meant; give the address alone", about=(side,)
+        )
     return side if model == STUDENT else f"{model}:{side}"

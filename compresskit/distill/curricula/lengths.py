@@ -15,9 +15,13 @@ def lengths(steps: Any, length: int, what: str) -> list[int]:
     if isinstance(steps, int):
         return [steps] * length
     if isinstance(steps, str) or not isinstance(steps, Sequence):
-        raise RecipeError(f"steps must be a whole number, or one for each of the {what}, got {steps!r}")
+        raise RecipeError(
+            f"steps must be a whole number, or one for each of the {what}, got {steps!r}", path=("steps",)
+        )
     if len(steps) != length:
-        raise RecipeError(f"steps: {len(steps)} numbers for {length} {what}; give one number, or one for each")
+        raise RecipeError(
+            f"steps: {len(steps)} numbers for {length} {what}; give one number, or one for each", path=("steps",)
+        )
     return list(steps)
 
 

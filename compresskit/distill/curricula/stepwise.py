@@ -52,7 +52,7 @@ def fitnets(
     Source: Romero et al., *FitNets: Hints for Thin Deep Nets*, ICLR 2015.
     """
     if not hints:
-        raise RecipeError("hints: fitnets needs at least one")
+        raise RecipeError("hints: fitnets needs at least one", path=("hints",))
     first, second = lengths(steps, 2, "stages")
     return (
         Stage("hints", matches=hints, train="upstream", steps=first, **stage_options),
@@ -90,9 +90,9 @@ def progressive(
         shares only the name.)
     """
     if mode not in ("cumulative", "isolated"):
-        raise RecipeError(f"mode: unknown {mode!r}{close_names(str(mode), ('cumulative', 'isolated'))}")
+        raise RecipeError(f"mode: unknown {mode!r}{close_names(str(mode), ('cumulative', 'isolated'))}", path=("mode",))
     if not matches:
-        raise RecipeError("matches: progressive needs at least one")
+        raise RecipeError("matches: progressive needs at least one", path=("matches",))
     counts = lengths(steps, len(matches), "matches")
     stages = []
     for k, (match, count) in enumerate(zip(matches, counts, strict=True)):
@@ -127,7 +127,7 @@ def in_turn(tasks: Sequence[Task], *, steps: int | Sequence[int], **stage_option
         RecipeError: There are no tasks, or the steps do not fit them.
     """
     if not tasks:
-        raise RecipeError("tasks: in_turn needs at least one")
+        raise RecipeError("tasks: in_turn needs at least one", path=("tasks",))
     return tuple(
         Stage(name=stage_name(k, task.student), tasks=(task,), train="upstream", steps=count, **stage_options)
         for k, (task, count) in enumerate(zip(tasks, lengths(steps, len(tasks), "tasks"), strict=True))

@@ -17,7 +17,7 @@ from compresskit.distill.objective.extra_modules import ExtraModules
 from compresskit.distill.objective.models import Point
 from compresskit.distill.objective.resizing import Step, extra_tokens, size_of, steps_between
 from compresskit.distill.spec.describe import describe
-from compresskit.errors import RecipeError, ShapeError
+from compresskit.errors import RecipeError, ShapeError, within
 
 _LINEAR_MAPS: Mapping[int, tuple[str, Callable[[int, int], nn.Module]]] = {
     2: ("linear", nn.Linear),
@@ -171,10 +171,8 @@ def bind_adapter(
     get_or_build = partial(extra_modules.get_or_build, f"adapter:{pair}")
     if spec == "auto":
         dtype = extra_modules.dtype
-        try:
+        with within(where):
             return build_adapter(*shapes, agree, keep=lambda build: get_or_build(lambda: build().to(dtype), "auto"))
-        except ShapeError as error:
-            raise ShapeError(f"{where}: {error}") from None
     module = get_or_build(lambda: _own_module(spec, where), describe(spec))
     if isinstance(spec, nn.Module) and module is not spec:
         raise RecipeError(f"{where}: the pair {pair} already has another adapter; one pair, one adapter")
@@ -204,4 +202,5 @@ def _naming_shapes(student: torch.Size, teacher: torch.Size) -> Iterator[None]:
     try:
         yield
     except ShapeError as error:
-        raise ShapeError(f"student {tuple(student)} and teacher {tuple(teacher)}: {error}") from None
+        error.within(f"student {tuple(student)} and teacher {tuple(teacher)}")
+        raise

@@ -74,5 +74,6 @@ class Splicing:
         try:
             adapted, _ = self._adapters[target](tensor.float() if half else tensor, old)
         except ShapeError as error:
-            raise ShapeError(f"splice {source.address} -> {target.address}: {error}") from None
+            error.within(f"splice {source.address} -> {target.address}")
+            raise
         return adapted.clone() if adapted is tensor else adapted

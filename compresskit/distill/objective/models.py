@@ -11,7 +11,7 @@ from torch.nn.parameter import is_lazy
 from compresskit.distill.spec.address import HYBRID, PREVIOUS, STUDENT, parse_address, split_model
 from compresskit.distill.spec.match import Match, Splice, Task
 from compresskit.distill.spec.stage import Stage
-from compresskit.errors import RecipeError, close_names
+from compresskit.errors import RecipeError, at, close_names, within
 
 View = Callable[[Any], Any]
 """Makes a model's own inputs from a batch's inputs."""
@@ -45,7 +45,8 @@ class Models:
 
     def __post_init__(self) -> None:
         for name, model in {**self.teachers, STUDENT: self.student}.items():
-            _check_values(name, model)
+            with at(name):
+                _check_values(model)
         for name in self.teachers:
             if name in (STUDENT, PREVIOUS, HYBRID) or not name.isidentifier():
                 raise RecipeError(
@@ -53,7 +54,10 @@ class Models:
                 )
         for name in self.views:
             if name not in (STUDENT, *self.teachers):
-                raise RecipeError(f"views: there is no model {name!r}{close_names(name, (STUDENT, *self.teachers))}")
+                raise RecipeError(
+                    f"views: there is no model {name!r}{close_names(name, (STUDENT, *self.teachers))}",
+                    path=("views", name),
+                )
 
     @property
     def group(self) -> Any:
@@ -132,15 +136,13 @@ class Models:
         Raises:
             RecipeError: A model does not exist; the message names the nearest.
         """
-        try:
+        with within(f"stage {stage.name!r}", about=stage.name):
             for term in stage.terms.values():
                 student = self.student_points(term)
                 if isinstance(term, Match) and [p.key for p in student] == [p.key for p in self.teacher_points(term)]:
                     raise RecipeError(f"{term.name} compares a tensor with itself; give it another teacher address")
             for splice in stage.splices:
                 self.splice_points(splice)
-        except RecipeError as error:
-            raise RecipeError(f"stage {stage.name!r}: {error}") from None
 
     def _point(self, text: str, default: str | Callable[[str], str], where: str) -> Point:
         name, address = split_model(text)
@@ -149,7 +151,7 @@ class Models:
         if name not in (STUDENT, PREVIOUS, HYBRID, *self.teachers):
             known = (*self.teachers, STUDENT, PREVIOUS, HYBRID)
             kind = "teacher" if self.teachers else "model"
-            raise RecipeError(f"{where}: no {kind} {name!r}{close_names(name, known)}")
+            raise RecipeError(f"{where}: no {kind} {name!r}{close_names(name, known)}", about=(text,))
         return Point(name, address)
 
     def _only_teacher(self, where: str) -> str:
@@ -165,7 +167,7 @@ def qualified(model: str, name: str) -> str:
     return name if model == STUDENT else f"{model}:{name}"
 
 
-def _check_values(name: str, model: nn.Module) -> None:
+def _check_values(model: nn.Module) -> None:
     """Check that all parameters and buffers of a model have values that can be trained.
 
     Raises:
@@ -173,16 +175,12 @@ def _check_values(name: str, model: nn.Module) -> None:
     """
     for path, tensor in (*model.named_parameters(), *model.named_buffers()):
         if is_lazy(tensor):
-            raise RecipeError(f"{name}: {path} has no shape yet (a lazy module); run one batch through it first")
+            raise RecipeError(f"{path} has no shape yet (a lazy module); run one batch through it first")
         if tensor.is_meta:
             raise RecipeError(
-                f"{name}: {path} is on the meta device and has no values; call model.to_empty(...) and load its weights"
+                f"{path} is on the meta device and has no values; call model.to_empty(...) and load its weights"
             )
         if type(tensor).__name__ == "DTensor":  # its module is slow to import
-            raise RecipeError(
-                f"{name}: {path} is sharded over processes (fully_shard); give a whole model in each of them"
-            )
+            raise RecipeError(f"{path} is sharded over processes (fully_shard); give a whole model in each of them")
         if tensor.is_inference():
-            raise RecipeError(
-                f"{name}: {path} was made in torch.inference_mode; build and load the model outside of it"
-            )
+            raise RecipeError(f"{path} was made in torch.inference_mode; build and load the model outside of it")

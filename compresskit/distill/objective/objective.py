@@ -17,7 +17,7 @@ from compresskit.distill.spec.match import Match, Task
 from compresskit.distill.spec.schedules import value_at
 from compresskit.distill.spec.stage import Stage
 from compresskit.distill.timing import Clock
-from compresskit.errors import CompressKitError, TapError
+from compresskit.errors import TapError, within
 from compresskit.nested import device_of
 
 _UNCONNECTED = (
@@ -176,10 +176,8 @@ class Objective:
         student, teacher = self.points[name]
         constants = [tensors[point] for point in teacher]
         constants = [tensor.detach() if tensor.requires_grad else tensor for tensor in constants]
-        try:
+        with within(f"stage {self.stage.name!r}: {name}", about=self.stage.name):
             return term.value([tensors[point] for point in student], constants, targets, self.step, self.steps)
-        except CompressKitError as error:
-            raise type(error)(f"stage {self.stage.name!r}: {name}: {error}") from None
 
 
 def _full_precision(inputs: Any) -> AbstractContextManager[Any]:

@@ -51,7 +51,7 @@ class PlannedStage:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All stages, as they will run. `print(plan)` shows them."""
+    """The stages, as they will run. `print(plan)` shows them."""
 
     student: str
     teachers: tuple[str, ...]

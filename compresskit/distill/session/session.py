@@ -31,7 +31,7 @@ from compresskit.distill.timing import Clock, profile_steps, shares_text
 from compresskit.distill.training.bound_stage import BoundStage
 from compresskit.distill.training.loop import StageLoop
 from compresskit.distill.training.validation import Evaluate, Validator
-from compresskit.errors import RecipeError
+from compresskit.errors import RecipeError, within
 from compresskit.nested import batch_size
 from compresskit.randomness import restore_rng_state, rng_state, seed_all
 
@@ -281,10 +281,12 @@ class Session:
         for goal in loop.early_stopping.goals:
             if goal.metric in of_student and STUDENT not in loop.objective.learners:
                 raise RecipeError(
-                    f"{where}: {goal.metric!r} is the student's, and it does not learn here; watch 'loss'"
+                    f"{where}: {goal.metric!r} is the student's, and it does not learn here; watch 'loss'",
+                    about=(loop.stage.name,),
                 )
         metrics |= of_student
-        loop.early_stopping.update(metrics, loop.learning(), where)
+        with within(about=loop.stage.name):
+            loop.early_stopping.update(metrics, loop.learning(), where)
         loop.restart_clock()
         text = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         self.display.note(f"stage {loop.stage.name}, step {self.position.step + 1}: {text}")

@@ -32,5 +32,5 @@ def parse_goal(text: Any, name: str) -> Goal:
     """
     mode, _, metric = text.partition(" ") if isinstance(text, str) else ("", "", "")
     if mode not in ("max", "min") or not metric.strip():
-        raise RecipeError(f"{name} must be 'max METRIC' or 'min METRIC', got {text!r}")
+        raise RecipeError(f"{name} must be 'max METRIC' or 'min METRIC', got {text!r}", path=tuple(name.split(": ")))
     return Goal("max" if mode == "max" else "min", metric.strip())

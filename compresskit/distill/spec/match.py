@@ -8,7 +8,7 @@ from torch import nn
 
 from compresskit.distill.spec.address import parse_address, split_model
 from compresskit.distill.spec.schedules import check_schedule, is_number
-from compresskit.errors import RecipeError, TapError
+from compresskit.errors import RecipeError, TapError, within
 from compresskit.losses.catalogue import check_options, is_schedule, resolve_loss
 from compresskit.losses.entry import Entry
 
@@ -56,7 +56,10 @@ class Match:
         teacher = _same_addresses(student) if teacher is None else _check_side(teacher, "teacher")
         entry = _check_term(loss, weight, options)
         if entry.several and (isinstance(student, str) or isinstance(teacher, str)):
-            raise RecipeError(f"student: {entry.name} compares several taps of each side; give a list, such as [a, b]")
+            raise RecipeError(
+                f"student: {entry.name} compares several taps of each side; give a list, such as [a, b]",
+                path=("student",),
+            )
         _check_adapter(adapter)
         _set(self, student=student, teacher=teacher, loss=loss, weight=weight, adapter=adapter, options=options)
 
@@ -109,10 +112,14 @@ class Task:
         _check_address(student, "student")
         entry = _check_term(loss, weight, options)
         if entry.labels:
-            raise RecipeError(f"loss: {entry.name} takes a teacher's tensor beside the target; use it in a match")
+            raise RecipeError(
+                f"loss: {entry.name} takes a teacher's tensor beside the target; use it in a match", path=("loss",)
+            )
         node = isinstance(target, Mapping) and "_target_" in target
         if target is not None and not callable(target) and not node:
-            raise RecipeError(f"target must be null, a callable or a node with _target_, got {target!r}")
+            raise RecipeError(
+                f"target must be null, a callable or a node with _target_, got {target!r}", path=("target",)
+            )
         _set(self, loss=loss, student=student, target=target, weight=weight, options=options)
 
     @property
@@ -186,7 +193,7 @@ def _check_side(value: Any, name: str) -> str | tuple[str, ...]:
         _check_address(value, name)
         return value
     if not value:
-        raise RecipeError(f"{name}: an empty list names no tensor")
+        raise RecipeError(f"{name}: an empty list names no tensor", path=(name,))
     for address in value:
         _check_address(address, name)
     return tuple(value)
@@ -201,23 +208,26 @@ def _check_address(text: Any, name: str) -> None:
     try:
         parse_address(split_model(text)[1] if isinstance(text, str) else text)
     except TapError as error:
-        raise RecipeError(f"{name}: {error}") from None
+        raise RecipeError(f"{name}: {error}", path=(name,)) from None
 
 
 def _check_term(loss: Any, weight: Any, options: Mapping[str, Any]) -> Entry:
     if not isinstance(loss, str) and not callable(loss):
-        raise RecipeError(f"loss must be a name or a callable, got {loss!r}")
+        raise RecipeError(f"loss must be a name or a callable, got {loss!r}", path=("loss",))
     entry = resolve_loss(loss)
-    check_options(entry, options, where=f"loss {loss_name(loss)!r}")
+    with within(f"loss {loss_name(loss)!r}"):
+        check_options(entry, options)
     for name, value in {"weight": weight, **options}.items():
         if is_schedule(value):
             check_schedule(value, name)
     if not is_schedule(weight) and not (is_number(weight) and weight >= 0):
-        raise RecipeError(f"weight must be a number of at least 0 or a schedule, got {weight!r}")
+        raise RecipeError(f"weight must be a number of at least 0 or a schedule, got {weight!r}", path=("weight",))
     return entry
 
 
 def _check_adapter(adapter: Any) -> None:
     node = isinstance(adapter, nn.Module) or (isinstance(adapter, Mapping) and "_target_" in adapter)
     if adapter not in ("auto", None) and not node:
-        raise RecipeError(f"adapter must be 'auto', null, a module or a node with _target_, got {adapter!r}")
+        raise RecipeError(
+            f"adapter must be 'auto', null, a module or a node with _target_, got {adapter!r}", path=("adapter",)
+        )

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from compresskit.errors import RecipeError, close_names
+from compresskit.errors import RecipeError, at, close_names
 from compresskit.losses.catalogue import is_schedule
 from compresskit.nodes import find
 from compresskit.signature import check_arguments
@@ -22,17 +22,22 @@ def check_schedule(value: Mapping[str, Any], name: str) -> None:
     shape = value["schedule"]
     if callable(shape) or (isinstance(shape, str) and "." in shape):
         options = {key: option for key, option in value.items() if key != "schedule"}
-        check_arguments(_found(shape, name), options, positional=1, where=name, name=f"the schedule {shape}")
+        with at(name):
+            check_arguments(_found(shape), options, positional=1, name=f"the schedule {shape}")
         return
     if shape not in SHAPES:
-        raise RecipeError(f"{name}: unknown schedule {shape!r}{close_names(str(shape), SHAPES)}")
+        raise RecipeError(
+            f"{name}: unknown schedule {shape!r}{close_names(str(shape), SHAPES)}", path=(name, "schedule")
+        )
     wanted = ("schedule", "start") if shape == "constant" else ("schedule", "start", "end")
     for key in value:
         if key not in ("schedule", "start", "end"):
-            raise RecipeError(f"{name}: a schedule has no key {key!r}{close_names(str(key), wanted)}")
+            raise RecipeError(f"{name}: a schedule has no key {key!r}{close_names(str(key), wanted)}", path=(name, key))
     for key in wanted[1:]:
         if not is_number(value.get(key)):
-            raise RecipeError(f"{name}: a {shape} schedule needs a number as {key!r}, got {value.get(key)!r}")
+            raise RecipeError(
+                f"{name}: a {shape} schedule needs a number as {key!r}, got {value.get(key)!r}", path=(name, key)
+            )
 
 
 def value_at(value: Any, step: int, steps: int) -> Any:
@@ -47,20 +52,20 @@ def value_at(value: Any, step: int, steps: int) -> Any:
     shape = value["schedule"]
     if shape not in SHAPES:
         options = {key: option for key, option in value.items() if key != "schedule"}
-        return float(_found(shape, "schedule")(progress, **options))
+        return float(_found(shape)(progress, **options))
     start, end = float(value["start"]), float(value.get("end", value["start"]))
     share = {"linear": progress, "cosine": (1 - math.cos(math.pi * progress)) / 2, "constant": 0.0}[shape]
     return start + (end - start) * share
 
 
-def _found(shape: Any, name: str) -> Any:
-    """The function of a schedule."""
-    return shape if callable(shape) else _looked_up(shape, name)
+def _found(shape: Any) -> Any:
+    """Return the function of a schedule."""
+    return shape if callable(shape) else _looked_up(shape)
 
 
 @cache
-def _looked_up(dotted: str, name: str) -> Any:  # asked for at each step
-    return find(dotted, where=name, kind="callable")
+def _looked_up(dotted: str) -> Any:  # asked for at each step
+    return find(dotted, kind="callable")
 
 
 class WarmupCosine(LRScheduler):

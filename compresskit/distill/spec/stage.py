@@ -8,7 +8,7 @@ from compresskit.distill.spec.address import split_model
 from compresskit.distill.spec.goal import parse_goal
 from compresskit.distill.spec.match import Match, Splice, Task
 from compresskit.distill.spec.schedules import is_number
-from compresskit.errors import RecipeError, close_names
+from compresskit.errors import RecipeError, close_names, within
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,9 @@ class Stage:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
-            raise RecipeError(f"name must be text, got {self.name!r}")
-        try:
+            raise RecipeError(f"name must be text, got {self.name!r}", path=("name",))
+        with within(f"stage {self.name!r}", about=self.name):
             self._check()
-        except RecipeError as error:
-            raise RecipeError(f"stage {self.name!r}: {error}") from None
 
     def _check(self) -> None:
         for name, kind in (("matches", Match), ("tasks", Task), ("splices", Splice)):
@@ -91,9 +89,9 @@ class Stage:
         for name in ("steps", "epochs", "accumulate", "every", "gradient_norms"):
             _check_count(getattr(self, name), name)
         if self.clip is not None and not (is_number(self.clip) and self.clip > 0):
-            raise RecipeError(f"clip must be a number above 0, got {self.clip!r}")
+            raise RecipeError(f"clip must be a number above 0, got {self.clip!r}", path=("clip",))
         if self.ema is not None and not (is_number(self.ema) and 0 <= self.ema < 1):
-            raise RecipeError(f"ema must be a decay from 0 to below 1, got {self.ema!r}")
+            raise RecipeError(f"ema must be a decay from 0 to below 1, got {self.ema!r}", path=("ema",))
 
     def _check_splices(self) -> None:
         read = any(split_model(text)[0] == "hybrid" for term in self.terms.values() for text in _addresses(term))
@@ -129,13 +127,15 @@ def _addresses(term: Match | Task) -> tuple[str, ...]:
 
 def _check_count(value: Any, name: str) -> None:
     if value is not None and not (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
-        raise RecipeError(f"{name} must be a whole number of at least 1, got {value!r}")
+        raise RecipeError(f"{name} must be a whole number of at least 1, got {value!r}", path=tuple(name.split(": ")))
 
 
 def _check_factory(value: Any, name: str) -> None:
     node = isinstance(value, Mapping) and "_target_" in value
     if value is not None and not isinstance(value, str) and not node and not callable(value):
-        raise RecipeError(f"{name} must be a node with _target_, a dotted name or a callable, got {value!r}")
+        raise RecipeError(
+            f"{name} must be a node with _target_, a dotted name or a callable, got {value!r}", path=(name,)
+        )
 
 
 def _check_groups(groups: Any) -> None:
@@ -143,21 +143,26 @@ def _check_groups(groups: Any) -> None:
         isinstance(glob, str) and isinstance(options, Mapping) for glob, options in groups.items()
     ):
         raise RecipeError(
-            f"groups must be a mapping of globs to options such as {{head.*: {{lr: 1e-4}}}}, got {groups!r}"
+            f"groups must be a mapping of globs to options such as {{head.*: {{lr: 1e-4}}}}, got {groups!r}",
+            path=("groups",),
         )
 
 
 def _check_until(until: Any) -> None:
     known = ("plateau", "patience", "min_delta")
     if not isinstance(until, Mapping) or "plateau" not in until:
-        raise RecipeError(f"until must be a mapping such as {{plateau: max psnr, patience: 3}}, got {until!r}")
+        raise RecipeError(
+            f"until must be a mapping such as {{plateau: max psnr, patience: 3}}, got {until!r}", path=("until",)
+        )
     for key in until:
         if key not in known:
-            raise RecipeError(f"until: unknown key {key!r}{close_names(str(key), known)}")
+            raise RecipeError(f"until: unknown key {key!r}{close_names(str(key), known)}", path=("until", key))
     parse_goal(until["plateau"], "until: plateau")
     _check_count(until.get("patience", 1), "until: patience")
     if not (is_number(until.get("min_delta", 0.0)) and until.get("min_delta", 0.0) >= 0):
-        raise RecipeError(f"until: min_delta must be a number of at least 0, got {until['min_delta']!r}")
+        raise RecipeError(
+            f"until: min_delta must be a number of at least 0, got {until['min_delta']!r}", path=("until", "min_delta")
+        )
 
 
 def _sequence(value: Any, kind: type, name: str) -> tuple[Any, ...]:
@@ -166,15 +171,15 @@ def _sequence(value: Any, kind: type, name: str) -> tuple[Any, ...]:
         or not isinstance(value, Sequence)
         or not all(isinstance(v, kind) for v in value)
     ):
-        raise RecipeError(f"{name} must be a list of {kind.__name__} objects, got {value!r}")
+        raise RecipeError(f"{name} must be a list of {kind.__name__} objects, got {value!r}", path=(name,))
     return tuple(value)
 
 
 def _globs(value: Any, name: str) -> tuple[str, ...]:
     if isinstance(value, str) and name == "train":
-        raise RecipeError(f"train must be a list of globs, 'upstream' or 'between', got {value!r}")
+        raise RecipeError(f"train must be a list of globs, 'upstream' or 'between', got {value!r}", path=("train",))
     if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(v, str) for v in value):
-        raise RecipeError(f"{name} must be a list of globs over parameter names, got {value!r}")
+        raise RecipeError(f"{name} must be a list of globs over parameter names, got {value!r}", path=(name,))
     return tuple(value)
 
 
@@ -189,5 +194,7 @@ def steps_of(stage: Stage, loader: Iterable[Any]) -> int:
     try:
         batches = len(loader)  # pyright: ignore[reportArgumentType]
     except TypeError:
-        raise RecipeError(f"stage {stage.name!r}: epochs need a loader with a length; give steps") from None
+        raise RecipeError(
+            f"stage {stage.name!r}: epochs need a loader with a length; give steps", about=(stage.name,)
+        ) from None
     return (stage.epochs or 1) * -(-batches // stage.accumulate)

@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from compresskit.distill.spec.address import Address, find_module, select
+from compresskit.distill.spec.address import Address
+from compresskit.distill.taps.locate import find_module, select
 from compresskit.errors import TapError
 
 
@@ -30,9 +31,11 @@ class Replacement:
         self._address = address
         self._function = function
         if (address.call or 0) < 0:
-            raise TapError(f"{address.text!r}: a tensor to replace cannot be counted from the last call")
+            message = f"{address.text!r}: a tensor to replace cannot be counted from the last call"
+            raise TapError(message, about=(address.text,))
         if address.port == "in" and address.selectors and isinstance(address.selectors[0], str):
-            raise TapError(f"{address.text!r}: an input to replace is counted, as in {address.path}@in[0]")
+            message = f"{address.text!r}: an input to replace is counted, as in {address.path}@in[0]"
+            raise TapError(message, about=(address.text,))
 
     def hook(self, active: Callable[[], bool]) -> Any:
         """Register the hook, which replaces the tensor while `active()` is true, and return its handle."""
@@ -50,14 +53,16 @@ class Replacement:
     def check_happened(self) -> None:
         """Raise a TapError unless the module ran as often as the address needs."""
         if self.calls <= (self._address.call or 0):
-            raise TapError(f"the splice into {self._address.text!r} replaced nothing: there was no such call")
+            message = f"the splice into {self._address.text!r} replaced nothing: there was no such call"
+            raise TapError(message, about=(self._address.text,))
 
     def _replace(self, value: Any, selectors: tuple[int | str, ...]) -> Any:
         number, self.calls = self.calls, self.calls + 1
         if self._address.call is None and number > 0:
             path = self._address.path
             raise TapError(
-                f"{path!r} runs more than once in a forward; say which call to replace: {path}#0, {path}#1, …"
+                f"{path!r} runs more than once in a forward; say which call to replace: {path}#0, {path}#1, …",
+                about=(self._address.text,),
             )
         if self._address.call is not None and self._address.call != number:
             return None
@@ -66,7 +71,8 @@ class Replacement:
         if new.shape != old.shape:
             raise TapError(
                 f"{self._address.text!r} is {tuple(old.shape)}, but what should replace it {tuple(new.shape)}; "
-                "give an adapter"
+                "give an adapter",
+                about=(self._address.text,),
             )
         return _put(value, selectors, new.to(old.dtype), self._address)
 
@@ -84,4 +90,4 @@ def _put(value: Any, selectors: tuple[int | str, ...], new: Tensor, address: Add
         items = list(value)
         items[first] = _put(items[first], rest, new, address)
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
-    raise TapError(f"{address.text!r}: a part of a {type(value).__name__} cannot be replaced")
+    raise TapError(f"{address.text!r}: a part of a {type(value).__name__} cannot be replaced", about=(address.text,))

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.compiler import is_compiling
 
-from compresskit.distill.spec.address import Address, find_module, parse_address, select, unwrap
+from compresskit.distill.spec.address import Address, parse_address
+from compresskit.distill.taps.locate import find_module, select, unwrap
 from compresskit.distill.taps.replace import Replacement
 from compresskit.distill.taps.stop import Stop, Stopped
 from compresskit.errors import DataError, TapError
@@ -150,7 +151,8 @@ class Taps(Mapping[str, Tensor]):
         if version_of(tensor) != version:
             raise TapError(
                 f"the tensor at {text!r} was overwritten in place after it was captured (ReLU(inplace=True)?); tap the "
-                "module that overwrites it, or build that one with inplace=False"
+                "module that overwrites it, or build that one with inplace=False",
+                about=(text,),
             )
         return tensor
 
@@ -192,7 +194,8 @@ class Taps(Mapping[str, Tensor]):
         number = self.calls[text]
         self.calls[text] = number + 1
         if call is None and number > 0:
-            raise TapError(f"{address.path!r} runs more than once in a forward; say which call: {address.path}#0, …#-1")
+            message = f"{address.path!r} runs more than once in a forward; say which call: {address.path}#0, …#-1"
+            raise TapError(message, about=(text,))
         if call is not None and 0 <= call != number:
             return
         tensor = select(value, selectors, address)
@@ -208,10 +211,12 @@ class Taps(Mapping[str, Tensor]):
         if ran == 0:
             parts = [name for name, _ in self._modules[address.text].named_children()]
             hint = f"; tap a part of it, such as {address.path}.{parts[-1]}" if parts else ""
-            raise TapError(f"the tap {address.text!r} captured nothing: its module did not run in this forward{hint}")
+            message = f"the tap {address.text!r} captured nothing: its module did not run in this forward{hint}"
+            raise TapError(message, about=(address.text,))
         if len(self._captures[address.text]) < max(1, -(address.call or 0)):
             raise TapError(
-                f"the tap {address.text!r} captured nothing: its module ran {ran} times, there is no such call"
+                f"the tap {address.text!r} captured nothing: its module ran {ran} times, there is no such call",
+                about=(address.text,),
             )
 
 

@@ -14,6 +14,7 @@ from compresskit.distill.objective.trace import Traces, reached_by_previous_stag
 from compresskit.distill.spec.stage import Stage
 from compresskit.distill.timing import Clock
 from compresskit.distill.training.trainable import train_only, trainable_names
+from compresskit.errors import within
 
 
 class BoundStage:
@@ -50,21 +51,23 @@ class BoundStage:
         compiled: bool = False,
     ) -> None:
         self.stage = stages[index]
-        self.objective = Objective(
-            self.stage,
-            models,
-            extra_modules,
-            inputs,
-            traces,
-            steps or self.stage.steps or 1,
-            cached_teachers=cached_teachers,
-            clock=clock,
-            compiled=compiled,
-        )
+        with within(about=self.stage.name):
+            self.objective = Objective(
+                self.stage,
+                models,
+                extra_modules,
+                inputs,
+                traces,
+                steps or self.stage.steps or 1,
+                cached_teachers=cached_teachers,
+                clock=clock,
+                compiled=compiled,
+            )
+            reached = self.objective.reached_parameters()
+            before = reached_by_previous_stage(stages, index, models, traces)
+            names = trainable_names(self.stage, models, reached, before)
         self.learners = {name: models.module(name) for name in self.objective.learners}
         """The models that learn, by name."""
-        reached, before = self.objective.reached_parameters(), reached_by_previous_stage(stages, index, models, traces)
-        names = trainable_names(self.stage, models, reached, before)
         self.trainable = {name: p for name, p in models.parameters(self.objective.learners) if name in names}
         """The parameters of the models that train, by name."""
         self.unreached = self.trainable.keys() - reached

@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from compresskit import nodes
 from compresskit.distill.spec.stage import Stage
-from compresskit.errors import RecipeError, close_names
+from compresskit.errors import RecipeError, at, close_names, within
 
 
 def make_optimizer(
@@ -39,7 +39,7 @@ def make_optimizer(
     if node is None:
         optimizer = AdamW(groups, lr=1e-3, **offered)
     else:
-        optimizer = _build(node, groups, kind="optimizer", where=where, offered=offered)
+        optimizer = _build(node, groups, stage, kind="optimizer", offered=offered)
     if not isinstance(optimizer, Optimizer):
         raise RecipeError(f"{where} must give a torch Optimizer, got {type(optimizer).__name__}")
     _check_options(stage, optimizer)
@@ -56,7 +56,7 @@ def make_scheduler(stage: Stage, optimizer: Optimizer, steps: int) -> LRSchedule
     if stage.scheduler is None:
         return None
     offered = {"total_steps": steps, "T_max": steps}
-    scheduler = _build(stage.scheduler, optimizer, kind="scheduler", where=where, offered=offered)
+    scheduler = _build(stage.scheduler, optimizer, stage, kind="scheduler", offered=offered)
     if not isinstance(scheduler, LRScheduler) or isinstance(scheduler, ReduceLROnPlateau):
         raise RecipeError(
             f"{where} must give a torch LRScheduler that steps without a metric, got {type(scheduler).__name__}"
@@ -91,7 +91,9 @@ def parameter_groups(
     for glob, matched in own.items():
         if not matched and not glob.startswith(("adapter:", "loss:")) and not any(fnmatchcase(n, glob) for n in known):
             raise RecipeError(
-                f"stage {stage.name!r}: groups: {glob!r} matches no parameter{close_names(glob, (*known, *extra))}"
+                f"stage {stage.name!r}: groups: {glob!r} matches no parameter{close_names(glob, (*known, *extra))}",
+                path=("groups", glob),
+                about=(stage.name,),
             )
     groups = [{"params": rest[0]}, {"params": rest[1]}]
     groups += [{"params": matched, **stage.groups[glob]} for glob, matched in own.items()]
@@ -106,20 +108,23 @@ def _check_options(stage: Stage, optimizer: Optimizer) -> None:
                 kind = type(optimizer).__name__
                 raise RecipeError(
                     f"stage {stage.name!r}: groups: {glob!r}: {kind} has no option {key!r}"
-                    f"{close_names(str(key), optimizer.defaults)}"
+                    f"{close_names(str(key), optimizer.defaults)}",
+                    path=("groups", glob, key),
+                    about=(stage.name,),
                 )
 
 
 def _build(
     factory: str | Mapping[str, Any] | Callable[..., Any],
     argument: Any,
+    stage: Stage,
     *,
     kind: nodes.Kind,
-    where: str,
     offered: Mapping[str, Any],
 ) -> Any:
     """Call a node, a dotted name or a callable with `argument`; a node is offered what it does not set."""
     if callable(factory):
         return factory(argument)
     node = {"_target_": factory} if isinstance(factory, str) else factory
-    return nodes.build(node, argument, kind=kind, where=where, **offered)
+    with within(f"stage {stage.name!r}", about=stage.name), at(kind):
+        return nodes.build(node, argument, kind=kind, **offered)

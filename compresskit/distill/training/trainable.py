@@ -36,7 +36,8 @@ def trainable_names(stage: Stage, models: Models, reached: Collection[str], befo
         for glob in () if isinstance(globs, str) else globs:
             if glob != "*" and not any(fnmatchcase(name, glob) for name in names):
                 raise RecipeError(
-                    f"stage {stage.name!r}: {option}: {glob!r} matches no parameter{close_names(glob, names)}"
+                    f"stage {stage.name!r}: {option}: {glob!r} matches no parameter{close_names(glob, names)}",
+                    about=(glob,),
                 )
     wanted = {"upstream": set(reached), "between": set(reached) - set(before)}.get(str(stage.train))
     chosen = {
@@ -50,11 +51,11 @@ def trainable_names(stage: Stage, models: Models, reached: Collection[str], befo
         frozen = sum(not parameter.requires_grad for parameter in aliases)
         raise RecipeError(
             f"stage {stage.name!r}: train={stage.train!r} leaves nothing to train"
-            + (f" ({frozen} of {len(aliases)} parameters have requires_grad=False)" if frozen else "")
+            + (f" ({frozen} of {len(aliases)} parameters have requires_grad=False)" if frozen else ""),
         )
     if not chosen & set(reached):
         raise RecipeError(
-            f"stage {stage.name!r}: no term reaches any of the parameters that train={stage.train!r} names"
+            f"stage {stage.name!r}: no term reaches any of the parameters that train={stage.train!r} names",
         )
     return chosen
 

@@ -59,7 +59,9 @@ class Validator:
             if stage.every is not None and self._loader is None and self._evaluate is None:
                 raise RecipeError(
                     f"stage {stage.name!r}: every={stage.every}, but there is nothing to evaluate with: "
-                    "give fit a val_loader or evaluate, or a recipe data.val"
+                    "give fit a val_loader or evaluate, or a recipe data.val",
+                    path=("every",),
+                    about=(stage.name,),
                 )
         if self._evaluate is None:  # else the goal may be one of its metrics, which only a call tells
             for stage in stages:
@@ -118,4 +120,6 @@ def _check_goals(stage: Stage) -> None:
     known = (*stage.terms, "loss")
     for goal in EarlyStopping(stage.best, stage.until).goals:
         if goal.metric not in known:
-            raise RecipeError(f"stage {stage.name!r}: no metric {goal.metric!r}{close_names(goal.metric, known)}")
+            raise RecipeError(
+                f"stage {stage.name!r}: no metric {goal.metric!r}{close_names(goal.metric, known)}", about=(stage.name,)
+            )

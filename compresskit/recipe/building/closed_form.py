@@ -1,4 +1,4 @@
-"""What is solved in closed form on the training data, once in a run, instead of being trained."""
+"""Modules that are solved in closed form on the training data, once in a run, instead of being trained."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -10,50 +10,54 @@ from torch import Tensor, nn
 
 from compresskit.distill.spec.address import STUDENT
 from compresskit.errors import CheckpointError
+from compresskit.evaluation import has_own
 from compresskit.files import write_atomically
 from compresskit.randomness import own_randomness
-from compresskit.recipe.building.components import Parts
+from compresskit.recipe.building.components import Components
 from compresskit.recipe.building.weights import read_weights
 
 
-def fit_to_data(parts: Parts, seed: int) -> dict[str, Tensor]:
-    """Show the training data to whatever is solved in closed form instead of being trained, and return what it learned.
+def fit_to_data(components: Components, seed: int) -> dict[str, Tensor]:
+    """Solve everything that has a method `fit_to(dataset)` on the training data.
 
-    That is every module inside the models and the baselines, and the evaluation itself, that has a method `fit_to`; not
-    inside a model whose weights were loaded, which has learned already. Of modules that are equal in every respect one
-    is shown the data and the others take over what it learned.
+    It may be the evaluation, or a module inside the models and the baselines. Models whose weights were loaded are left
+    out: their modules are solved already. Of modules that are equal in every respect one is solved and the others copy
+    its state.
+
+    Returns:
+        The state of the modules, by their names in the run.
     """
     with own_randomness(seed, 3):
-        if hasattr(parts.evaluation, "fit_to"):
-            parts.evaluation.fit_to(parts.train)
-        solvers = dict(_solvers(parts))
+        if has_own(components.evaluation, "fit_to"):
+            components.evaluation.fit_to(components.train)
+        solvers = dict(_solvers(components))
         before = {name: copy.deepcopy(module) for name, module in solvers.items()}
         for number, (name, module) in enumerate(solvers.items()):
-            twins = [other for other in list(solvers)[:number] if _are_equal(before[name], before[other])]
-            if twins:
-                module.load_state_dict(solvers[twins[0]].state_dict())
+            equal = [other for other in list(solvers)[:number] if _are_equal(before[name], before[other])]
+            if equal:
+                module.load_state_dict(solvers[equal[0]].state_dict())
             else:
-                module.fit_to(parts.train)  # pyright: ignore[reportCallIssue]
+                module.fit_to(components.train)  # pyright: ignore[reportCallIssue]
     return {f"{name}.{key}": tensor for name, module in solvers.items() for key, tensor in module.state_dict().items()}
 
 
 def save_fitted(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Keep what `fit_to_data` returned for when the run goes on."""
+    """Save the state that `fit_to_data` returns, for when the run is resumed."""
     content = save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()})
     write_atomically(path, lambda part: part.write_bytes(content))
 
 
-def restore_fitted(parts: Parts, path: Path, seed: int) -> None:
-    """Put back what `save_fitted` kept, so that nothing is solved twice.
+def restore_fitted(components: Components, path: Path, seed: int) -> None:
+    """Load the state that `save_fitted` wrote, so that nothing is solved twice.
 
     Raises:
         CheckpointError: The file belongs to other models.
     """
-    state = read_weights(path, "fitted")
-    if hasattr(parts.evaluation, "fit_to"):  # no module, so it has no state that could have been kept
+    state = read_weights(path)
+    if has_own(components.evaluation, "fit_to"):  # not a module, so it has no state to save
         with own_randomness(seed, 3):
-            parts.evaluation.fit_to(parts.train)
-    for name, module in _solvers(parts):
+            components.evaluation.fit_to(components.train)
+    for name, module in _solvers(components):
         own = {key.removeprefix(f"{name}."): tensor for key, tensor in state.items() if key.startswith(f"{name}.")}
         try:
             module.load_state_dict(own)
@@ -61,14 +65,14 @@ def restore_fitted(parts: Parts, path: Path, seed: int) -> None:
             raise CheckpointError(f"{path} does not fit {name}: {error}") from error
 
 
-def _solvers(parts: Parts) -> Iterator[tuple[str, nn.Module]]:
-    """Every module with a method `fit_to`, once, by its name in the run; what lies inside one is its own business."""
-    owners: dict[str, nn.Module] = {**parts.teachers, STUDENT: parts.student}
-    if not hasattr(parts.evaluation, "fit_to"):  # else its baselines are its own business too
-        owners |= {f"baselines.{name}": baseline for name, baseline in parts.baselines.items()}
+def _solvers(components: Components) -> Iterator[tuple[str, nn.Module]]:
+    """Yield every module with a method `fit_to` by its name in the run, without modules inside of such a module."""
+    owners: dict[str, nn.Module] = {**components.teachers, STUDENT: components.student}
+    if not has_own(components.evaluation, "fit_to"):  # otherwise it fits its baselines itself
+        owners |= {f"baselines.{name}": baseline for name, baseline in components.baselines.items()}
     seen: set[nn.Module] = set()
     for title, owner in owners.items():
-        if title in parts.loaded:
+        if title in components.loaded:
             continue
         for path, module in owner.named_modules():
             if module not in seen and hasattr(module, "fit_to"):
@@ -78,7 +82,7 @@ def _solvers(parts: Parts) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _are_equal(one: nn.Module, other: nn.Module) -> bool:
-    """Whether two modules without parts surely do the same: of one class, with equal tensors and equal attributes."""
+    """Return whether two modules without children surely compute the same: equal class, tensors and attributes."""
     ours, theirs = ({k: v for k, v in vars(module).items() if k not in vars(nn.Module())} for module in (one, other))
     if type(one) is not type(other) or any(True for module in (one, other) for _ in module.children()):
         return False

@@ -1,4 +1,4 @@
-"""The parts of a run, built from the recipe's nodes: data, models, evaluation, and the stages of the control."""
+"""The components of a run, built from the recipe's nodes: data, models, evaluation, and the control's stages."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,27 +16,28 @@ from compresskit.distill.spec.goal import parse_goal
 from compresskit.distill.spec.match import Task
 from compresskit.distill.spec.stage import Stage
 from compresskit.distill.taps.taps import call_model
-from compresskit.errors import DataError
+from compresskit.errors import DataError, KeyPath, at
+from compresskit.evaluation import Evaluation, as_evaluation
 from compresskit.randomness import own_randomness
 from compresskit.recipe.building.weights import load_weights
 from compresskit.recipe.reading.load import Recipe
 
 
 class Viewed(nn.Module):
-    """A model behind its view: what it is called with is the batch's inputs."""
+    """A model behind its view: it takes a batch's inputs and passes its view of them to the model."""
 
     def __init__(self, view: Any, model: nn.Module) -> None:
         super().__init__()
         self.view, self.model = view, model
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
-        """What the model makes of its view of the inputs."""
+        """Return the model's output for its view of the inputs."""
         return call_model(self.model, self.view(named or (inputs[0] if len(inputs) == 1 else inputs)))
 
 
 @dataclass(slots=True)
-class Parts:
-    """All that a run works on."""
+class Components:
+    """The data, models and evaluation of a run."""
 
     train: Any
     val: Any
@@ -44,13 +45,13 @@ class Parts:
     teachers: dict[str, nn.Module]
     student: nn.Module
     views: dict[str, Any]
-    evaluation: Any
+    evaluation: Evaluation | None
     baselines: dict[str, nn.Module]
     loaded: frozenset[str] = frozenset()
-    """Which of the models, by name, came with weights of their own."""
+    """Names of the models whose weights were loaded."""
 
     def loader(self, recipe: Recipe, split: str, workers: int | None = None) -> SampleLoader:
-        """Batches of `train`, shuffled, or of `val`, in order; as many workers as the recipe says, or so many."""
+        """Return a loader of `train`, shuffled, or of `val`, in order; None takes the recipe's number of workers."""
         return SampleLoader(
             getattr(self, split),
             recipe.data["batch_size"],
@@ -60,107 +61,119 @@ class Parts:
         )
 
     def viewed(self, name: str, model: nn.Module) -> nn.Module:
-        """The model as the data has to meet it: behind the view that the recipe gives to models of that name."""
+        """Return the model behind the view that the recipe gives to models of that name, if it gives one."""
         return Viewed(self.views[name], model) if name in self.views else model
 
     def sample(self) -> Any:
-        """The inputs of one training sample, as a batch of one."""
+        """Return the inputs of one training sample, as a batch of one."""
         return unpack_batch(default_collate([self.train[0]]))[0]
 
 
-def build_parts(recipe: Recipe) -> Parts:
+def build_components(recipe: Recipe) -> Components:
     """Build what the recipe's nodes name. Models start from the recipe's seed, whatever was drawn before.
 
     Raises:
         CompressKitError: A node cannot be built, or weights do not fit; the message starts with the place.
     """
-    data = {
-        split: nodes.build(recipe.data[split], kind="dataset", where=f"data.{split}")
-        for split in ("train", "val", "test")
-        if recipe.data[split] is not None
-    }
-    for split, dataset in data.items():
-        if len(dataset) == 0:
-            raise DataError(f"data.{split}: {type(dataset).__name__} holds no samples")
+    splits = [split for split in ("train", "val", "test") if recipe.data[split] is not None]
+    data = {split: _dataset(recipe.data[split], split) for split in splits}
     evaluation, baselines = None, {}
     if recipe.evaluate is not None:
         offered = {"dataset": data["test"]} if "test" in data else {}
-        evaluation = nodes.build(recipe.evaluate, kind="evaluation", where="evaluate", **offered)
-        baselines = dict(getattr(evaluation, "baselines", {}))
-    return Parts(
+        with at("evaluate"):
+            evaluation = as_evaluation(nodes.build(recipe.evaluate, kind="evaluation", **offered))
+        baselines = dict(evaluation.baselines)
+    models = {**recipe.teachers, STUDENT: recipe.student}
+    return Components(
         data["train"],
         data.get("val"),
         data.get("test"),
         {name: build_model(recipe, name) for name in recipe.teachers},
         build_model(recipe, STUDENT),
-        {name: nodes.build(node, kind="callable", where=f"views.{name}") for name, node in recipe.views.items()},
+        {name: _view(node, name) for name, node in recipe.views.items()},
         evaluation,
         baselines,
-        frozenset(
-            name
-            for name, node in {**recipe.teachers, STUDENT: recipe.student}.items()
-            if node.get("weights") is not None
-        ),
+        frozenset(name for name, node in models.items() if node.get("weights") is not None),
     )
 
 
 def build_model(recipe: Recipe, name: str) -> nn.Module:
-    """A teacher by its name, or the student, with the weights that its node names.
+    """Build a teacher by its name, or the student, with the weights that its node names.
 
     Raises:
         CompressKitError: The node cannot be built, or the weights do not fit; the message starts with the place.
     """
     if name == STUDENT:
-        node, where, seed = recipe.student, STUDENT, (recipe.seed, 2)
+        node, seed = recipe.student, (recipe.seed, 2)
     else:
         own = () if name == TEACHER else (crc32(name.encode()),)
-        node, where, seed = recipe.teachers[name], teacher_place(name), (recipe.seed, 1, *own)
-    model = bare_model(node, where, *seed)
-    if node.get("weights") is not None:
-        load_weights(model, node["weights"], where=f"{where}.weights")
+        node, seed = recipe.teachers[name], (recipe.seed, 1, *own)
+    with at(*model_path(name)):
+        model = bare_model(node, *seed)
+        if node.get("weights") is not None:
+            with at("weights"):
+                load_weights(model, node["weights"])
     return model
 
 
-def bare_model(node: Mapping[str, Any], where: str, *seed: int) -> nn.Module:
-    """The model of a node, without the weights that it may name; drawn from a seed of its own.
+def bare_model(node: Mapping[str, Any], *seed: int) -> nn.Module:
+    """Build the model of a node from a seed of its own, without the weights that the node may name.
 
     Raises:
-        CompressKitError: The node cannot be built; the message starts with `where`.
+        CompressKitError: The node cannot be built.
     """
     with own_randomness(*seed):
-        return nodes.build({key: value for key, value in node.items() if key != "weights"}, kind="module", where=where)
+        return nodes.build({key: value for key, value in node.items() if key != "weights"}, kind="module")
 
 
-def teacher_place(name: str) -> str:
-    """Where in a recipe the teacher of that name is written."""
-    return name if name == TEACHER else f"teacher.{name}"
+def model_path(name: str) -> KeyPath:
+    """Return the place of a model in a recipe, by its name."""
+    return (name,) if name in (STUDENT, TEACHER) else (TEACHER, name)
 
 
 def control_stages(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
-    """The same stages and steps without a teacher: a stage without tasks takes those of the last stage that has some.
+    """Return the same stages and steps without a teacher.
 
-    A stage in which not the student learns but an assistant falls away. Where a stage trains what its matches reach
-    (`upstream`, `between`), the student alone trains everything: there are no matches, and holding parameters back
-    would only weaken it.
+    A stage without tasks takes those of the last stage that has some. A stage is left out if an assistant learns in it
+    and the student does not. Where a stage trains what its matches reach (`upstream`, `between`), the student alone
+    trains everything: there are no matches, and freezing parameters would only weaken it.
     """
     own = [(stage, [task for task in stage.tasks if is_student(task.student)]) for stage in stages if _learns(stage)]
     last = next(tasks for _, tasks in reversed(own) if tasks)
     return tuple(_without_matches(stage, tasks or last) for stage, tasks in own)
 
 
-def _learns(stage: Stage) -> bool:
-    """Whether the student learns in a stage: in others an assistant may."""
-    return any(is_student(text, through=True) for term in stage.terms.values() for text in term.students)
-
-
 def is_student(address: str, *, through: bool = False) -> bool:
-    """Whether an address is in the student, or if asked in the hybrid, through which the student learns."""
+    """Return whether an address is in the student.
+
+    Args:
+        address: Address of a tap.
+        through: Count the hybrid as well, through which the student learns.
+    """
     name = split_model(address)[0]
     return name in ("", STUDENT) or (through and name == HYBRID)
 
 
+def _dataset(node: Mapping[str, Any], split: str) -> Any:
+    with at("data", split):
+        dataset = nodes.build(node, kind="dataset")
+        if len(dataset) == 0:
+            raise DataError(f"{type(dataset).__name__} holds no samples")
+        return dataset
+
+
+def _view(node: Mapping[str, Any], name: str) -> Any:
+    with at("views", name):
+        return nodes.build(node, kind="callable")
+
+
+def _learns(stage: Stage) -> bool:
+    """Return whether the student learns in a stage, and not only an assistant."""
+    return any(is_student(text, through=True) for term in stage.terms.values() for text in term.students)
+
+
 def _without_matches(stage: Stage, tasks: Sequence[Task]) -> Stage:
-    """The stage for the student alone: without whatever belongs to other models, adapters, or terms that are gone."""
+    """Return the stage for the student alone, without options of other models, of adapters, or of removed terms."""
     train = ("*",) if stage.train in ("upstream", "between") else _own(stage.train)
     return replace(
         stage,
@@ -176,7 +189,7 @@ def _without_matches(stage: Stage, tasks: Sequence[Task]) -> Stage:
 
 
 def _own(globs: Iterable[str]) -> tuple[str, ...]:
-    """Those over the student's own parameters: others name a model, `adapter` or `loss` before a colon."""
+    """Return the globs over the student's own parameters: others have a model, `adapter` or `loss` before a colon."""
     return tuple(glob for glob in globs if ":" not in glob)
 
 

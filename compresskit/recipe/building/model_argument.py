@@ -1,7 +1,7 @@
-"""MODEL on the command line: a dotted name with literal arguments, or a model of a recipe.
+"""The argument MODEL of the command line: a dotted name with literal arguments, or a model of a recipe.
 
 `zoo.pynet.PyNET`, `torchvision.models.resnet18(num_classes=10)`, `recipes/pynet_qxq.yaml#student`. The text is parsed
-and never evaluated; what a name may reach is what a recipe's may.
+and never evaluated, and a name may reach only what a recipe's names may.
 """
 
 import ast
@@ -17,7 +17,7 @@ from compresskit.distill.spec.address import STUDENT
 from compresskit.errors import RecipeError, close_names
 from compresskit.randomness import own_randomness
 from compresskit.recipe.building.closed_form import fit_to_data
-from compresskit.recipe.building.components import Parts, build_model, build_parts
+from compresskit.recipe.building.components import Components, build_components, build_model
 from compresskit.recipe.reading.load import Recipe, load_recipe
 
 
@@ -27,7 +27,7 @@ class NamedModel:
 
     model: nn.Module
     inputs: Any = None
-    """One sample's inputs as a batch of one, where a recipe's data gave them."""
+    """Inputs of one sample of the recipe's data, as a batch of one; None if they were not requested."""
 
 
 def build_named(
@@ -38,40 +38,40 @@ def build_named(
     preset: str | None = None,
     overrides: Sequence[str] = (),
 ) -> dict[str, NamedModel]:
-    """Build the models that MODEL arguments mean, by short names where these differ.
+    """Build the models that MODEL arguments name. Their keys are short names where these differ.
 
     Args:
         texts: The arguments.
-        with_inputs: Take one training sample's inputs from the recipe's data, where it is a recipe's model.
-        fitted: Show the training data to the parts of a recipe's model that are solved in closed form: it shall run.
-        preset: Of the recipes.
+        with_inputs: Take one training sample's inputs from the recipe's data, for a recipe's model.
+        fitted: Solve the modules of a recipe's model that have a closed form, so that the model can run.
+        preset: Preset of the recipes.
         overrides: Changes to the recipes, as with `--set`.
 
     Raises:
-        RecipeError: A text names no model, or stands there twice; the message says what was found.
+        RecipeError: A text names no model, or appears twice.
     """
     short = [_short(text) for text in texts]
     labels = short if len(set(short)) == len(short) else list(texts)
     if len(set(labels)) < len(labels):
         raise RecipeError(f"MODEL {next(text for text in texts if texts.count(text) > 1)!r} stands there twice")
-    loaded: dict[str, tuple[Recipe, Parts | None]] = {}
+    recipes: dict[str, tuple[Recipe, Components | None]] = {}
     models = {}
     for label, text in zip(labels, texts, strict=True):
         path, _, name = text.rpartition("#")
         if not path:
-            models[label] = NamedModel(_built(text))
+            models[label] = NamedModel(_build(text))
             continue
-        if path not in loaded:
-            loaded[path] = _loaded(path, preset, overrides, parts=with_inputs or fitted, fitted=fitted)
-        models[label] = _of_recipe(text, name, *loaded[path])
+        if path not in recipes:
+            recipes[path] = _load(path, preset, overrides, build=with_inputs or fitted, fitted=fitted)
+        models[label] = _of_recipe(text, name, *recipes[path])
     return models
 
 
 def parse_model(text: str) -> dict[str, Any]:
-    """The node that a dotted name with literal arguments stands for.
+    """Return the node for a dotted name with literal arguments.
 
     Raises:
-        RecipeError: It is something else.
+        RecipeError: The text is something else.
     """
     try:
         expression = ast.parse(text.strip(), mode="eval").body
@@ -89,7 +89,7 @@ def parse_model(text: str) -> dict[str, Any]:
     return {**node, "_args_": args} if args else node
 
 
-def _built(text: str) -> nn.Module:
+def _build(text: str) -> nn.Module:
     try:
         with own_randomness(0):
             return nodes.build(parse_model(text), kind="module", where=text)
@@ -100,29 +100,29 @@ def _built(text: str) -> nn.Module:
         ) from error
 
 
-def _loaded(
-    path: str, preset: str | None, overrides: Sequence[str], *, parts: bool, fitted: bool
-) -> tuple[Recipe, Parts | None]:
-    """A recipe, and where its data is needed, all of its parts."""
+def _load(
+    path: str, preset: str | None, overrides: Sequence[str], *, build: bool, fitted: bool
+) -> tuple[Recipe, Components | None]:
+    """Return a recipe, and all of its components where they are needed."""
     recipe = load_recipe(path, preset, overrides)
-    if not parts:
+    if not build:
         return recipe, None
-    with recipe.places.located(always=True):
-        built = build_parts(recipe)
+    with recipe.sources.with_locations(always=True):
+        components = build_components(recipe)
         if fitted:
-            fit_to_data(built, recipe.seed)
-    return recipe, built
+            fit_to_data(components, recipe.seed)
+    return recipe, components
 
 
-def _of_recipe(text: str, name: str, recipe: Recipe, parts: Parts | None) -> NamedModel:
+def _of_recipe(text: str, name: str, recipe: Recipe, components: Components | None) -> NamedModel:
     known = [*recipe.teachers, STUDENT]
     if name not in known:
         raise RecipeError(f"{text}: the recipe has no model {name!r}{close_names(name, known)}")
-    if parts is None:
-        with recipe.places.located(always=True):
+    if components is None:
+        with recipe.sources.with_locations(always=True):
             return NamedModel(build_model(recipe, name))
-    sample, view = parts.sample(), parts.views.get(name)
-    model = parts.student if name == STUDENT else parts.teachers[name]
+    sample, view = components.sample(), components.views.get(name)
+    model = components.student if name == STUDENT else components.teachers[name]
     return NamedModel(model, sample if view is None else view(sample))
 
 
@@ -135,5 +135,5 @@ def _dotted(expression: ast.expr) -> str:
 
 
 def _short(text: str) -> str:
-    """`zoo.pynet.PyNET(width=8)` is `PyNET`, `recipes/pynet_qxq.yaml#student` is `student`."""
+    """Return the short name: `PyNET` for `zoo.pynet.PyNET(width=8)`, `student` for `recipes/pynet_qxq.yaml#student`."""
     return text.rpartition("#")[2].partition("(")[0].strip().rpartition(".")[2]

@@ -1,4 +1,4 @@
-"""A model's weights from a file: all of them or none, and nothing in the file can run code."""
+"""A model's weights from a file: all of them or none. Nothing in the file can run code."""
 
 import pickle
 from collections.abc import Mapping
@@ -11,21 +11,21 @@ from torch import Tensor, nn
 from compresskit.errors import CheckpointError, close_names
 
 _PREFIX = "module."
-"""What DataParallel puts before every name."""
+"""The beginning of every name in a model that DataParallel wraps."""
 
 
-def load_weights(model: nn.Module, path: str | Path, *, where: str) -> None:
+def load_weights(model: nn.Module, path: str | Path) -> None:
     """Fill `model` from a .safetensors file, or from a .pt or .pth file that holds a mapping of tensors.
 
     Raises:
         CheckpointError: There is no such file, it cannot be read, or it is another architecture's: the message names
-            the first key that differs, and both shapes. The model keeps the weights it had.
+            the first key that differs, and both shapes. The model keeps its weights then.
     """
-    state = read_weights(Path(path), where)
+    state = read_weights(Path(path))
     if state and all(key.startswith(_PREFIX) for key in state):
         state = {key.removeprefix(_PREFIX): tensor for key, tensor in state.items()}
     own = model.state_dict()
-    title = f"{where}: {path} does not fit {type(model).__name__}"
+    title = f"{path} does not fit {type(model).__name__}"
     for key, tensor in own.items():
         if key not in state:
             spare = [other for other in state if other not in own]
@@ -41,45 +41,45 @@ def load_weights(model: nn.Module, path: str | Path, *, where: str) -> None:
     model.load_state_dict(state)
 
 
-def read_weights(path: Path, where: str) -> dict[str, Tensor]:
-    """The tensors in a file of weights, by name.
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return the tensors in a file of weights, by name.
 
     Raises:
-        CheckpointError: There is no such file, or it is not one of weights.
+        CheckpointError: There is no such file, or it does not hold weights.
     """
     if not path.is_file():
-        raise CheckpointError(f"{where}: no file {str(path)!r}{_neighbours(path)}")
-    state = _safetensors(path, where) if path.suffix == ".safetensors" else _pickled(path, where)
+        raise CheckpointError(f"no file {str(path)!r}{_neighbours(path)}")
+    state = _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
     if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        found = (
+        content = (
             f"the keys {', '.join(map(str, list(state)[:5]))}" if isinstance(state, Mapping) else type(state).__name__
         )
-        raise CheckpointError(f"{where}: {path} is not a mapping of names to tensors, it holds {found}")
+        raise CheckpointError(f"{path} is not a mapping of names to tensors, it holds {content}")
     return {str(key): tensor for key, tensor in state.items()}
 
 
-def _safetensors(path: Path, where: str) -> Any:
+def _safetensors(path: Path) -> Any:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         return load_file(path)
     except (SafetensorError, ValueError) as error:
-        raise CheckpointError(f"{where}: {path} is damaged, or is no safetensors file: {error}") from error
+        raise CheckpointError(f"{path} is damaged, or is no safetensors file: {error}") from error
 
 
-def _pickled(path: Path, where: str) -> Any:
+def _pickled(path: Path) -> Any:
     if path.suffix not in (".pt", ".pth"):
-        raise CheckpointError(f"{where}: weights are a .safetensors, .pt or .pth file, got {str(path)!r}")
+        raise CheckpointError(f"weights are a .safetensors, .pt or .pth file, got {str(path)!r}")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"{where}: {path} is damaged, or holds more than tensors: {reason}") from error
+        raise CheckpointError(f"{path} is damaged, or holds more than tensors: {reason}") from error
     except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{where}: {path} is damaged, or is no file of torch.save: {error}") from error
+        raise CheckpointError(f"{path} is damaged, or is no file of torch.save: {error}") from error
 
 
 def _shape(tensor: Tensor) -> str:

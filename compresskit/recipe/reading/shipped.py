@@ -1,4 +1,4 @@
-"""The recipes that come with compresskit, by name."""
+"""The recipes that come with compresskit, by name. This file imports no torch: tab completion must be fast."""
 
 from pathlib import Path
 
@@ -8,18 +8,18 @@ _PACKAGE = Path(__file__).parents[2]
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """Names and files: `recipes/` of a checkout, `compresskit/recipes` of an installed wheel."""
+    """Return the files by name: in `recipes/` of a checkout, or in `compresskit/recipes` of an installed wheel."""
     folders = [_PACKAGE / "recipes"]
-    if (_PACKAGE.parent / "pyproject.toml").exists():  # else the neighbour would be another package's folder
+    if (_PACKAGE.parent / "pyproject.toml").exists():  # otherwise the neighbour is another package's folder
         folders.append(_PACKAGE.parent / "recipes")
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
 
 
 def find_recipe(recipe: str | Path) -> Path:
-    """The file that a path or a shipped name means; a path comes first.
+    """Return the file of a recipe, by its path or else by its shipped name.
 
     Raises:
-        RecipeError: There is neither; the message lists what there is.
+        RecipeError: There is no such file or name; the message lists the shipped names.
     """
     path, shipped = Path(recipe), shipped_recipes()
     if path.is_file():

@@ -7,7 +7,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from compresskit import nodes
 from compresskit.distill.spec.match import Match, Splice, Task
 from compresskit.distill.spec.stage import Stage
-from compresskit.errors import RecipeError, close_names
+from compresskit.errors import RecipeError, at, close_names
 from compresskit.losses import check_options, resolve_loss
 from compresskit.signature import check_arguments, option_names
 
@@ -19,71 +19,69 @@ _TERMS: dict[type, tuple[str, ...]] = {
     Task: ("loss", "student", "target", "weight"),
     Splice: ("source", "into", "adapter"),
 }
-"""Keys of a term besides its loss's options; the first one is what a term written as plain text means."""
+"""Keys of a term besides its loss's options. A term written as plain text is the value of the first one."""
 
 
 _LISTS: dict[str, type] = {"matches": Match, "tasks": Task, "splices": Splice}
-"""The keys of a stage that hold terms, and of a curriculum whose parameters are not annotated."""
+"""Keys of a stage that hold terms, and of a curriculum whose parameters are not annotated."""
 
 
 DEFAULT_OPTIMIZER = {"_target_": "torch.optim.AdamW", "lr": 1e-3}
-"""What the engine takes where a stage names none."""
+"""The engine's optimizer where a stage names none."""
 
 
-def parse_stages(data: Any, where: str) -> tuple[Stage, ...]:
-    """The stages of a list, or of one curriculum node.
+def parse_stages(data: Any) -> tuple[Stage, ...]:
+    """Return the stages of a list, or of one curriculum node.
 
     Raises:
-        RecipeError: Something in them cannot be understood; the message starts with the place.
+        RecipeError: Something in them cannot be understood; its path leads there.
     """
     if isinstance(data, Mapping):
-        return _curriculum(data, where)
+        return _curriculum(data)
     if not isinstance(data, list) or not data:
-        raise RecipeError(f"{where} must be a list of stages or a curriculum node with _target_, got {data!r}")
-    stages = tuple(_stage(node, f"{where}[{index}]") for index, node in enumerate(data))
+        raise RecipeError(f"expected a list of stages or a curriculum node with _target_, got {data!r}")
+    stages: list[Stage] = []
+    for index, node in enumerate(data):
+        with at(index):
+            stages.append(_stage(node))
     names = [stage.name for stage in stages]
     for index, name in enumerate(names):
         if name in names[:index]:
-            raise RecipeError(f"{where}[{index}]: the name {name!r} is taken by {where}[{names.index(name)}]")
-    return stages
+            with at(index):
+                raise RecipeError(f"stage {names.index(name)} has the name {name!r} already", path=("name",))
+    return tuple(stages)
 
 
 def describe_stages(stages: tuple[Stage, ...]) -> list[dict[str, Any]]:
-    """The stages as a recipe would write them, with every choice that was left to a default."""
+    """Return the stages as a recipe would write them, with every choice that was left to a default."""
     return [_describe_stage(stage) for stage in stages]
 
 
-def _stage(node: Any, where: str) -> Stage:
+def _stage(node: Any) -> Stage:
     if not isinstance(node, Mapping):
-        raise RecipeError(f"{where} must be a stage, a mapping with the key 'name', got {node!r}")
-    _check_keys(node, _STAGE, where)
+        raise RecipeError(f"expected a stage, a mapping with the key 'name', got {node!r}")
+    _check_keys(node, _STAGE)
     if "name" not in node:
-        raise RecipeError(f"{where} needs the key 'name'")
-    values = _inside(node, where)
-    try:
-        return Stage(**values)
-    except RecipeError as error:
-        raise RecipeError(f"{where}: {error}") from error
+        raise RecipeError("the key 'name' is missing")
+    return Stage(**_parse_parts(node))
 
 
-def _curriculum(node: Mapping[str, Any], where: str) -> tuple[Stage, ...]:
+def _curriculum(node: Mapping[str, Any]) -> tuple[Stage, ...]:
     dotted = node.get("_target_")
     if not isinstance(dotted, str):
-        raise RecipeError(
-            f"{where}: a curriculum is a node such as {{_target_: compresskit.curricula.progressive, ...}}"
-        )
-    curriculum = nodes.find(dotted, where=where, kind="callable")
+        raise RecipeError("a curriculum is a node such as {_target_: compresskit.curricula.progressive, ...}")
+    curriculum = nodes.find(dotted, kind="callable")
     options = {key: value for key, value in node.items() if key != "_target_"}
     own = option_names(curriculum)
-    _check_keys(options, own if own is not None else (*_parameters(curriculum), *_STAGE), where)
-    check_arguments(curriculum, options, where=where, name=dotted, noun="key")
-    options = _inside(options, where, _terms_of(curriculum))
+    _check_keys(options, own if own is not None else (*_parameters(curriculum), *_STAGE))
+    check_arguments(curriculum, options, name=dotted, noun="key")
+    options = _parse_parts(options, _terms_of(curriculum))
     try:
         stages = tuple(curriculum(**options))
-    except (RecipeError, TypeError) as error:
-        raise RecipeError(f"{where}: {error}") from error
+    except TypeError as error:
+        raise RecipeError(str(error)) from error
     if not stages or not all(isinstance(stage, Stage) for stage in stages):
-        raise RecipeError(f"{where}: {dotted} gave {stages!r}, which are not stages")
+        raise RecipeError(f"{dotted} gave {stages!r}, which are not stages")
     return stages
 
 
@@ -92,19 +90,20 @@ def _parameters(function: Any) -> tuple[str, ...]:
     return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
 
 
-def _inside(node: Mapping[str, Any], where: str, terms: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The keys of a stage or a curriculum, its terms made objects and its nodes checked."""
+def _parse_parts(node: Mapping[str, Any], terms: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the keys of a stage or a curriculum with its terms as objects, after checking its nodes."""
     values = dict(node)
     for key, kind in (terms or {key: Sequence[kind] for key, kind in _LISTS.items()}).items():
         if key in values:
-            values[key] = _terms(values[key], kind, f"{where}.{key}")
-    _check_node(values.get("optimizer"), "optimizer", f"{where}.optimizer")
-    _check_node(values.get("scheduler"), "scheduler", f"{where}.scheduler", total_steps=None, T_max=None)
+            with at(key):
+                values[key] = _terms(values[key], kind)
+    _check_node(values.get("optimizer"), "optimizer")
+    _check_node(values.get("scheduler"), "scheduler", total_steps=None, T_max=None)
     return values
 
 
 def _terms_of(curriculum: Callable[..., Any]) -> dict[str, Any]:
-    """The parameters of a curriculum that take terms: those annotated with them, or by their names."""
+    """Return the parameters of a curriculum that take terms, by annotation, or by name where they have none."""
     try:
         annotations = get_type_hints(curriculum)
     except (NameError, TypeError):
@@ -114,66 +113,71 @@ def _terms_of(curriculum: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _kind(hint: Any) -> type | None:
-    """Match, Task or Splice where a type hint is one of them or a sequence of such, however deep."""
+    """Return Match, Task or Splice for a type hint that is one of them or a sequence of such, however deep."""
     if hint in _TERMS:
         return hint
     arguments = get_args(hint)
     return _kind(arguments[0]) if get_origin(hint) is Sequence and arguments else None
 
 
-def _terms(data: Any, hint: Any, where: str) -> Any:
+def _terms(data: Any, hint: Any) -> Any:
     if hint in _TERMS:
-        return _term(data, hint, where)
+        return _term(data, hint)
     if not isinstance(data, list):
-        raise RecipeError(f"{where} must be a list, got {data!r}")
-    return tuple(_terms(node, get_args(hint)[0], f"{where}[{index}]") for index, node in enumerate(data))
+        raise RecipeError(f"expected a list, got {data!r}")
+    terms = []
+    for index, node in enumerate(data):
+        with at(index):
+            terms.append(_terms(node, get_args(hint)[0]))
+    return tuple(terms)
 
 
-def _term(node: Any, kind: type, where: str) -> Match | Task | Splice:
+def _term(node: Any, kind: type) -> Match | Task | Splice:
     keys = _TERMS[kind]
     node = {keys[0]: node} if isinstance(node, str) else node
     if not isinstance(node, Mapping) or keys[0] not in node:
-        raise RecipeError(f"{where} needs the key {keys[0]!r}, got {node!r}")
+        raise RecipeError(f"the key {keys[0]!r} is missing, got {node!r}")
     if kind is Splice:
-        _check_keys(node, keys, where)
+        _check_keys(node, keys)
     else:
-        _check_term_keys(node, keys, where)
+        _check_term_keys(node, keys)
     values = dict(node)
     if isinstance(values.get("adapter"), Mapping):
-        nodes.check(values["adapter"], kind="module", where=f"{where}.adapter")
-    if isinstance(values.get("target"), Mapping):
-        nodes.check(values["target"], kind="callable", where=f"{where}.target")
-    elif isinstance(values.get("target"), str):
-        values["target"] = nodes.find(values["target"], kind="callable", where=f"{where}.target")
-    try:
-        return kind(**values)
-    except RecipeError as error:
-        raise RecipeError(f"{where}: {error}") from error
+        with at("adapter"):
+            nodes.check(values["adapter"], kind="module")
+    with at("target"):
+        if isinstance(values.get("target"), Mapping):
+            nodes.check(values["target"], kind="callable")
+        elif isinstance(values.get("target"), str):
+            values["target"] = nodes.find(values["target"], kind="callable")
+    return kind(**values)
 
 
-def _check_term_keys(node: Mapping[str, Any], keys: tuple[str, ...], where: str) -> None:
-    """Name the nearest among the term's own keys and its loss's options: one may have been meant for the other."""
+def _check_term_keys(node: Mapping[str, Any], keys: tuple[str, ...]) -> None:
+    """Check a term's own keys and its loss's options together: one may have been meant for the other."""
     loss = node.get("loss", "mse")
     if not isinstance(loss, str):
-        raise RecipeError(f"{where}: loss must be a name, got {loss!r}")
-    entry = resolve_loss(loss, where=f"{where}.loss")
+        raise RecipeError(f"loss must be a name, got {loss!r}", path=("loss",))
+    with at("loss"):
+        entry = resolve_loss(loss, where="")
     options = option_names(entry.function, positional=entry.positional)
     if options is not None:
-        _check_keys(node, (*keys, *options), where)
-    check_options(entry, {key: value for key, value in node.items() if key not in keys}, where=where)
+        _check_keys(node, (*keys, *options))
+    check_options(entry, {key: value for key, value in node.items() if key not in keys})
 
 
-def _check_node(node: Any, kind: nodes.Kind, where: str, **offered: Any) -> None:
+def _check_node(node: Any, kind: nodes.Kind, **offered: Any) -> None:
     if isinstance(node, str):
         node = {"_target_": node}
     if node is not None:
-        nodes.check(node, None, kind=kind, where=where, **offered)
+        with at(kind):
+            nodes.check(node, None, kind=kind, **offered)
 
 
-def _check_keys(node: Mapping[str, Any], known: tuple[str, ...] | list[str], where: str) -> None:
+def _check_keys(node: Mapping[str, Any], known: tuple[str, ...] | list[str]) -> None:
     for key in node:
         if key not in known:
-            raise RecipeError(f"{where}: unknown key {key!r}{close_names(key, known)}")
+            raise RecipeError(f"unknown key {key!r}{close_names(key, known)}", path=(key,))
 
 
 def _describe_stage(stage: Stage) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""YAML read as plain data: nothing in a file can run code, and nothing in it is lost or reinterpreted silently.
+"""YAML as plain data: nothing in a file can run code, and nothing is lost or reinterpreted silently.
 
 Scalars follow the core schema of YAML 1.2: only `true` and `false` are booleans (`on`, `yes` and `no` are text), `1e-3`
-is a number, `2026-11-22` and `1:30` are text. Duplicate keys are errors. Each value's line is kept for messages.
+is a number, `2026-11-22` and `1:30` are text. Duplicate keys are errors. The line of each value is kept for messages.
 """
 
 import re
@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-from compresskit.errors import RecipeError
+from compresskit.errors import KeyPath, RecipeError
 
 _LIMIT = 100_000
-"""Values in one file: aliases of aliases grow exponentially."""
+"""Largest number of values in one file: aliases of aliases grow exponentially."""
 
 
 _FLOAT = r"[-+]?(?:(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|\.(?:inf|Inf|INF))|\.(?:nan|NaN|NAN)"
@@ -35,20 +35,20 @@ for _tag, _pattern in {
 
 
 class Document:
-    """What a YAML text holds, and on which line each value stands.
+    """The data of a YAML text, and the line of each value.
 
     Args:
         text: The YAML text.
-        source: What messages call it: a file's name.
+        source: Name of the text in messages, such as the file's.
 
     Raises:
-        RecipeError: The text is no single YAML document of plain data; the message tells the line.
+        RecipeError: The text is not one YAML document of plain data; the message has the line.
     """
 
     def __init__(self, text: str, source: str) -> None:
         self.source = source
-        self.lines: dict[str, int] = {}
-        """Line numbers, from 1, by place: `stages[0].matches[1].loss`."""
+        self.lines: dict[KeyPath, int] = {}
+        """Line numbers, from 1, by path: `("stages", 0, "matches", 1, "loss")`."""
         self._count = 0
         try:
             node = yaml.compose(text, Loader=_CoreSchema)
@@ -59,30 +59,29 @@ class Document:
             raise RecipeError(f"{source}: this is not YAML: {str(error).splitlines()[0]}") from None
         except RecursionError:
             raise RecipeError(f"{source}: this is nested too deeply") from None
-        self.data: Any = None if node is None else self._value(node, "", ())
+        self.data: Any = None if node is None else self._value(node, (), ())
 
-    def _value(self, node: yaml.Node, place: str, above: tuple[yaml.Node, ...]) -> Any:
+    def _value(self, node: yaml.Node, path: KeyPath, above: tuple[yaml.Node, ...]) -> Any:
         self._count += 1
         if node in above or self._count > _LIMIT:
             raise self._error(node, "the aliases of this file never end")
-        self.lines.setdefault(place, node.start_mark.line + 1)
+        self.lines.setdefault(path, node.start_mark.line + 1)
         if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
-            return self._mapping(node, place, (*above, node))
+            return self._mapping(node, path, (*above, node))
         if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
-            return [self._value(item, f"{place}[{n}]", (*above, node)) for n, item in enumerate(node.value)]
+            return [self._value(item, (*path, n), (*above, node)) for n, item in enumerate(node.value)]
         return self._scalar(node)
 
-    def _mapping(self, node: yaml.MappingNode, place: str, above: tuple[yaml.Node, ...]) -> dict[str, Any]:
+    def _mapping(self, node: yaml.MappingNode, path: KeyPath, above: tuple[yaml.Node, ...]) -> dict[str, Any]:
         mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key = self._scalar(key_node)
             if not isinstance(key, str):
                 raise self._error(key_node, f"a key must be text, got {key!r}")
-            inside = f"{place}.{key}" if place else key
             if key in mapping:
-                raise self._error(key_node, f"the key {key!r} is here twice, first in line {self.lines[inside]}")
-            self.lines[inside] = key_node.start_mark.line + 1
-            mapping[key] = self._value(value_node, inside, above)
+                raise self._error(key_node, f"the key {key!r} is here twice, first in line {self.lines[(*path, key)]}")
+            self.lines[(*path, key)] = key_node.start_mark.line + 1
+            mapping[key] = self._value(value_node, (*path, key), above)
         return mapping
 
     def _scalar(self, node: yaml.Node) -> Any:
@@ -109,10 +108,10 @@ class Document:
 
 
 def read(path: Path) -> Document:
-    """The document in a file.
+    """Read a file.
 
     Raises:
-        RecipeError: The file cannot be read, or is no YAML document of plain data.
+        RecipeError: The file cannot be read, or is not one YAML document of plain data.
     """
     try:
         return Document(path.read_text(encoding="utf-8-sig"), str(path))
@@ -123,23 +122,23 @@ def read(path: Path) -> Document:
 
 
 def value(text: str, source: str) -> Any:
-    """The plain data in a short text, such as the value of `--set`."""
+    """Return the plain data in a short text, such as the value of `--set`."""
     return Document(text, source).data
 
 
 def dump(data: Any) -> str:
-    """Plain data as YAML that `Document` reads back as it was, in the order given."""
+    """Return plain data as YAML that `Document` reads back unchanged, with keys in their order."""
     return yaml.dump(data, Dumper=_CoreDumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 def dump_line(data: Any) -> str:
-    """Plain data as YAML on one line, for messages and commands."""
+    """Return plain data as YAML on one line, for messages and commands."""
     flow = {"default_flow_style": True, "allow_unicode": True, "width": 10**9, "explicit_end": False}
     return yaml.dump(data, Dumper=_CoreDumper, sort_keys=False, **flow).strip().removesuffix("\n...")
 
 
 class _CoreDumper(yaml.SafeDumper):
-    """Quotes what YAML 1.2 would read as something other than text, short lists on one line, and no aliases."""
+    """A dumper without aliases that writes flat lists on one line and quotes text that YAML 1.2 reads otherwise."""
 
     yaml_implicit_resolvers = _CoreSchema.yaml_implicit_resolvers
 

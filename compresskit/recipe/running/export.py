@@ -1,4 +1,4 @@
-"""A run's model to a file for other runtimes, compared on the recipe's own data."""
+"""The export of a run's model to a file for other runtimes, compared on the recipe's own data."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,7 @@ from torch.utils.data import default_collate
 from compresskit import export as exporting
 from compresskit import nodes
 from compresskit.distill.batches import unpack_batch
-from compresskit.errors import RecipeError
+from compresskit.errors import RecipeError, at
 from compresskit.export import Exported, Inputs
 from compresskit.recipe.building.trained_model import TrainedModel, load_model
 from compresskit.recipe.reading import overrides as changes_by_path
@@ -19,7 +19,7 @@ from compresskit.recipe.reading import yaml
 from compresskit.recipe.reading.shipped import find_recipe
 
 SAMPLES = 3
-"""How many the file is compared on."""
+"""Number of samples that the file is compared on."""
 
 
 def export_model(
@@ -36,39 +36,40 @@ def export_model(
     wrap: str | None = None,
     **options: Any,
 ) -> Exported:
-    """Export what a run has trained; see `compresskit.export.export`.
+    """Export a model that a run has trained; see `compresskit.export.export`.
 
     Args:
         source: A run's folder, a file of weights with its recipe beside it, or a recipe; then `weights` are needed.
         out: The file to write.
         format: `onnx` or `pt2`.
         weights: A file of weights for the recipe.
-        part: `student`, `teacher` or `alone`; None is the student, or the one that a file belongs to.
+        part: `student`, `teacher` or `alone`; None is the student, or the model that a file belongs to.
         preset: The recipe's preset, where `source` is a recipe.
-        overrides: Changes of the recipe's data, such as `data.test.photographs=bundled:test`.
-        size: Height and width of the input, `64x64`: samples are cut, or repeated, to it. None is a training sample's.
+        overrides: Changes to the recipe's data, such as `data.test.photographs=bundled:test`.
+        size: Height and width of the input, `64x64`. Samples are cut or repeated to that size; None is the size of a
+            training sample.
         dynamic: Whether height and width may differ from that.
-        wrap: A dotted name of a module that the model is put into, such as `zoo.raw.FromMosaic`. If it has a method
-            `inputs_from`, that makes its inputs of the model's.
+        wrap: Dotted name of a module around the model, such as `zoo.raw.FromMosaic`. If it has a method `inputs_from`,
+            that computes its inputs from the model's.
         options: `half`, `sliced_reflection` and `tolerance`.
 
     Raises:
         CompressKitError: Recipe, weights or data cannot be used, or the file's answers differ from PyTorch's.
     """
-    loaded = _loaded(Path(source), weights, part, preset)
-    tree = dict(loaded.recipe or {})
+    trained = _load(Path(source), weights, part, preset)
+    tree = dict(trained.recipe or {})
     changes = [(f"--set {text}", *changes_by_path.parse(text)) for text in overrides]
     tree = changes_by_path.apply(tree, changes, tree)
-    model, samples = loaded.model, _samples(tree, size, dynamic=dynamic)
+    model, samples = trained.model, _samples(tree, size, dynamic=dynamic)
     if wrap is not None:
         model = nodes.build({"_target_": wrap}, model, kind="module", where="--wrap")
         if hasattr(model, "inputs_from"):
             samples = [(model.inputs_from(*sample),) for sample in samples]
-    metadata = {"compresskit.recipe": yaml.dump(tree), "compresskit.part": loaded.part}
+    metadata = {"compresskit.recipe": yaml.dump(tree), "compresskit.part": trained.part}
     return exporting.export(model, samples, out, format=format, dynamic=dynamic, metadata=metadata, **options)
 
 
-def _loaded(source: Path, weights: str | Path | None, part: str | None, preset: str | None) -> TrainedModel:
+def _load(source: Path, weights: str | Path | None, part: str | None, preset: str | None) -> TrainedModel:
     if source.is_dir() or source.suffix in (".safetensors", ".pt", ".pth"):
         if weights is not None:
             raise RecipeError(f"{source} has its own weights; give it, or a recipe with --weights")
@@ -80,19 +81,21 @@ def _loaded(source: Path, weights: str | Path | None, part: str | None, preset: 
 
 
 def _samples(tree: Mapping[str, Any], size: str | None, *, dynamic: bool) -> list[Inputs]:
-    """Inputs of the test data, or of the training data where there is none, all of one size, or of two."""
+    """Return inputs of the test data, or else of the training data; all of one size, or with `dynamic` of two."""
     data = tree.get("data") or {}
     split = "train" if data.get("test") is None else "test"
-    dataset = nodes.build(data.get(split), kind="dataset", where=f"data.{split}")
-    found = [_inputs(dataset[index]) for index in range(min(SAMPLES, len(dataset)))]
-    wanted = _size(size)
-    if wanted is None:
-        example = found if split == "train" else [_inputs(nodes.build(data["train"], kind="dataset", where="data")[0])]
-        wanted = [*example[0][0].shape[2:]]
-    sized = [tuple(_cut(tensor, wanted) for tensor in inputs) for inputs in found]
+    with at("data", split):
+        dataset = nodes.build(data.get(split), kind="dataset")
+    samples = [_inputs(dataset[index]) for index in range(min(SAMPLES, len(dataset)))]
+    sides = _size(size)
+    if sides is None:
+        with at("data", "train"):
+            example = samples if split == "train" else [_inputs(nodes.build(data["train"], kind="dataset")[0])]
+        sides = [*example[0][0].shape[2:]]
+    sized = [tuple(_cut(tensor, sides) for tensor in inputs) for inputs in samples]
     if dynamic:
-        other = [2 * side for side in wanted]
-        sized.append(tuple(_cut(tensor, other) for tensor in found[0]))
+        doubled = [2 * side for side in sides]
+        sized.append(tuple(_cut(tensor, doubled) for tensor in samples[0]))
     return sized
 
 
@@ -113,7 +116,7 @@ def _size(text: str | None) -> list[int] | None:
 
 
 def _cut(tensor: Tensor, sides: list[int]) -> Tensor:
-    """The last axes cut to these sides, repeated first where they are shorter."""
+    """Return a tensor with its last axes cut to these sides, after repeating it where it is shorter."""
     axes = tensor.ndim - 2
     sides = sides[:axes]
     times = [-(-side // own) for side, own in zip(sides, tensor.shape[2:], strict=True)]

@@ -1,37 +1,33 @@
-"""A run's folder: which one, whose, and the files that say what made it."""
+"""The choice of a run's folder, and the recipe that is written into it."""
 
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from compresskit.distill.precision import AUTO
-from compresskit.distill.processes import is_main
-from compresskit.errors import CheckpointError, RecipeError
+from compresskit.errors import CheckpointError, KeyPath, RecipeError, written
 from compresskit.files import write_text
+from compresskit.nodes import FORMER_NAMES
 from compresskit.recipe.reading import yaml
 from compresskit.recipe.reading.load import Recipe
+from compresskit.recipe.reading.run_files import RECIPE_FILE
 
 RUNS = Path("runs")
 
 
-RECIPE_FILE = "recipe.yaml"
-
-
-MEASURED = ("precision", "compile", "memory_format")
-"""Keys of a recipe whose `auto` a run replaces by what is fastest."""
+MEASURED: tuple[KeyPath, ...] = (("precision",), ("compile",), ("memory_format",))
+"""Places in a recipe whose `auto` a run replaces by the fastest choice."""
 
 
 def choose_folder(recipe: Recipe, out: str | Path | None, *, resume: bool) -> Path:
-    """The folder that a run goes to, or goes on in. Nothing is created.
+    """Return the folder for a new run, or the folder of the run to resume. Nothing is created.
 
-    Without `out` it is `runs/NAME`, with the next free number behind the name if need be; to go on, it is the newest
+    Without `out` it is `runs/NAME`, with the next free number behind the name if need be; to resume, it is the newest
     of these folders that holds this very recipe.
 
     Raises:
-        CheckpointError: The folder is used and the run is to start, or the run is to go on and the folder holds none
-            or another recipe's.
+        CheckpointError: A new run's folder is used, or the folder to resume in holds no run or another recipe's.
     """
     if resume:
         folder = _newest(recipe) if out is None else Path(out)
@@ -47,16 +43,11 @@ def choose_folder(recipe: Recipe, out: str | Path | None, *, resume: bool) -> Pa
     return folder
 
 
-def has_checkpoint(folder: Path) -> bool:
-    """Whether any part of the run has come to its first checkpoint."""
-    return any(folder.glob("checkpoints/*.pt")) or any(folder.glob("*/checkpoints/*.pt"))
-
-
 def write_recipe(folder: Path, recipe: Recipe, heading: str, notes: str) -> None:
     """Write the resolved recipe, which is a recipe again, with a heading and notes as comments.
 
     Raises:
-        CheckpointError: Another run took the folder in the meantime.
+        CheckpointError: Another run has taken the folder in the meantime.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -67,31 +58,21 @@ def write_recipe(folder: Path, recipe: Recipe, heading: str, notes: str) -> None
     write_text(folder / RECIPE_FILE, f"{_comment(heading)}\n{yaml.dump(recipe.resolved())}\n{_comment(notes)}")
 
 
-def say(text: str) -> None:
-    """Tell the user something beside the results: on standard error, once for all processes of a run."""
-    if is_main():
-        sys.stderr.write(f"{text}\n")
-        sys.stderr.flush()
-
-
-def _folders(name: str) -> list[Path]:
-    """`runs/NAME`, `runs/NAME-2`, …: those that exist, oldest first."""
+def _folders(name: str) -> dict[int, Path]:
+    """Return the existing folders `runs/NAME`, `runs/NAME-2`, … by number, oldest first."""
     pattern = re.compile(rf"{re.escape(name)}(?:-(\d+))?")
-    found = {int(match[1] or 1): path for path in RUNS.glob(f"{name}*") if (match := pattern.fullmatch(path.name))}
-    return [found[number] for number in sorted(found)]
+    matches = [(pattern.fullmatch(path.name), path) for path in RUNS.glob(f"{name}*")]
+    return dict(sorted((int(match[1] or 1), path) for match, path in matches if match))
 
 
 def _next_free(name: str) -> Path:
-    taken = _folders(name)
-    if not taken:
-        return RUNS / name
-    number = int(taken[-1].name.removeprefix(name).removeprefix("-") or 1) + 1
-    return RUNS / f"{name}-{number}"
+    folders = _folders(name)
+    return RUNS / (f"{name}-{max(folders) + 1}" if folders else name)
 
 
 def _newest(recipe: Recipe) -> Path:
-    """The newest default folder that holds this recipe, or the newest of all, to be refused with the difference."""
-    folders = _folders(recipe.name)
+    """Return the newest default folder that holds this recipe, or the newest of all, whose difference is then named."""
+    folders = list(_folders(recipe.name).values())
     if not folders:
         raise CheckpointError(f"there is no run in {RUNS / recipe.name} to go on with; start it without --resume")
     same = [folder for folder in folders if _difference(recipe, folder) is None]
@@ -107,32 +88,36 @@ def _check_same(recipe: Recipe, folder: Path) -> None:
 
 
 def _difference(recipe: Recipe, folder: Path) -> str | None:
-    """Why a folder is not this recipe's, or None if it is. The number of workers may change: the numbers do not."""
+    """Return why a folder does not hold this recipe's run, or None if it does.
+
+    The number of workers may differ, as the numbers of a run do not depend on it. A name may be a former one.
+    """
     try:
-        found = yaml.read(folder / RECIPE_FILE).data
+        data = yaml.read(folder / RECIPE_FILE).data
     except RecipeError as error:
         return f"holds no run that could be continued ({error})"
-    if not isinstance(found, dict):
+    if not isinstance(data, dict):
         return f"holds no run that could be continued ({RECIPE_FILE} is damaged)"
-    there, here = _flat(found), _flat(yaml.value(yaml.dump(recipe.resolved()), RECIPE_FILE))
-    for place in dict.fromkeys([*there, *here]):
-        if here.get(place) == AUTO and place in MEASURED:  # the folder has what it came to
+    there, here = _flat(data), _flat(yaml.value(yaml.dump(recipe.resolved()), RECIPE_FILE))
+    for path in dict.fromkeys([*there, *here]):
+        if path == ("data", "workers") or (here.get(path) == AUTO and path in MEASURED):
             continue
-        if place != "data.workers" and there.get(place, "absent") != here.get(place, "absent"):
-            changed = f"{place} is {there.get(place, 'absent')!r} there and {here.get(place, 'absent')!r} here"
-            return f"holds another recipe's run: {changed}; go on with that recipe, or give another --out"
+        old, new = there.get(path, "absent"), here.get(path, "absent")
+        if FORMER_NAMES.get(str(old), old) != new:
+            change = f"{written(path)} is {old!r} there and {new!r} here"
+            return f"holds another recipe's run: {change}; go on with that recipe, or give another --out"
     return None
 
 
-def _flat(data: Any, place: str = "") -> dict[str, Any]:
-    """Every value by its place, so that two trees can be compared and the first difference named."""
+def _flat(data: Any, path: KeyPath = ()) -> dict[KeyPath, Any]:
+    """Return every value by its path, so that two trees can be compared and the first difference named."""
     if isinstance(data, Mapping) and data:
-        inside = [(f"{place}.{key}" if place else str(key), part) for key, part in data.items()]
+        parts = [((*path, str(key)), part) for key, part in data.items()]
     elif isinstance(data, list) and data:
-        inside = [(f"{place}[{index}]", part) for index, part in enumerate(data)]
+        parts = [((*path, index), part) for index, part in enumerate(data)]
     else:
-        return {place: data}
-    return {key: value for where, part in inside for key, value in _flat(part, where).items()}
+        return {path: data}
+    return {inner: value for place, part in parts for inner, value in _flat(part, place).items()}
 
 
 def _comment(text: str) -> str:

@@ -1,11 +1,11 @@
-"""A whole run: the teacher, the student, the student alone, and what they come to. Each part resumes by itself."""
+"""A whole run: the teacher, the student, the student alone, and the table at the end. Each part resumes by itself."""
 
 import copy
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -22,23 +22,57 @@ from compresskit.environment import environment
 from compresskit.files import read_json, write_json, write_text
 from compresskit.nested import batch_size
 from compresskit.recipe.building.closed_form import fit_to_data, restore_fitted, save_fitted
-from compresskit.recipe.building.components import build_parts, control_stages
+from compresskit.recipe.building.components import build_components, control_stages
 from compresskit.recipe.reading.load import Recipe, load_recipe
-from compresskit.recipe.running.folder import RECIPE_FILE, choose_folder, has_checkpoint, say, write_recipe
-from compresskit.recipe.running.result import RunResult, plans_text
-from compresskit.recipe.running.resume_command import call_options, says_how_to_go_on
+from compresskit.recipe.reading.run_files import (
+    ALONE,
+    ENVIRONMENT_FILE,
+    FITTED_FILE,
+    RECIPE_FILE,
+    SUMMARY_FILE,
+    has_checkpoint,
+    part_folder,
+    pretraining_of,
+)
+from compresskit.recipe.running.folder import choose_folder, write_recipe
+from compresskit.recipe.running.resume_command import call_options, resume_hint
 from compresskit.recipe.scoring.card import card
-from compresskit.recipe.scoring.measure import Contender, illustrate, kept_rows, measure, shapes
-from compresskit.recipe.scoring.summary import differences
+from compresskit.recipe.scoring.differences import Difference, differences
+from compresskit.recipe.scoring.measure import Contender, Row, illustrate, input_shapes, measure, stored_rows
+from compresskit.recipe.scoring.tables import run_table
+from compresskit.recipe.terminal import plain_text, say
 
-FITTED_FILE = "fitted.safetensors"
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 
-ENVIRONMENT_FILE = "environment.json"
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """The results of a run, or the plans of a dry run.
 
+    A finished run prints as the table of its rows and the paired differences between them.
+    """
 
-SUMMARY_FILE = "summary.json"
-"""Written last: where it is, the run is finished."""
+    folder: Path | None
+    """The run's folder; None after a dry run, which writes nothing."""
+    rows: Sequence[Row] = ()
+    """A row for each baseline, the teacher, the student alone and the student distilled."""
+    differences: Sequence[Difference] = ()
+    plans: Mapping[str, Plan] = field(default_factory=dict)
+    """After a dry run, the plan of each part of the run, by its title."""
+
+    def __rich__(self) -> "RenderableType":
+        from rich.console import Group
+        from rich.text import Text
+
+        if self.folder is None:
+            text = f"{plans_text(self.plans)}\n\nNothing was trained and nothing was written."
+            return Text(text, no_wrap=True, overflow="ignore")
+        text = "\n".join([*map(str, self.differences), f"All of it is in {self.folder}"])
+        return Group(run_table(self.rows), Text(text, no_wrap=True, overflow="ignore"))
+
+    def __str__(self) -> str:
+        return plain_text(self)
 
 
 def run_recipe(
@@ -54,8 +88,8 @@ def run_recipe(
 ) -> RunResult:
     """Run a recipe from its data to the table at its end.
 
-    Under `torchrun` the processes that it starts share every batch of the run: the numbers are those of one process
-    but for their rounding. The first one writes and speaks.
+    Under `torchrun` its processes share every batch of the run: the numbers are those of one process but for their
+    rounding. Only the main process writes files and messages.
 
     Args:
         recipe: A file, or the name of a shipped recipe.
@@ -70,7 +104,7 @@ def run_recipe(
 
     Raises:
         CompressKitError: The recipe, the data, weights or the folder cannot be used; nothing is lost.
-        KeyboardInterrupt: Ctrl-C; standard error says how to go on.
+        KeyboardInterrupt: Ctrl-C; standard error shows the command that resumes the run.
     """
     overrides = overrides if isinstance(overrides, Mapping) else list(overrides)
     with init_processes(chosen_device(device)) as processes:
@@ -78,103 +112,106 @@ def run_recipe(
             loaded = load_recipe(recipe, preset, overrides)
         if preset is None and "full" in loaded.presets and loaded.preset != "full" and torch.cuda.is_available():
             say("There is a GPU here: --preset full runs the whole recipe on it.")
-        with loaded.places.located():
+        with loaded.sources.with_locations():
             if dry_run:
                 run = _Run(loaded, None, device)
-                run.solve()
+                run.fit_closed_form()
                 return RunResult(None, plans=run.plans())
             folder = processes.broadcast_from_main(lambda: choose_folder(loaded, out, resume=resume))
-            call = [str(recipe), *call_options(loaded.preset, overrides, device)]
-            with says_how_to_go_on(folder, call):
-                return run_in(folder, loaded, call, device, processes, trace=trace)
+            arguments = [str(recipe), *call_options(loaded.preset, overrides, device)]
+            with resume_hint(folder, arguments):
+                return run_in_folder(folder, loaded, arguments, device, processes, trace=trace)
 
 
-def run_in(
-    folder: Path, recipe: Recipe, call: Sequence[str], device: str, processes: Processes, *, trace: bool = False
+def run_in_folder(
+    folder: Path, recipe: Recipe, arguments: Sequence[str], device: str, processes: Processes, *, trace: bool = False
 ) -> RunResult:
-    """Run a recipe in a folder that `choose_folder` chose: from the start, or on from where a run of it stopped.
+    """Run a recipe in a folder from `choose_folder`: from the start, or from where an earlier call stopped.
 
     Args:
-        folder: The run's.
-        recipe: What to run.
-        call: Arguments of `compresskit run` that amount to this, to be written down.
+        folder: The run's folder.
+        recipe: The recipe to run.
+        arguments: Arguments of the `compresskit run` that this call amounts to, for the record.
         device: "auto", or a torch device name.
-        processes: The processes that do so together.
-        trace: As in `run_recipe`.
+        processes: The processes of the run.
+        trace: See `run_recipe`.
     """
     if processes.broadcast((folder / SUMMARY_FILE).exists()):
         say(f"{folder} is finished already")
         return _result(folder)
     with processes.main_first():
         run = _Run(recipe, folder, device, trace=trace)
-        begun = _begin(run, folder, f"compresskit run {shlex.join(call)}", processes)
+        session = _begin(run, folder, f"compresskit run {shlex.join(arguments)}", processes)
     _train(run)
     if processes.is_main:
-        _finish(run, folder, begun)
+        _finish(run, folder, session)
     processes.wait()
     return _result(folder)
 
 
 class _Run:
-    """A recipe and its parts, as one session of the run has them."""
+    """A recipe's components and the distiller of each part: the teachers', the student's, the control's."""
 
     def __init__(self, recipe: Recipe, folder: Path | None, device: str, *, trace: bool = False) -> None:
         self.recipe, self.folder, self.trace = recipe, folder, trace
-        self.parts = parts = build_parts(recipe)
+        self.components = components = build_components(recipe)
         self.distillers: dict[str, ProgressiveDistiller] = {}
         self.trained: dict[str, nn.Module] = {}
-        """What each part came to."""
+        """The trained model of each finished part."""
         for name, stages in recipe.pretrain.items():
-            view = {STUDENT: parts.views[name]} if name in parts.views else {}
-            self._add(_part(name), {}, parts.teachers[name], stages, device, view)
-        self._add("student", parts.teachers, parts.student, recipe.stages, device, parts.views)
+            view = {STUDENT: components.views[name]} if name in components.views else {}
+            self._add(pretraining_of(name), {}, components.teachers[name], stages, device, view)
+        self._add(STUDENT, components.teachers, components.student, recipe.stages, device, components.views)
 
     @property
     def device(self) -> torch.device:
-        """Where the models are trained."""
-        return self.distillers["student"].device
+        """The device that the models are trained on."""
+        return self.distillers[STUDENT].device
 
-    def solve(self) -> dict[str, Tensor]:
-        """Solve what is solved in closed form, or take up the solution that the run's folder keeps.
+    def fit_closed_form(self) -> dict[str, Tensor]:
+        """Solve what has a closed form, or load the solution from the run's folder, and add the control.
 
-        Returns what is to be kept. Afterwards the initial weights are final, and the control gets its copy of them.
+        The control comes last because it starts from a copy of the student's initial weights, which are final only now.
+
+        Returns:
+            The state to save; empty if it was loaded.
         """
-        kept = None if self.folder is None else self.folder / FITTED_FILE
-        solved = {}
-        if kept is not None and kept.exists():
-            restore_fitted(self.parts, kept, self.recipe.seed)
+        file = None if self.folder is None else self.folder / FITTED_FILE
+        state = {}
+        if file is not None and file.exists():
+            restore_fitted(self.components, file, self.recipe.seed)
         else:
-            solved = fit_to_data(self.parts, self.recipe.seed)
+            state = fit_to_data(self.components, self.recipe.seed)
         if self.recipe.control:
-            alone = copy.deepcopy(self.parts.student)
-            view = {name: view for name, view in self.parts.views.items() if name == STUDENT}
-            self._add("alone", {}, alone, control_stages(self.recipe.stages), str(self.device), view)
-        return solved
+            alone = copy.deepcopy(self.components.student)
+            view = {name: view for name, view in self.components.views.items() if name == STUDENT}
+            self._add(ALONE, {}, alone, control_stages(self.recipe.stages), str(self.device), view)
+        return state
 
-    def settle(self, folder: Path) -> None:
-        """Replace `auto` in the recipe by what the folder's own says, or by what is fastest here."""
+    def resolve_auto(self, folder: Path) -> None:
+        """Replace `auto` in the recipe by the choice in the run's folder, or by what is fastest on this machine."""
         if self.recipe.precision.is_resolved:
             return
         if (folder / RECIPE_FILE).exists():
             precision = load_recipe(folder / RECIPE_FILE).precision
         else:
-            batch = next(iter(self.parts.loader(self.recipe, "train", workers=0)))
-            precision = self.distillers["student"].resolve_auto(batch, note=say, shared=False)
+            batch = next(iter(self.components.loader(self.recipe, "train", workers=0)))
+            precision = self.distillers[STUDENT].resolve_auto(batch, note=say, shared=False)
         self.recipe = replace(self.recipe, precision=precision)
         for distiller in self.distillers.values():
             distiller.precision = precision
 
     def plans(self) -> dict[str, Plan]:
-        """What each training part would do, traced on the first batch."""
-        loader = self.parts.loader(self.recipe, "train", workers=0)
+        """Return the plan of each part by its title, traced on the first batch."""
+        loader = self.components.loader(self.recipe, "train", workers=0)
         batch = next(iter(loader))
         plans = {part: distiller.plan(batch) for part, distiller in self.distillers.items()}
-        self._check_cache(plans["student"], loader, batch)
+        self._check_cache(plans[STUDENT], loader, batch)
         return {self.title(part): plan for part, plan in plans.items()}
 
     def _check_cache(self, plan: Plan, loader: SampleLoader, batch: Any) -> None:
-        """Refuse a cache that cannot be before the teacher is trained, not after."""
-        student = self.distillers["student"]
+        """Refuse a cache that cannot work before the teacher is trained, not after."""
+        student = self.distillers[STUDENT]
         options = student.cache
         if options is None or options.auto or not student.models.teachers:
             return
@@ -190,28 +227,27 @@ class _Run:
         )
 
     def title(self, part: str) -> str:
-        """What happens in a part."""
-        if part == "alone":
+        """Return a sentence about what is trained in a part."""
+        if part == ALONE:
             return "the same student learns alone, on the supervised terms only"
-        if part != "student":
+        if part != STUDENT:
             return f"{'the teacher' if part == TEACHER else part.replace('-', ' ', 1)} learns on its own"
-        return "the student learns" + (" from the teacher" if self.parts.teachers else "")
+        return "the student learns" + (" from the teacher" if self.components.teachers else "")
 
     def contenders(self) -> list[Contender]:
-        """Everything that the table at the end compares."""
-        found = [Contender(name, "baseline", model) for name, model in self.parts.baselines.items()]
-        if not self.parts.teachers:
-            return [*found, Contender("student", "alone", self.parts.viewed(STUDENT, self.trained["student"]))]
-        found += [
-            Contender(name, "teacher", self.parts.viewed(name, teacher))
-            for name, teacher in self.parts.teachers.items()
+        """Return all models that the table at the end compares."""
+        components = self.components
+        student = components.viewed(STUDENT, self.trained[STUDENT])
+        baselines = [Contender(name, "baseline", model) for name, model in components.baselines.items()]
+        if not components.teachers:
+            return [*baselines, Contender("student", "alone", student)]
+        teachers = [
+            Contender(name, "teacher", components.viewed(name, model)) for name, model in components.teachers.items()
         ]
+        control = []
         if self.recipe.control:
-            found.append(Contender("student alone", "alone", self.parts.viewed(STUDENT, self.trained["alone"])))
-        return [
-            *found,
-            Contender("student distilled", "distilled", self.parts.viewed(STUDENT, self.trained["student"])),
-        ]
+            control = [Contender("student alone", "alone", components.viewed(STUDENT, self.trained[ALONE]))]
+        return [*baselines, *teachers, *control, Contender("student distilled", "distilled", student)]
 
     def _add(
         self,
@@ -222,63 +258,63 @@ class _Run:
         device: str,
         views: Mapping[str, Any],
     ) -> None:
-        recipe, folder = self.recipe, self.folder
-        out = None if folder is None else folder if part == "student" else folder / part
+        recipe = self.recipe
+        out = None if self.folder is None else part_folder(self.folder, part)
         options = {"seed": recipe.seed, "device": device, "views": views, "out": out, "cache": recipe.cache}
         options |= recipe.precision.to_dict()
         self.distillers[part] = ProgressiveDistiller(teachers, student, stages, **options)
 
 
-def _part(teacher: str) -> str:
-    """What the pretraining of a teacher is called, and its folder."""
-    return teacher if teacher == TEACHER else f"teacher-{teacher}"
-
-
-def _begin(run: _Run, folder: Path, heading: str, processes: Processes) -> dict[str, Any]:
-    """Take the folder once everything is known to fit, or take it up again; returns this session's environment."""
-    begun = {**environment(run.device), "processes": processes.count}
-    solved = run.solve()
-    run.settle(folder)
-    if not processes.is_main:  # it found all that in the folder
-        return begun
+def _begin(run: _Run, folder: Path, command: str, processes: Processes) -> dict[str, Any]:
+    """Begin or resume the run in its folder, once everything is known to fit, and return this session's environment."""
+    session = {**environment(run.device), "processes": processes.count}
+    fitted = run.fit_closed_form()
+    run.resolve_auto(folder)
+    if not processes.is_main:  # the main process came first and wrote the files below
+        return session
     if (folder / RECIPE_FILE).exists():
         say(f"going on in {folder}" if has_checkpoint(folder) else f"{folder} has no checkpoint yet: starting again")
     else:
         plans = plans_text(run.plans())
-        write_recipe(folder, run.recipe, heading, f"The plan, traced on one batch before the run:\n\n{plans}")
+        write_recipe(folder, run.recipe, command, f"The plan, traced on one batch before the run:\n\n{plans}")
         say(f"running in {folder}")
     sessions = read_json(folder / ENVIRONMENT_FILE) or []
-    write_json(folder / ENVIRONMENT_FILE, [*sessions, begun])
-    if solved:
-        save_fitted(folder / FITTED_FILE, solved)
-    return begun
+    write_json(folder / ENVIRONMENT_FILE, [*sessions, session])
+    if fitted:
+        save_fitted(folder / FITTED_FILE, fitted)
+    return session
 
 
 def _train(run: _Run) -> None:
-    """Train each part to its end; a part that has come to it is only loaded."""
+    """Train each part to its end; a finished part is only loaded."""
     for number, (part, distiller) in enumerate(run.distillers.items(), start=1):
         say(f"part {number} of {len(run.distillers)}: {run.title(part)}")
-        validation = None if run.parts.val is None else run.parts.loader(run.recipe, "val")
-        result = distiller.fit(run.parts.loader(run.recipe, "train"), validation, resume="auto", trace=run.trace)
+        validation = None if run.components.val is None else run.components.loader(run.recipe, "val")
+        result = distiller.fit(run.components.loader(run.recipe, "train"), validation, resume="auto", trace=run.trace)
         run.trained[part] = result.student
         if part.partition("-")[0] == TEACHER and result.student is not distiller.student:
-            distiller.student.load_state_dict(
-                result.student.state_dict()
-            )  # a teacher teaches with its averaged weights
+            # a teacher teaches with its averaged weights
+            distiller.student.load_state_dict(result.student.state_dict())
 
 
-def _finish(run: _Run, folder: Path, begun: Mapping[str, Any]) -> None:
-    """Measure every contender, draw the pictures, and write what it all came to."""
-    contenders, evaluation, seed = run.contenders(), run.parts.evaluation, run.recipe.seed
-    inputs = run.parts.sample()
+def _finish(run: _Run, folder: Path, session: Mapping[str, Any]) -> None:
+    """Measure all contenders, draw the pictures, and write the card and the summary."""
+    contenders, evaluation, seed = run.contenders(), run.components.evaluation, run.recipe.seed
+    inputs = run.components.sample()
     rows = measure(contenders, evaluation, inputs, folder, seed)
     illustrate(contenders, evaluation, folder / "images", seed)
-    names = getattr(run.parts.test, "names", ())
-    text = card(run.recipe, rows, differences(rows), begun, inputs=shapes(inputs), samples=names)
+    names = getattr(run.components.test, "names", ())
+    text = card(run.recipe, rows, differences(rows), session, inputs=input_shapes(inputs), samples=names)
     write_text(folder / "card.md", text)
     write_json(folder / SUMMARY_FILE, [row.summary() for row in rows])
 
 
 def _result(folder: Path) -> RunResult:
-    rows = kept_rows(folder)
+    rows = stored_rows(folder)
     return RunResult(folder, rows, differences(rows))
+
+
+def plans_text(plans: Mapping[str, Plan]) -> str:
+    """Return plans for people, one after the other under their titles."""
+    parts = [f"Part {number} of {len(plans)}: {title}" for number, title in enumerate(plans, start=1)]
+    return "\n\n\n".join(f"{part}\n\n{plan}" for part, plan in zip(parts, plans.values(), strict=True))

@@ -1,4 +1,4 @@
-"""One recipe under several seeds: what is the method's doing, and what is chance.
+"""One recipe under several seeds, to tell the effect of a method from chance.
 
 Each seed is a whole run in a folder of its own, `OUT/seed-0`, `OUT/seed-1`, …, which resumes by itself.
 """
@@ -17,13 +17,15 @@ from compresskit.errors import RecipeError
 from compresskit.files import write_json
 from compresskit.recipe.reading.load import Recipe, load_recipe
 from compresskit.recipe.reading.overrides import parse
-from compresskit.recipe.running.folder import RECIPE_FILE, choose_folder, say, write_recipe
-from compresskit.recipe.running.result import RunResult, plain_text
-from compresskit.recipe.running.resume_command import call_options, says_how_to_go_on
-from compresskit.recipe.running.run import SUMMARY_FILE, run_in
+from compresskit.recipe.reading.run_files import RECIPE_FILE, SUMMARY_FILE
+from compresskit.recipe.running.folder import choose_folder, write_recipe
+from compresskit.recipe.running.resume_command import call_options, resume_hint
+from compresskit.recipe.running.run import RunResult, run_in_folder
+from compresskit.recipe.scoring.differences import Difference, differences
 from compresskit.recipe.scoring.measure import Row
 from compresskit.recipe.scoring.metric import Metric
-from compresskit.recipe.scoring.summary import Difference, differences, table, value, words
+from compresskit.recipe.scoring.tables import run_table
+from compresskit.recipe.terminal import plain_text, say, words
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -31,28 +33,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SeedsResult:
-    """What the runs came to together. It prints well: mean ± standard deviation over the seeds."""
+    """The results of several runs. It prints as a table of means ± standard deviations over the seeds."""
 
     folder: Path
-    """Where everything is."""
+    """The folder of all runs."""
     runs: Mapping[int, RunResult]
-    """By seed."""
+    """The result of each seed's run."""
     rows: Sequence[Row]
-    """The mean over the seeds; where a row of one run has a figure for each sample, these have one for each seed."""
+    """Rows of means over the seeds. Where a row of one run has a value per sample, these have one per seed."""
     differences: Sequence[Difference]
-    """Seed by seed: under one seed both students start from the same weights and see the same batches."""
+    """Differences by seed: under one seed both students start from the same weights and see the same batches."""
 
     def __rich__(self) -> "RenderableType":
         from rich.console import Group
         from rich.text import Text
 
         spread = "" if len(self.runs) == 1 else " ± standard deviation"
-        said = [
+        lines = [
             f"Mean{spread} over seed{'s' * (len(self.runs) > 1)} {words(list(self.runs))}; differences by seed.",
             *map(str, self.differences),
             f"All of it is in {self.folder}",
         ]
-        return Group(table(self.rows, _mean_and_spread), Text("\n".join(said), no_wrap=True, overflow="ignore"))
+        return Group(run_table(self.rows, _mean_and_spread), Text("\n".join(lines), no_wrap=True, overflow="ignore"))
 
     def __str__(self) -> str:
         return plain_text(self)
@@ -73,40 +75,40 @@ def run_seeds(
 
     Args:
         recipe: A file, or the name of a shipped recipe.
-        seeds: Each takes the place of the recipe's own.
-        preset: As in `run_recipe`.
-        overrides: As in `run_recipe`, without the seed.
+        seeds: Seeds to use in place of the recipe's own.
+        preset: See `run_recipe`.
+        overrides: See `run_recipe`; without the seed.
         out: The folder of all runs; None is `runs/NAME-seeds`, with the next free number behind the name.
-        resume: Go on in `out`, or in the newest default folder of this recipe. Finished seeds are only read again, and
+        resume: Go on in `out`, or in the newest default folder of this recipe. Finished seeds are only read, and
             further seeds may be added.
         device: "auto" takes CUDA where there is a device; else a torch device name.
-        trace: As in `run_recipe`.
+        trace: See `run_recipe`.
 
     Raises:
-        CompressKitError: As from `run_recipe`; or the seeds are no different whole numbers from 0.
-        KeyboardInterrupt: Ctrl-C; standard error says how to go on.
+        CompressKitError: See `run_recipe`; or the seeds are not distinct whole numbers from 0.
+        KeyboardInterrupt: Ctrl-C; standard error shows the command that resumes the runs.
     """
     overrides = overrides if isinstance(overrides, Mapping) else list(overrides)
     _check(seeds, overrides)
     with init_processes(chosen_device(device)) as processes:
         with processes.main_first():
             loaded = load_recipe(recipe, preset, overrides)
-        together = replace(loaded, name=f"{loaded.name}-seeds")  # so that it is not taken for a single run's folder
+        series = replace(loaded, name=f"{loaded.name}-seeds")  # so that its folder is not taken for a single run's
         call = [str(recipe), *call_options(loaded.preset, overrides, device)]
         runs = {}
-        with loaded.places.located():
-            folder = processes.broadcast_from_main(lambda: choose_folder(together, out, resume=resume))
-            command = [*call, "--seeds", ",".join(map(str, seeds))]
-            with says_how_to_go_on(folder, command):
+        with loaded.sources.with_locations():
+            folder = processes.broadcast_from_main(lambda: choose_folder(series, out, resume=resume))
+            arguments = [*call, "--seeds", ",".join(map(str, seeds))]
+            with resume_hint(folder, arguments):
                 if processes.is_main and not (folder / RECIPE_FILE).exists():
                     notes = "Each seed's own run is in the folder seed-SEED."
-                    write_recipe(folder, together, f"compresskit run {shlex.join(command)}", notes)
+                    write_recipe(folder, series, f"compresskit run {shlex.join(arguments)}", notes)
                 for seed in seeds:
                     say(f"seed {seed} ({len(runs) + 1} of {len(seeds)})")
-                    one = replace(loaded, seed=seed)
-                    place = processes.broadcast_from_main(partial(_place, one, folder / f"seed-{seed}"))
-                    own = [*call, "--set", f"seed={seed}"]
-                    runs[seed] = run_in(place, one, own, device, processes, trace=trace)
+                    single = replace(loaded, seed=seed)
+                    own = processes.broadcast_from_main(partial(_own_folder, single, folder / f"seed-{seed}"))
+                    single_call = [*call, "--set", f"seed={seed}"]
+                    runs[seed] = run_in_folder(own, single, single_call, device, processes, trace=trace)
         rows = _over_seeds([run.rows for run in runs.values()])
         result = SeedsResult(folder, runs, rows, differences(rows))
         if processes.is_main:
@@ -114,16 +116,16 @@ def run_seeds(
     return result
 
 
-def _place(recipe: Recipe, folder: Path) -> Path:
-    """The folder of one seed's run, begun or not."""
+def _own_folder(recipe: Recipe, folder: Path) -> Path:
+    """Return the folder of one seed's run, after checking that it is free or holds this run."""
     return choose_folder(recipe, folder, resume=(folder / RECIPE_FILE).exists())
 
 
 def read_seeds(text: str) -> list[int]:
-    """The seeds in the text of `--seeds`: `0,1,2`.
+    """Return the seeds in the text of `--seeds`: `0,1,2`.
 
     Raises:
-        RecipeError: It is something else.
+        RecipeError: The text is something else.
     """
     try:
         seeds = [int(part) for part in text.split(",")]
@@ -142,22 +144,22 @@ def _check(seeds: Sequence[int], overrides: Mapping[str, Any] | Sequence[str] = 
 
 
 def _over_seeds(runs: Sequence[Sequence[Row]]) -> list[Row]:
-    """The rows of the first run, each with the means over all runs, and a figure for each seed."""
-    over = []
+    """Return the rows of the first run, with the means over all runs and a value per seed."""
+    means_over_seeds = []
     for rows in zip(*runs, strict=True):
         each = {name: [row.metrics[name] for row in rows] for name in rows[0].metrics}
         means = {name: fmean(values) for name, values in each.items()}
-        over.append(replace(rows[0], metrics=means, per_sample=each))
-    return over
+        means_over_seeds.append(replace(rows[0], metrics=means, per_sample=each))
+    return means_over_seeds
 
 
 def _mean_and_spread(row: Row, metric: Metric) -> str:
     each = row.per_sample[metric.name]
-    return value(row, metric) + (f" ± {metric.spread(stdev(each))}" if len(each) > 1 else "")
+    return row.figure(metric) + (f" ± {metric.spread(stdev(each))}" if len(each) > 1 else "")
 
 
 def _summary(result: SeedsResult) -> list[dict[str, Any]]:
-    """The rows of `summary.json`: means, and beside them what was found under each seed."""
+    """Return the rows of `summary.json`: means, and the values of each seed beside them."""
     seeds = list(result.runs)
     rows = []
     for row in result.rows:

@@ -1,4 +1,4 @@
-"""`card.md`: what the distilled student is, how it was made, and what its figures say, in words."""
+"""`card.md`: the distilled student on a page, with its origin, its figures, and a summary of them in words."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,34 +7,36 @@ from compresskit.distill.spec.address import TEACHER
 from compresskit.distill.spec.stage import Stage
 from compresskit.recipe.reading import yaml
 from compresskit.recipe.reading.load import Recipe
+from compresskit.recipe.scoring.differences import Difference
 from compresskit.recipe.scoring.measure import Row
-from compresskit.recipe.scoring.summary import Difference, amount, value, words
+from compresskit.recipe.scoring.tables import run_table
+from compresskit.recipe.terminal import words
 
-_NAMED = 12
-"""Most samples that are named one by one."""
+_MOST_NAMES = 12
+"""Largest number of samples that are listed by name."""
 
 
 def card(
     recipe: Recipe,
     rows: Sequence[Row],
-    found: Sequence[Difference],
+    differences: Sequence[Difference],
     environment: Mapping[str, Any],
     *,
     inputs: str,
     samples: Sequence[str] = (),
 ) -> str:
-    """The card as Markdown.
+    """Return the card as Markdown.
 
     Args:
-        recipe: What was run.
-        rows: The table's rows.
-        found: The paired differences.
-        environment: The session that finished the run.
-        inputs: The shape that multiply-accumulates were counted for.
-        samples: What the test samples are called, where they have names.
+        recipe: Recipe of the run.
+        rows: Rows of the run's table.
+        differences: Paired differences between the rows.
+        environment: Environment of the session that finished the run.
+        inputs: Shape of the input on which multiply-accumulates were counted.
+        samples: Names of the test samples, if they have any.
     """
     packages = environment["packages"]
-    made_with = f"compresskit {packages['compresskit'] or 'from a checkout'}, torch {packages['torch']}"
+    versions = f"compresskit {packages['compresskit'] or 'from a checkout'}, torch {packages['torch']}"
     facts = {
         "student": _target(recipe.student),
         "teacher": ", ".join(_target(node) for node in recipe.teachers.values()) or "none",
@@ -42,68 +44,58 @@ def card(
         "preset": recipe.preset or "none",
         "commit": environment["commit"] or "not run from a checkout",
         "seed": recipe.seed,
-        "made with": f"{made_with}, on {environment['device']}, {environment['started']}",
+        "made with": f"{versions}, on {environment['device']}, {environment['started']}",
     }
     parts = [
         f"# {recipe.name}",
         "\n".join(f"- **{name}**: {value}" for name, value in facts.items()),
         "## Figures",
-        _table(rows),
+        run_table(rows).markdown(),
         f"MACs are multiply-accumulates of one forward on an input of {inputs}.",
-        *_says(rows, found, samples),
+        *_conclusions(rows, differences, samples),
         "## Data",
         f"```yaml\n{yaml.dump({'data': dict(recipe.data)})}```",
         "## Training",
         *_training(recipe),
-        "`recipe.yaml` beside this card is the whole recipe, every default written out: run it to make this again.",
+        "`recipe.yaml` beside this card is the whole recipe with every default. Run it to train this model again.",
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _table(rows: Sequence[Row]) -> str:
-    metrics = rows[0].columns
-    titles = ["", *(metric.title for metric in metrics), "parameters", "MACs"]
-    lines = [titles, ["---", *["---:"] * (len(titles) - 1)]]
-    for row in rows:
-        figures = [value(row, metric) for metric in metrics]
-        lines.append([row.name, *figures, f"{row.parameters:,}", amount(row.macs)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _says(rows: Sequence[Row], found: Sequence[Difference], samples: Sequence[str]) -> list[str]:
-    """What the differences mean, and whether the teacher was worth it."""
-    if not found:
+def _conclusions(rows: Sequence[Row], differences: Sequence[Difference], samples: Sequence[str]) -> list[str]:
+    """Return the differences, and sentences on whether the teacher helps and the student beats the baselines."""
+    if not differences:
         return []
-    said = ["## What the figures say", "\n".join(f"- {difference}." for difference in found)]
-    for difference in found:
+    parts = ["## What the figures say", "\n".join(f"- {difference}." for difference in differences)]
+    for difference in differences:
         if difference.role == "alone":
-            said.append(_of_the_teacher(difference, samples))
+            parts.append(_effect_of_teacher(difference, samples))
         elif difference.gain <= 0:
-            said.append(f"The student does not reach the best baseline, {difference.than}.")
+            parts.append(f"The student does not reach the best baseline, {difference.than}.")
     teacher = next((row for row in rows if row.role == "teacher"), None)
     distilled = next(row for row in rows if row.role == "distilled")
-    metric = found[0].metric
+    metric = differences[0].metric
     ahead = 0.0 if teacher is None else distilled.metrics[metric.name] - teacher.metrics[metric.name]
     if teacher is not None and metric.gain(ahead) >= 0:
-        said.append(f"The teacher itself is no better than its student ({metric.signed(ahead)} for the student).")
-    return said
+        parts.append(f"The teacher itself is no better than its student ({metric.signed(ahead)} for the student).")
+    return parts
 
 
-def _of_the_teacher(difference: Difference, samples: Sequence[str]) -> str:
-    """What the teacher adds to what the student learns alone, and on which samples nothing."""
+def _effect_of_teacher(difference: Difference, samples: Sequence[str]) -> str:
+    """Return by how much the distilled student is better than the student alone, and on which samples it is not."""
     count, better = len(difference.each), difference.better
     change = f"{difference.metric.signed(difference.mean)} on average"
     if difference.gain <= 0:
         but = f"; it helps on {better} of {count} samples" if better else ""
         return f"**The teacher adds nothing**: alone, the same student is as good or better ({change}{but})."
-    if count - better > _NAMED:
-        worse = count - better - sum(value == 0 for value in difference.each)
+    if count - better > _MOST_NAMES:
+        worse = count - better - difference.equal
         return f"The teacher helps: {change}, better on {better} of {count} samples and worse on {worse}."
     if better < count:
         names = samples if len(samples) == count else [f"sample {number}" for number in range(1, count + 1)]
         pairs = zip(names, difference.each, strict=True)
-        without = [name for name, by in pairs if difference.metric.gain(by) <= 0]
-        return f"The teacher helps: {change}, but not on {len(without)} of {count}: {words(without)}."
+        not_better = [name for name, change in pairs if difference.metric.gain(change) <= 0]
+        return f"The teacher helps: {change}, but not on {len(not_better)} of {count}: {words(not_better)}."
     return f"The teacher helps: {change}{f', and on each of the {count} samples' if count else ''}."
 
 

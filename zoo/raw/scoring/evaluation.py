@@ -6,14 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from statistics import fmean
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from compresskit.errors import RecipeError, ShapeError
+from compresskit.evaluation import Evaluation
 from compresskit.nested import device_of
 from compresskit.restore import preserve_state
 from zoo.raw.methods.baselines import BinBicubic, NormalisedConvolution
@@ -26,27 +25,28 @@ from zoo.raw.sensor.encoding import convert
 from zoo.raw.sensor.sensor import Sensor, usual_read
 
 
-class DemosaicEvaluation:
+class DemosaicEvaluation(Evaluation):
     """PSNR, SSIM and MS-SSIM of a demosaicing model, per photograph and on average; see `zoo.raw.scoring.metrics`.
 
-    A model is any module from packed mosaics (1, 4, h/2, w/2) to pictures (1, 3, h, w). It runs where its parameters
-    are, in eval mode and without gradients, and is given back in the mode it came in. What is compared and drawn is
-    display-encoded, also where mosaics and models are linear.
+    A model is any module from packed mosaics (1, 4, h/2, w/2) to pictures (1, 3, h, w). It runs on the device of its
+    parameters, in eval mode and without gradients, and returns to its own mode afterwards. Pictures are compared and
+    drawn in display encoding, even if mosaics and models are linear.
 
     Args:
-        dataset: The photographs, with the CFA that sees them.
+        dataset: The photographs, with the CFA of their mosaics.
         border: Pixels left out on each side.
-        multiple: Mosaics are continued at the right and the bottom to multiples of this many pixels (and of the CFA's
-            period), and pictures cut back. PyNET's five scales need 32.
-        illustrations: Most photographs to draw.
-        noise: Levels of `conditions`, as the variance of shot noise at white.
+        multiple: Number of pixels to whose multiples (and those of the CFA's period) mosaics are extended at the right
+            and at the bottom; pictures are cut back. PyNET's five scales need 32.
+        illustrations: Largest number of photographs to draw.
+        noise: Noise levels of `conditions`, each the variance of shot noise at white.
 
     Raises:
         RecipeError: An option has an impossible value, or a photograph is too small for the border.
     """
 
-    units: ClassVar[Mapping[str, str]] = {"psnr": "dB", "zipper": "%"}
-    lower_is_better: ClassVar[Sequence[str]] = ("zipper", "false_colour")
+    dataset: PhotographFrames
+    units: Mapping[str, str] = {"psnr": "dB", "zipper": "%"}
+    lower_is_better = ("zipper", "false_colour")
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class DemosaicEvaluation:
         smallest = min(map(min, dataset.sizes)) - 2 * border
         if smallest < 11:
             raise RecipeError(f"border {border} leaves too little of the smallest photograph; make it smaller")
-        self.dataset = dataset
+        super().__init__(dataset)
         self.border = border
         self.multiple = math.lcm(multiple, dataset.cfa.period)
         self.illustrations = illustrations
@@ -72,61 +72,60 @@ class DemosaicEvaluation:
         self.metrics = {"psnr": psnr, "ssim": ssim}
         if smallest >= MS_SSIM_SIDE:
             self.metrics["ms_ssim"] = ms_ssim
-        self.baselines: dict[str, nn.Module] = {
+        self.baselines: Mapping[str, nn.Module] = {
             "bin + bicubic": BinBicubic(dataset.cfa),
             "normalised convolution": NormalisedConvolution(dataset.cfa),
             "LMMSE-phase": LMMSEPhase(dataset.cfa),
         }
-        """What to compare with, by name. LMMSE-phase is to be shown training photographs first: `fit_to`."""
-        self.methods: dict[str, Callable[[], nn.Module]] = {
+        """Methods of the table at a run's end. LMMSE-phase has to be fitted to training photographs first."""
+        self.methods: Mapping[str, Callable[[], nn.Module]] = {
             name: partial(method, dataset.cfa) for name, method in UNFITTED.items()
         }
-        """All that can be compared with, by name; made when called, and to be shown photographs like the baselines."""
+        """Every method by name. Some have to be fitted like LMMSE-phase."""
 
     def conditions(self) -> dict[str, "DemosaicEvaluation"]:
-        """The same photographs without noise and at each level of it, by name, with zipper and false colour too.
+        """Return evaluations without noise and at each noise level, by name, with zipper and false colour too.
 
-        Read noise is what phone cameras usually have beside such shot noise. Whatever else the dataset's sensor does,
-        it does in all of them; a dataset without a sensor has exact values where there is no noise.
+        Beside each level of shot noise there is the read noise that phone cameras usually have. Everything else that
+        the dataset's sensor does is the same under all conditions. Without a sensor, mosaics without noise are exact.
         """
         sensor = self.dataset.sensor
         quiet = None if sensor is None else replace(sensor, shot=0.0, read=0.0, rows=0.0)
-        found = {"noise-free": self._under(quiet)}
+        conditions = {"noise-free": self._with_sensor(quiet)}
         for level in self.noise:
             noisy = replace(sensor or Sensor(), shot=level, read=usual_read(level))
-            found[f"shot noise {level:g}"] = self._under(noisy)
-        return found
+            conditions[f"shot noise {level:g}"] = self._with_sensor(noisy)
+        return conditions
 
-    def _under(self, sensor: Sensor | None) -> "DemosaicEvaluation":
+    def _with_sensor(self, sensor: Sensor | None) -> "DemosaicEvaluation":
         other = copy.copy(self)
         other.dataset = self.dataset.seen_by(sensor)
         other.metrics = self.metrics | {"zipper": zipper, "false_colour": false_colour}
         return other
 
-    def __call__(self, model: nn.Module) -> dict[str, float]:
-        """Each metric's mean over the photographs."""
-        return {name: fmean(values) for name, values in self.per_sample(model).items()}
-
     def per_sample(self, model: nn.Module) -> dict[str, list[float]]:
-        """Each metric of each photograph, in the dataset's order. MS-SSIM is left out if one is too small for it."""
+        """Return each metric of each photograph, in the order of the dataset.
+
+        MS-SSIM is left out if a photograph is too small for it.
+        """
         figures: dict[str, list[float]] = {name: [] for name in self.metrics}
         for index in range(len(self.dataset)):
             packed, truth = self.dataset[index]
-            picture, truth = self._shown(self.demosaic(model, packed)), self._shown(truth)
+            picture, truth = self._displayed(self.demosaic(model, packed)), self._displayed(truth)
             for name, metric in self.metrics.items():
                 figures[name].append(float(metric(picture[None], truth[None], border=self.border)))
         return figures
 
     def demosaic(self, model: nn.Module, packed: Float[Tensor, "4 h2 w2"]) -> Float[Tensor, "3 h w"]:
-        """The model's picture of one packed mosaic, on the CPU in float32.
+        """Return the model's picture of one packed mosaic, on the CPU in float32.
 
         Raises:
-            ShapeError: The model is for another array than the photographs are seen by.
+            ShapeError: The model is for mosaics of another CFA than the dataset's.
         """
         cfa = self.dataset.cfa
-        made_for = getattr(model, "cfa", cfa)
-        if made_for != cfa:
-            raise ShapeError(f"{type(model).__name__} is made for {made_for}, and the data have mosaics of {cfa}")
+        model_cfa = getattr(model, "cfa", cfa)
+        if model_cfa != cfa:
+            raise ShapeError(f"{type(model).__name__} is made for {model_cfa}, and the data have mosaics of {cfa}")
         mosaic = cfa.unpack(packed[None])
         height, width = mosaic.shape[2:]
         extended = cfa.pack(cfa.extend(mosaic, (0, -width % self.multiple, 0, -height % self.multiple)))
@@ -136,48 +135,55 @@ class DemosaicEvaluation:
         return picture[0, :, :height, :width].float().cpu()
 
     def illustrate(self, models: Mapping[str, nn.Module], folder: Path) -> None:
-        """One PNG a photograph, its models side by side where they differ most."""
+        """Draw one PNG for each photograph, with the models side by side where they differ most."""
         from zoo.raw.scoring.side_by_side import Panel, draw_side_by_side
 
         folder.mkdir(parents=True, exist_ok=True)
         for index in range(min(self.illustrations, len(self.dataset))):
             packed, truth = self.dataset[index]
-            truth, panels = self._shown(truth), []
-            for name, model in models.items():
-                picture = self._shown(self.demosaic(model, packed))
-                panels.append(Panel(name, picture, float(psnr(picture[None], truth[None], border=self.border))))
-            name, sensed = self.dataset.names[index], self._sensed(packed)
+            truth = self._displayed(truth)
+            panels = [
+                Panel(name, picture, float(psnr(picture[None], truth[None], border=self.border)))
+                for name, picture in self._pictures(models, packed).items()
+            ]
+            name, sensed = self.dataset.names[index], self._in_colours(packed)
             image = draw_side_by_side(name, truth, sensed, panels, border=self.border)
             image.save(folder / f"{name.replace('/', '_')}.png")
 
     def draw_worst(self, models: Mapping[str, nn.Module], path: Path) -> None:
-        """One PNG of the places where the first model is worst, all models beside each other."""
+        """Draw one PNG of the places where the first model is worst, with all models side by side."""
         from zoo.raw.scoring.sheet import SheetRow, Square, draw_sheet, worst_squares
 
         first = next(iter(models.values()))
-        found: list[Square] = []
+        squares: list[Square] = []
         for index in range(len(self.dataset)):
             packed, truth = self.dataset[index]
-            error = (self._shown(self.demosaic(first, packed)) - self._shown(truth)).square().mean(0)
-            found += worst_squares(index, error, border=self.border)
-        places = sorted(found, key=lambda place: -place.error)[: self.illustrations]
-        made: dict[int, Mapping[str, Tensor]] = {}
-        entries = []
-        for place in places:
-            number = place.photograph
-            packed, truth = self.dataset[number]
-            if number not in made:
-                made[number] = {name: self._shown(self.demosaic(model, packed)) for name, model in models.items()}
-            name = self.dataset.names[number]
-            entries.append(SheetRow(name, place, self._shown(truth), self._sensed(packed), made[number]))
-        if entries:
-            draw_sheet(entries).save(path)
+            error = (self._displayed(self.demosaic(first, packed)) - self._displayed(truth)).square().mean(0)
+            squares += worst_squares(index, error, border=self.border)
+        worst = sorted(squares, key=lambda square: -square.error)[: self.illustrations]
+        pictures: dict[int, Mapping[str, Tensor]] = {}
+        rows = []
+        for square in worst:
+            index = square.photograph
+            packed, truth = self.dataset[index]
+            if index not in pictures:
+                pictures[index] = self._pictures(models, packed)
+            truth, sensed = self._displayed(truth), self._in_colours(packed)
+            rows.append(SheetRow(self.dataset.names[index], square, truth, sensed, pictures[index]))
+        if rows:
+            draw_sheet(rows).save(path)
 
-    def _shown(self, picture: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h w"]:
-        """A picture as a display has it: encoded, and nothing beyond black and white."""
+    def _pictures(
+        self, models: Mapping[str, nn.Module], packed: Float[Tensor, "4 h2 w2"]
+    ) -> dict[str, Float[Tensor, "3 h w"]]:
+        """Return each model's picture of one packed mosaic, in display encoding."""
+        return {name: self._displayed(self.demosaic(model, packed)) for name, model in models.items()}
+
+    def _displayed(self, picture: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h w"]:
+        """Return a picture in display encoding, clipped to black and white."""
         return convert(picture.clamp(0, 1), self.dataset.domain, "display")
 
-    def _sensed(self, packed: Float[Tensor, "4 h2 w2"]) -> Float[Tensor, "3 h w"]:
-        """The mosaic in its colours, to be looked at."""
+    def _in_colours(self, packed: Float[Tensor, "4 h2 w2"]) -> Float[Tensor, "3 h w"]:
+        """Return the mosaic with each pixel in the colour of its filter."""
         cfa = self.dataset.cfa
-        return self._shown(cfa.separate(cfa.unpack(packed[None]))[0])
+        return self._displayed(cfa.separate(cfa.unpack(packed[None]))[0])

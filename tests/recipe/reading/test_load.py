@@ -37,7 +37,7 @@ def test_the_order_is_file_then_preset_then_changes(toy):
     assert load_recipe(toy, "longer", {"stages.0.steps": 6}).stages[0].steps == 6
 
 
-def test_without_a_preset_called_quick_the_file_itself_is_meant(edited):
+def test_without_a_preset_called_quick_the_file_is_used_unchanged(edited):
     assert load_recipe(edited("quick: {}", "brief: {stages.0.steps: 1}")).preset is None
 
 
@@ -80,11 +80,11 @@ def test_every_shipped_recipe_loads_with_every_preset(name):
             "steps: ten",
             "stages[0]: stage 'features': steps must be a whole number of at least 1, got 'ten'",
         ),
-        ("- name: features\n    steps", "- steps", "stages[0] needs the key 'name'"),
+        ("- name: features\n    steps", "- steps", "stages[0]: the key 'name' is missing"),
         (
             "- name: output\n    steps: 6",
             "- name: features\n    steps: 7",
-            "stages[1]: the name 'features' is taken by stages[0]",
+            "stages[1]: stage 0 has the name 'features' already",
         ),
         (
             "clip: 1.0",
@@ -99,7 +99,7 @@ def test_every_shipped_recipe_loads_with_every_preset(name):
         (
             '- {student: "1"',
             '- {studnet: "1"',
-            "stages[0].matches[0] needs the key 'student', got",
+            "stages[0].matches[0]: the key 'student' is missing, got",
         ),
         (
             "weight: 0.5",
@@ -123,7 +123,7 @@ def test_every_shipped_recipe_loads_with_every_preset(name):
             "weight: {schedule: liner, start: 1, end: 0}",
             "stages[0].matches[0]: weight: unknown schedule 'liner'; did you mean 'linear'",
         ),
-        ('matches: ["."]', "matches: .", "stages[1].matches must be a list, got '.'"),
+        ('matches: ["."]', "matches: .", "stages[1].matches: expected a list, got '.'"),
         ('student: "1"', 'student: "1@top"', "stages[0].matches[0]: student: "),
         (
             "torch.optim.SGD",
@@ -158,7 +158,7 @@ def test_every_shipped_recipe_loads_with_every_preset(name):
             "batchsize: 8",
             "data: unknown key 'batchsize'; did you mean 'batch_size'?",
         ),
-        ("data:\n  train: {_target_: toy_parts.Points}", "data:\n  workers: 0", "data needs the key 'train'"),
+        ("data:\n  train: {_target_: toy_parts.Points}", "data:\n  workers: 0", "data: the key 'train' is missing"),
         ("count: 5", "count: few", "data.test: count must be a whole number, got 'few'"),
         (
             "tasks: [mse]",
@@ -171,7 +171,7 @@ def test_every_shipped_recipe_loads_with_every_preset(name):
         ("student:\n", "spare: {}\nstudent:\n", "spare: unknown key"),
     ],
 )
-def test_a_bad_recipe_says_where_what_and_how_to_fix(edited, old, new, message):
+def test_a_mistake_in_a_recipe_is_reported_with_its_line_and_the_nearest_right_name(edited, old, new, message):
     recipe = edited(old, new)
     line = recipe.read_text()[: recipe.read_text().index(new)].count("\n") + 1
     with pytest.raises(RecipeError) as caught:
@@ -186,7 +186,7 @@ def test_a_bad_recipe_says_where_what_and_how_to_fix(edited, old, new, message):
         ("stages.1.clip=0", "--set stages.1.clip=0: stages[1]: stage 'output': clip must be a number above 0, got 0"),
         ("teacher=", "toy.yaml, line 27: stages[0]: matches need a teacher, and this recipe has none; use tasks"),
         ("student.weights=3", "--set student.weights=3: student: weights must be a path, got 3"),
-        ("stages=", "--set stages=: stages must be a list of stages or a curriculum node with _target_, got None"),
+        ("stages=", "--set stages=: stages: expected a list of stages or a curriculum node with _target_, got None"),
         (
             "stages={_target_: compresskit.curricula.progresive}",
             "--set stages={_target_: compresskit.curricula.progresive}: stages: compresskit.distill.curricula has no "
@@ -199,7 +199,7 @@ def test_a_bad_recipe_says_where_what_and_how_to_fix(edited, old, new, message):
         ),
     ],
 )
-def test_a_bad_change_is_the_place_that_the_message_names(toy, changes, message):
+def test_a_mistake_in_a_change_is_reported_with_the_change(toy, changes, message):
     with pytest.raises(RecipeError) as caught:
         load_recipe(toy, overrides=[changes])
     assert str(caught.value).startswith(message)
@@ -212,7 +212,7 @@ def test_a_control_needs_something_to_learn_from(edited):
         load_recipe(edited("tasks: [{loss: l1, weight: 1e-1}]", "freeze: []"))
 
 
-def test_an_unknown_preset_or_recipe_is_answered_with_what_there_is(toy):
+def test_an_unknown_preset_or_recipe_is_reported_with_the_known_ones(toy):
     with pytest.raises(RecipeError, match="no preset 'longr'; did you mean 'longer'"):
         load_recipe(toy, "longr")
     with pytest.raises(RecipeError, match=r"no recipe 'nope\.yaml'; "):
@@ -222,7 +222,7 @@ def test_an_unknown_preset_or_recipe_is_answered_with_what_there_is(toy):
 
 
 @pytest.mark.parametrize("text", ["", "- a list", "just text", "# nothing"])
-def test_a_file_without_a_mapping_is_no_recipe(text, tmp_path):
+def test_a_file_without_a_mapping_is_refused(text, tmp_path):
     path = tmp_path / "x.yaml"
     path.write_text(text)
     with pytest.raises(RecipeError, match="a recipe is a mapping with the keys student, data and stages"):

@@ -14,7 +14,7 @@ from compresskit.recipe.scoring.evaluate import evaluate_recipe
 MORE = '''
 
 class Stored(Points):
-    """Points of one of two places, and a limit."""
+    """Points from one of two folders, with a limit."""
 
     def __init__(self, folder: str, limit: int | None = None):
         super().__init__(count=6, seed={"here": 9, "there": 5}[folder])
@@ -37,7 +37,7 @@ class Centred(nn.Sequential):
 
 
 class Scaled(Evaluation):
-    """Two conditions, a method more than the baselines, and a sheet."""
+    """Two conditions, more methods than baselines, and a sheet."""
 
     lower_is_better = ("error",)
 
@@ -50,8 +50,8 @@ class Scaled(Evaluation):
         return {"plain": self, "large": Scaled(self.dataset, 10.0)}
 
     def per_sample(self, model):
-        found = [float(model(self.factor * self.dataset[i][0][None]).mean()) for i in range(len(self.dataset))]
-        return {"value": found, "error": [abs(value) for value in found]}
+        values = [float(model(self.factor * self.dataset[i][0][None]).mean()) for i in range(len(self.dataset))]
+        return {"value": values, "error": [abs(value) for value in values]}
 
     def draw_worst(self, models, path):
         path.write_text(" ".join(models))
@@ -69,18 +69,18 @@ def scaled(edited):
     return path
 
 
-def test_methods_stand_beside_each_other_under_every_condition(scaled):
+def test_methods_are_compared_under_every_condition(scaled):
     result = evaluate_recipe(scaled, methods=["two", "one"], out="out")
     assert list(result.conditions()) == ["plain", "large"]
     means = {(score.condition, score.method): score.mean(score.columns[0]) for score in result.scores}
     assert means["plain", "two"] == pytest.approx(2 * means["plain", "one"])
     assert means["large", "one"] == pytest.approx(10 * means["plain", "one"])
-    kept = json.loads(Path("out/evaluation.json").read_text())
-    assert kept["samples"] == [f"point {number}" for number in range(6)]
-    assert kept["conditions"]["large"]["two"]["value"]["mean"] == pytest.approx(means["large", "two"])
-    assert len(kept["conditions"]["plain"]["one"]["error"]["each"]) == 6
-    assert kept["recipe"]["name"] == "toy"
-    assert kept["environment"]["python"]
+    stored = json.loads(Path("out/evaluation.json").read_text())
+    assert stored["samples"] == [f"point {number}" for number in range(6)]
+    assert stored["conditions"]["large"]["two"]["value"]["mean"] == pytest.approx(means["large", "two"])
+    assert len(stored["conditions"]["plain"]["one"]["error"]["each"]) == 6
+    assert stored["recipe"]["name"] == "toy"
+    assert stored["environment"]["python"]
     assert Path("out/worst.png").read_text() == "two one"
 
 
@@ -102,7 +102,7 @@ def test_tables_have_intervals_and_paired_differences(scaled):
     assert "All of it is in out" in str(result)
 
 
-def test_a_run_s_folder_has_its_own_weights(toy):
+def test_the_folder_of_a_run_has_its_own_weights(toy):
     run = run_recipe(toy, out="run")
     result = evaluate_recipe("run", out="out")
     rows = {row.name: row.per_sample["score"] for row in run.rows}
@@ -114,7 +114,7 @@ def test_a_run_s_folder_has_its_own_weights(toy):
     assert both.scores[0].per_sample["score"] == pytest.approx(rows["teacher"])
 
 
-def test_weights_of_a_file_are_those_that_are_measured(toy):
+def test_the_weights_of_a_file_are_measured(toy):
     weights = {"0.mean": torch.zeros(4), "1.weight": torch.zeros(8, 4), "1.bias": torch.zeros(8)}
     weights |= {"3.weight": torch.zeros(3, 8), "3.bias": torch.zeros(3)}
     save_file(weights, "student.safetensors")
@@ -123,7 +123,7 @@ def test_weights_of_a_file_are_those_that_are_measured(toy):
     assert student.per_sample == zero.per_sample
 
 
-def test_what_learns_in_closed_form_is_shown_the_training_data(scaled):
+def test_a_method_in_closed_form_is_fitted_to_the_training_data(scaled):
     result = evaluate_recipe(scaled, methods=["centred"], out="out")
     assert result.scores[0].per_sample["value"] == [0.0] * 6  # without a fit it would be nan
 
@@ -146,8 +146,11 @@ def test_the_folder_is_the_next_free_one(scaled):
     ("options", "message"),
     [
         ({"methods": ["too"]}, "--methods: there is no method 'too'; did you mean 'two'"),
-        ({}, "student: it has no weights to be evaluated with; add --weights FILE, or leave it out by --methods"),
-        ({"methods": ["teacher"]}, "teacher: it has no weights to be evaluated with; add --set teacher.weights=FILE"),
+        ({}, "student: it has no weights; add --weights FILE, or leave it out of --methods"),
+        (
+            {"methods": ["teacher"]},
+            "teacher: it has no weights; add --set teacher.weights=FILE, or leave it out of --methods",
+        ),
         ({"methods": ["one"], "out": "."}, ". is used already; give another --out"),
         ({"overrides": ["evaluate=null"]}, "this recipe has no evaluation"),
         ({"overrides": ["data.test=null"], "limit": 2}, "has no 'test', so there is nothing that --data and --limit"),
@@ -157,7 +160,7 @@ def test_the_folder_is_the_next_free_one(scaled):
         ),
     ],
 )
-def test_what_cannot_be_evaluated_is_said_and_nothing_is_written(scaled, options, message):
+def test_an_impossible_evaluation_is_refused_and_nothing_is_written(scaled, options, message):
     with pytest.raises(RecipeError) as caught:
         evaluate_recipe(scaled, **options)
     assert message in str(caught.value)
@@ -169,7 +172,7 @@ def test_a_missing_file_of_weights_is_named(scaled):
         evaluate_recipe(scaled, "nope.safetensors")
 
 
-def test_an_evaluation_without_single_samples_gives_its_means(edited):
+def test_an_evaluation_without_values_per_sample_gives_its_means(edited):
     path = edited("toy_parts.Evaluation}", "toy_parts.Whole}")
     whole = "\n\nclass Whole:\n    def __call__(self, model):\n        return {'score': 3.0}\n"
     Path("toy_parts.py").write_text(Path("toy_parts.py").read_text() + whole)

@@ -57,7 +57,7 @@ def test_one_seed_has_no_spread(toy):
     assert _summary(result.folder)["alone"]["std"] == {}
 
 
-def test_finished_seeds_are_read_again_and_further_ones_added(toy, monkeypatch, capsys):
+def test_finished_seeds_are_only_read_and_further_ones_are_run(toy, monkeypatch, capsys):
     first = run_seeds(toy, [0, 1], overrides=SHORT)
     trained = []
     train = running._train
@@ -71,7 +71,7 @@ def test_finished_seeds_are_read_again_and_further_ones_added(toy, monkeypatch, 
     assert "runs/toy-seeds/seed-0 is finished already" in capsys.readouterr().err
 
 
-def test_a_run_that_broke_off_goes_on_with_all_seeds(toy, monkeypatch, capsys):
+def test_a_stopped_run_resumes_with_all_seeds(toy, monkeypatch, capsys):
     whole = run_seeds(toy, [0, 1], overrides=SHORT, out="whole")
     train = running._train
     with monkeypatch.context() as broken:
@@ -80,9 +80,9 @@ def test_a_run_that_broke_off_goes_on_with_all_seeds(toy, monkeypatch, capsys):
         )
         with pytest.raises(KeyboardInterrupt):
             run_seeds(toy, [0, 1], overrides=SHORT, out="broken")
-    told = capsys.readouterr().err
-    assert told.count("To go on: ") == 1
-    assert "--seeds 0,1 --out broken --resume" in told
+    stderr = capsys.readouterr().err
+    assert stderr.count("To go on: ") == 1
+    assert "--seeds 0,1 --out broken --resume" in stderr
     resumed = run_seeds(toy, [0, 1], overrides=SHORT, out="broken", resume=True)
     assert [row.metrics for row in resumed.rows] == [row.metrics for row in whole.rows]
 
@@ -116,14 +116,14 @@ def test_seeds_are_read_from_the_command_line():
         ("-1,2", "seeds: expected different whole numbers from 0, such as 0,1,2, got -1 and 2"),
     ],
 )
-def test_what_are_no_seeds_is_refused(text, message):
+def test_text_that_does_not_list_seeds_is_refused(text, message):
     with pytest.raises(RecipeError) as error:
         read_seeds(text)
     assert str(error.value) == message
 
 
 @pytest.mark.parametrize("overrides", [["seed=4"], {"seed": 4}])
-def test_a_seed_of_its_own_is_refused_beside_several(toy, overrides):
+def test_a_seed_in_the_changes_is_refused_beside_several_seeds(toy, overrides):
     with pytest.raises(RecipeError, match="seed: it is set and several seeds are given as well; leave one of them out"):
         run_seeds(toy, [0, 1], overrides=overrides)
     assert not Path("runs").exists()

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from compresskit.distill.spec.match import Match, Splice, Task
 from compresskit.errors import RecipeError
-from compresskit.recipe.building.components import build_parts, control_stages
+from compresskit.recipe.building.components import build_components, control_stages
 from compresskit.recipe.reading import yaml
 from compresskit.recipe.reading.load import load_recipe
 from compresskit.recipe.running.run import run_recipe
@@ -70,7 +70,7 @@ def test_assistants_are_taught_in_turn_and_each_has_its_row(chain):
     assert "The teacher large, on its own" in (result.folder / "card.md").read_text()
 
 
-def test_a_chain_goes_on_where_it_was_stopped(chain, monkeypatch):
+def test_a_chain_resumes_where_it_was_stopped(chain, monkeypatch):
     whole = run_recipe(chain, out="whole")
     from compresskit.distill.training.loop import StageLoop
 
@@ -100,7 +100,7 @@ def test_a_recipe_of_several_teachers_is_the_same_when_it_is_written_out(chain):
     assert load_recipe(again).resolved() == recipe.resolved()
 
 
-def test_views_are_given_to_the_models(chain):
+def test_models_see_their_views_of_the_inputs(chain):
     changes = ["views={middle: {_target_: compresskit.distill.views.Part, key: nothing}}"]
     with pytest.raises(Exception, match="the inputs have no such part"):
         run_recipe(chain, overrides=changes, dry_run=True)
@@ -117,7 +117,7 @@ def test_views_are_given_to_the_models(chain):
         ("stages.matches=[{student: ., los: kl}]", "stages.matches[0]: unknown key 'los'; did you mean 'loss'?"),
     ],
 )
-def test_what_is_wrong_is_named_with_its_place(chain, change, message):
+def test_a_mistake_is_reported_with_its_place(chain, change, message):
     with pytest.raises(RecipeError) as caught:
         run_recipe(chain, overrides=[change], dry_run=True)
     assert message in str(caught.value)
@@ -160,7 +160,7 @@ def test_the_control_leaves_out_what_belongs_to_others(chain, change):
     assert (alone.tasks, alone.freeze, alone.best) == ((Task("mse"),), (), None)
 
 
-def test_a_control_needs_a_task_of_the_student_s(chain):
+def test_a_control_needs_a_task_of_the_student(chain):
     task = "{loss: mse, student: 'middle:.'}"
     node = f"stages=[{{name: s, matches: [{{student: ., teacher: 'large:.'}}], tasks: [{task}], steps: 1}}]"
     with pytest.raises(RecipeError, match="no stage has tasks of the student"):
@@ -168,14 +168,14 @@ def test_a_control_needs_a_task_of_the_student_s(chain):
 
 
 def test_models_are_measured_behind_their_views(chain):
-    parts = build_parts(load_recipe(chain, overrides=["views={large: {_target_: torch.nn.Softmax, dim: 1}}"]))
-    large, points = parts.teachers["large"], torch.randn(2, 4)
-    assert torch.equal(parts.viewed("large", large)(points), large(points.softmax(1)))
-    assert parts.viewed("middle", parts.teachers["middle"]) is parts.teachers["middle"]
+    components = build_components(load_recipe(chain, overrides=["views={large: {_target_: torch.nn.Softmax, dim: 1}}"]))
+    large, points = components.teachers["large"], torch.randn(2, 4)
+    assert torch.equal(components.viewed("large", large)(points), large(points.softmax(1)))
+    assert components.viewed("middle", components.teachers["middle"]) is components.teachers["middle"]
 
 
 def test_an_evaluation_finds_the_weights_of_every_model_of_a_run(chain):
     run = run_recipe(chain, out="run")
-    found = evaluate_recipe("run", methods=["student", "large", "middle"])
+    scores = evaluate_recipe("run", methods=["student", "large", "middle"])
     assert run.folder is not None
-    assert {score.method for score in found.scores} == {"student", "large", "middle"}
+    assert {score.method for score in scores.scores} == {"student", "large", "middle"}

@@ -1,4 +1,4 @@
-"""What a recipe says of cache, precision, layout and compilation, and the trace of a run."""
+"""Recipes with a cache, precision, layout and compilation, and the trace of a run."""
 
 import gzip
 import json
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from compresskit.cli import main
-from compresskit.distill.timing import Clock, told
+from compresskit.distill.timing import Clock, shares_text
 from compresskit.distill.training import autotune
 from compresskit.errors import RecipeError
 from compresskit.recipe.reading import yaml
@@ -31,18 +31,18 @@ def repeated(edited):
     return edited("seed: 3", "seed: 3\ncache: {budget: 1MB}")
 
 
-def test_a_cache_in_a_recipe_changes_no_number_and_says_how_often_it_answered(repeated, capsys):
+def test_a_cache_in_a_recipe_changes_no_number_and_reports_its_share(repeated, capsys):
     run_recipe(repeated, out="cached")
-    told = capsys.readouterr().err
+    stderr = capsys.readouterr().err
     run_recipe(repeated, out="plain", overrides=["cache=null"])
     assert steps("cached") == steps("plain")
-    share = re.search(r"stage output: cache: (\d+)% of 6 batches of teacher recalled", told)
+    share = re.search(r"stage output: cache: (\d+)% of 6 batches of teacher recalled", stderr)
     assert int(share[1]) >= 17  # the stage begins inside an epoch; its last batch at least has been seen whole
-    assert "where the time went: load" in told
+    assert "where the time went: load" in stderr
     assert "cache: " in Path("cached/recipe.yaml").read_text()
 
 
-def test_what_a_cache_cannot_do_is_told_before_anything_is_trained(edited):
+def test_an_impossible_cache_is_refused_before_anything_is_trained(edited):
     with pytest.raises(RecipeError, match=r"toy\.yaml, line 2: cache: unknown key 'bugdet'; did you mean 'budget'"):
         load_recipe(edited("seed: 3", "cache: {budget: 1MB, bugdet: 2MB}"))
     with pytest.raises(RecipeError, match="cache: Points does not say after how many epochs"):
@@ -50,7 +50,7 @@ def test_what_a_cache_cannot_do_is_told_before_anything_is_trained(edited):
     assert not Path("refused/teacher").exists()
 
 
-def test_a_budget_that_is_too_small_is_told_before_the_teacher_is_trained_and_by_a_dry_run(repeated):
+def test_a_budget_that_is_too_small_is_refused_before_the_teacher_is_trained_and_by_a_dry_run(repeated):
     small = ["cache.budget=10B", "cache.folder=entries"]
     with pytest.raises(RecipeError, match=r"stage 'features' needs .* and the budget is 10 B"):
         run_recipe(repeated, overrides=small, dry_run=True)
@@ -60,7 +60,7 @@ def test_a_budget_that_is_too_small_is_told_before_the_teacher_is_trained_and_by
     assert not Path("refused/teacher").exists()
 
 
-def test_what_auto_came_to_is_in_the_recipe_of_the_run_and_resume_obeys_it(edited, monkeypatch, capsys):
+def test_the_choice_of_auto_is_in_the_runs_recipe_and_resume_keeps_it(edited, monkeypatch, capsys):
     monkeypatch.setattr(autotune, "_compared", lambda *_: [1.0, 0.5])
     recipe = edited("seed: 3", "seed: 3\nprecision: auto")
     run_recipe(recipe, out="measured")
@@ -81,13 +81,13 @@ def test_a_trace_shows_whole_steps_of_short_stages_too(toy, steps):
     assert names.count("optimizer") == min(steps, 3)
 
 
-def test_shares_are_told_in_percentages_that_add_up_to_100():
+def test_shares_are_shown_in_percentages_that_add_up_to_100():
     thirds = {"load": 1 / 3, "student": 1 / 3, "other": 1 / 3}
-    assert told(thirds) == "load 34%, student 33%, other 33%"
-    assert told({"load": 0.004, "student": 0.996, "other": 0.0}) == "load 0%, student 100%, other 0%"
+    assert shares_text(thirds) == "load 34%, student 33%, other 33%"
+    assert shares_text({"load": 0.004, "student": 0.996, "other": 0.0}) == "load 0%, student 100%, other 0%"
 
 
-def test_what_a_profiler_takes_for_itself_is_in_no_share():
+def test_the_profilers_own_time_is_in_no_share():
     clock = Clock()
     clock.seconds |= {"load": 1.0, "student": 2.0}
     clock.uncounted = 5.0
@@ -97,9 +97,9 @@ def test_what_a_profiler_takes_for_itself_is_in_no_share():
 
 def test_a_trace_shows_the_phases_of_a_few_steps(toy):
     assert main(["run", str(toy), "--out", "traced", "--trace"]) == 0
-    found = sorted(str(path.relative_to("traced")) for path in Path("traced").rglob("*.json.gz"))
-    assert found == ["alone/trace/1.json.gz", "alone/trace/2.json.gz", "teacher/trace/1.json.gz", *found[3:]]
-    assert found[3:] == ["trace/1.json.gz", "trace/2.json.gz"]
+    traces = sorted(str(path.relative_to("traced")) for path in Path("traced").rglob("*.json.gz"))
+    assert traces == ["alone/trace/1.json.gz", "alone/trace/2.json.gz", "teacher/trace/1.json.gz", *traces[3:]]
+    assert traces[3:] == ["trace/1.json.gz", "trace/2.json.gz"]
     with gzip.open("traced/trace/2.json.gz", "rt") as file:
         names = [event.get("name") for event in json.load(file)["traceEvents"]]
     for phase in ("load", "teacher", "student", "losses", "backward", "optimizer"):

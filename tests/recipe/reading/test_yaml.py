@@ -37,15 +37,15 @@ from compresskit.recipe.reading import yaml
     ],
 )
 def test_scalars_follow_yaml_1_2(text, value):
-    found = yaml.value(text, "here")
-    assert found == value
-    assert type(found) is type(value)
-    again = yaml.value(yaml.dump(found), "again")
+    data = yaml.value(text, "here")
+    assert data == value
+    assert type(data) is type(value)
+    again = yaml.value(yaml.dump(data), "again")
     assert again == value
     assert type(again) is type(value)
 
 
-def test_not_a_number_is_a_number():
+def test_nan_is_read_and_written():
     assert math.isnan(yaml.value(".nan", "here"))
     assert yaml.dump({"a": math.nan}) == "a: .nan\n"
 
@@ -53,7 +53,7 @@ def test_not_a_number_is_a_number():
 @pytest.mark.parametrize(
     "text", ["on", "1e-3", "true", "~", "", "0x1", " padded", "- dash", "a: b", "@at", "ünï", "2.0"]
 )
-def test_a_text_that_looks_like_something_else_survives_being_written(text):
+def test_text_that_looks_like_another_type_is_still_text_after_writing_and_reading(text):
     assert yaml.value(yaml.dump({"key": [text]}), "again") == {"key": [text]}
     assert yaml.value(yaml.dump_line(text), "again") == text
 
@@ -76,7 +76,7 @@ def test_a_text_that_looks_like_something_else_survives_being_written(text):
         ("[" * 5000, "x.yaml: this is nested too deeply"),
     ],
 )
-def test_what_is_no_plain_data_is_refused_with_its_line(text, message):
+def test_anything_but_plain_data_is_refused_with_its_line(text, message):
     with pytest.raises(RecipeError) as caught:
         yaml.Document(text, "x.yaml")
     assert str(caught.value).startswith(message)
@@ -95,19 +95,19 @@ def test_an_alias_is_a_copy():
     assert data["c"] == {"b": [1]}
 
 
-def test_every_place_knows_its_line():
+def test_every_value_has_a_line():
     document = yaml.Document("a:\n  - b: 1\n    c:\n      d: 2\n  - 3\n", "x.yaml")
-    assert {place: line for place, line in document.lines.items() if place} == {
-        "a": 1,
-        "a[0]": 2,
-        "a[0].b": 2,
-        "a[0].c": 3,
-        "a[0].c.d": 4,
-        "a[1]": 5,
+    assert {path: line for path, line in document.lines.items() if path} == {
+        ("a",): 1,
+        ("a", 0): 2,
+        ("a", 0, "b"): 2,
+        ("a", 0, "c"): 3,
+        ("a", 0, "c", "d"): 4,
+        ("a", 1): 5,
     }
 
 
-def test_a_file_that_is_no_text_is_refused(tmp_path):
+def test_a_file_that_is_not_text_is_refused(tmp_path):
     (tmp_path / "x.yaml").write_bytes(b"\xff\xfe\x00a")
     with pytest.raises(RecipeError, match="not a text file in UTF-8"):
         yaml.read(tmp_path / "x.yaml")

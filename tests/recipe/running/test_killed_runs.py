@@ -1,4 +1,4 @@
-"""A whole run, killed without warning while the student learns, and taken up again: as if nothing had happened."""
+"""A whole run that is killed while the student learns, and resumed: the result is that of an undisturbed run."""
 
 import os
 import signal
@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
 
 from compresskit.recipe.running.run import run_recipe
 
@@ -20,57 +19,51 @@ def _start(*arguments, delay=0.02):
     for change in CHANGES:
         command += ["--set", change]
     environment = {**os.environ, "POINTS_DELAY": str(delay), "OMP_NUM_THREADS": "1"}
-    with Path("said.txt").open("w") as said:
-        return subprocess.Popen(command, env=environment, stderr=said, start_new_session=True)
+    with Path("stderr.txt").open("w") as stderr:
+        return subprocess.Popen(command, env=environment, stderr=stderr, start_new_session=True)
 
 
 def _wait_for_stage_two(process, folder):
-    """Until the student's first stage is saved, and a little into the second one."""
+    """Wait until the student's first stage is saved, and a little into the second one."""
     for _ in range(1000):
         if list(Path(folder).glob("checkpoints/*-001.pt")):
             time.sleep(0.5)
             break
-        assert process.poll() is None, Path("said.txt").read_text()
+        assert process.poll() is None, Path("stderr.txt").read_text()
         time.sleep(0.05)
     assert process.poll() is None, "the run ended before it could be disturbed"
-
-
-def _weights(folder):
-    return {part: load_file(Path(folder) / part / "student.safetensors") for part in ("teacher", ".", "alone")}
 
 
 @pytest.fixture
 def undisturbed(toy):
     assert toy.exists()
     run_recipe(toy, out="undisturbed", overrides=CHANGES)
-    return _weights("undisturbed")
-
-
-def _same(one, other):
-    return all(tensor.equal(other[part][name]) for part, state in one.items() for name, tensor in state.items())
+    return "undisturbed"
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_killed_run_goes_on_to_the_same_weights_bit_for_bit(undisturbed, workers):
+def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(undisturbed, workers, same_weights):
     process = _start("--out", "killed", "--set", f"data.workers={workers}")
     _wait_for_stage_two(process, "killed")
     os.killpg(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert not Path("killed/student.safetensors").exists()
     run_recipe("toy.yaml", out="killed", overrides=CHANGES, resume=True)
-    assert _same(undisturbed, _weights("killed"))
+    assert same_weights(undisturbed, "killed")
     assert Path("killed/summary.json").read_text() == Path("undisturbed/summary.json").read_text()
     assert not list(Path("killed").rglob("*.part"))
 
 
-def test_ctrl_c_saves_says_how_to_go_on_and_exits_with_130(undisturbed):
+def test_ctrl_c_saves_the_run_shows_the_resume_command_and_exits_with_130(undisturbed, same_weights):
     process = _start("--out", "stopped")
     _wait_for_stage_two(process, "stopped")
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 130
-    said = Path("said.txt").read_text()
-    assert "To go on: compresskit run toy.yaml --preset quick --set stages.1.steps=30 --allow toy_parts --out " in said
-    assert "Traceback" not in said
+    stderr = Path("stderr.txt").read_text()
+    assert (
+        "To go on: compresskit run toy.yaml --preset quick --set stages.1.steps=30 --allow toy_parts --out " in stderr
+    )
+    assert "Traceback" not in stderr
     assert len(list(Path("stopped/checkpoints").iterdir())) == 2
     run_recipe("toy.yaml", out="stopped", overrides=CHANGES, resume=True)
-    assert _same(undisturbed, _weights("stopped"))
+    assert same_weights(undisturbed, "stopped")

@@ -33,7 +33,7 @@ def test_the_same_text_builds_the_same_weights_and_leaves_the_callers_generator(
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_weights_that_cannot_be_downloaded_are_a_sentence(monkeypatch):
+def test_a_failed_download_of_weights_is_reported_in_one_sentence(monkeypatch):
     def unreachable(*_, **__):
         raise URLError("no route to host")
 
@@ -45,14 +45,14 @@ def test_weights_that_cannot_be_downloaded_are_a_sentence(monkeypatch):
 
 
 def test_a_recipes_models_come_with_a_sample_of_its_data_on_request():
-    found = build_named(["digits#teacher", "digits#student"], with_inputs=True, preset=None)
-    assert list(found) == ["teacher", "student"]
-    assert found["student"].inputs.shape[0] == 1
-    found["student"].model.eval()(found["student"].inputs)
+    models = build_named(["digits#teacher", "digits#student"], with_inputs=True, preset=None)
+    assert list(models) == ["teacher", "student"]
+    assert models["student"].inputs.shape[0] == 1
+    models["student"].model.eval()(models["student"].inputs)
     assert build_named(["digits#student"])["student"].inputs is None
 
 
-def test_what_is_solved_on_the_data_is_solved_where_the_model_shall_run():
+def test_modules_with_a_closed_form_are_solved_if_the_model_will_run():
     changes = ["data.train.size=64", "teacher.skip.samples=2048", "student.skip.samples=2048"]
     fitted = build_named(["pynet_qxq#student"], fitted=True, overrides=changes)["student"]
     assert fitted.model.eval()(fitted.inputs).isfinite().all()

@@ -28,7 +28,7 @@ def test_a_path_sets_one_value_and_the_value_is_yaml(text, changed):
     assert _set(text) == changed
 
 
-def test_the_recipe_that_was_read_stays_as_it_was():
+def test_changes_are_made_to_a_copy_of_the_recipe():
     before = {"stages": [{"steps": 5}]}
     value = {"nested": [1]}
     changed = apply(before, [("here", "stages.0", value)], ["stages"])
@@ -37,7 +37,7 @@ def test_the_recipe_that_was_read_stays_as_it_was():
     assert value == {"nested": [1]}
 
 
-def test_later_changes_come_on_top_of_earlier_ones():
+def test_later_changes_apply_on_top_of_earlier_ones():
     changes = [("a", "stages.0", {"steps": 1}), ("b", "stages.0.steps", 2)]
     assert apply(TREE, changes, ["stages"])["stages"][0] == {"steps": 2}
 
@@ -48,15 +48,15 @@ def test_later_changes_come_on_top_of_earlier_ones():
         ("stagse.0.steps=1", "the recipe has no 'stagse'; did you mean 'stages'?"),
         ("sede=1", "the recipe has no 'sede'; did you mean 'seed'?"),
         ("contrl=true", "the recipe has no 'contrl'; did you mean 'control'?"),
-        ("stages.1.optimiser.lr=1", "'stages.1' has no 'optimiser'; did you mean 'optimizer'?"),
+        ("stages.1.optimiser.lr=1", "'stages[1]' has no 'optimiser'; did you mean 'optimizer'?"),
         ("stages.2.steps=1", "'stages' is a list with entries 0 to 1, got '2'"),
         ("stages.-1.steps=1", "'stages' is a list with entries 0 to 1, got '-1'"),
         ("stages.first=1", "'stages' is a list with entries 0 to 1, got 'first'"),
         ("seed.x=1", "'seed' is 1, which has nothing inside to set"),
-        ("stages.0.=1", "'stages.0' has no ''"),
+        ("stages.0.=1", "'stages[0]' has no ''"),
     ],
 )
-def test_a_path_that_leads_nowhere_is_answered_with_the_nearest(text, message):
+def test_a_path_that_leads_nowhere_is_reported_with_the_nearest_key(text, message):
     with pytest.raises(RecipeError) as caught:
         _set(text)
     assert str(caught.value).startswith(f"--set {text}: {message}")
@@ -68,6 +68,6 @@ def test_a_change_without_path_or_value_is_refused(text):
         parse(text)
 
 
-def test_a_value_that_is_no_yaml_is_refused():
+def test_a_value_that_is_not_yaml_is_refused():
     with pytest.raises(RecipeError, match=r"--set seed=\[1, line 1: this is not YAML"):
         parse("seed=[1")

@@ -21,10 +21,10 @@ def test_many_values_come_near_the_normal_interval():
     assert high == pytest.approx(0.5 + 1.96 / 40, abs=0.003)
 
 
-def test_it_is_the_same_each_time():
+def test_equal_values_give_equal_intervals():
     assert interval([1.0, 2.0, 4.0]) == interval([1.0, 2.0, 4.0])
 
 
 @pytest.mark.parametrize("values", [[], [1.0], [1.0, math.inf], [1.0, math.nan]])
-def test_where_nothing_can_be_said_there_is_none(values):
+def test_there_is_no_interval_of_fewer_than_two_values_or_of_infinite_ones(values):
     assert interval(values) is None

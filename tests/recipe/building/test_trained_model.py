@@ -35,8 +35,8 @@ def run(tmp_path):
 
 @pytest.mark.parametrize(("part", "value"), [("student", 1.0), ("teacher", 2.0), ("alone", 3.0)])
 def test_each_model_of_a_run_is_loaded_from_its_folder_and_from_its_file(run, part, value):
-    file = run / {"student": ".", "teacher": "teacher", "alone": "alone"}[part] / "student.safetensors"
-    for loaded in (load_model(run, part=part), load_model(file)):
+    weights = run / {"student": ".", "teacher": "teacher", "alone": "alone"}[part] / "student.safetensors"
+    for loaded in (load_model(run, part=part), load_model(weights)):
         assert loaded.part == part
         assert not loaded.model.training
         assert loaded.recipe["student"]["out_features"] == 3
@@ -50,13 +50,13 @@ def test_a_card_beside_the_weights_holds_the_recipe(tmp_path):
     assert (load_model(tmp_path / "small.safetensors").model.weight == 7).all()
 
 
-def test_weights_without_a_recipe_need_a_maker_or_the_recipes_name(tmp_path):
+def test_weights_without_a_recipe_need_a_builder_or_the_recipes_name(tmp_path):
     path = saved(tmp_path / "deep" / "bare.safetensors", 3, 1.0)
     with pytest.raises(CheckpointError, match=r"no recipe.yaml beside it; name the recipe"):
         load_model(path)
-    made = load_model(path, otherwise=lambda state: nn.Linear(2, len(state["bias"])))
-    assert (made.recipe, made.part) == (None, "student")
-    assert (made.model.weight == 1).all()
+    trained = load_model(path, otherwise=lambda state: nn.Linear(2, len(state["bias"])))
+    assert (trained.recipe, trained.part) == (None, "student")
+    assert (trained.model.weight == 1).all()
 
 
 def test_a_recipe_may_be_named(tmp_path, monkeypatch):
@@ -69,7 +69,7 @@ def test_a_recipe_may_be_named(tmp_path, monkeypatch):
     assert load_model(path, recipe="mine.yaml").recipe["name"] == "mine"
 
 
-def test_what_is_missing_or_wrong_is_named(run, tmp_path):
+def test_missing_and_wrong_files_are_named(run, tmp_path):
     with pytest.raises(RecipeError, match="a run has no model 'teachr'; did you mean 'teacher'"):
         load_model(run, part="teachr")
     (run / "student.safetensors").unlink()
@@ -83,14 +83,14 @@ def test_what_is_missing_or_wrong_is_named(run, tmp_path):
         load_model(tmp_path)
 
 
-def test_the_teachers_weights_may_have_been_given(run):
-    given = saved(run / "given" / "t.safetensors", 5, 9.0)
+def test_a_teacher_that_was_not_trained_is_loaded_from_the_file_in_the_recipe(run):
+    file = saved(run / "elsewhere" / "t.safetensors", 5, 9.0)
     (run / "teacher" / "student.safetensors").unlink()
-    (run / "recipe.yaml").write_text(RECIPE.replace("out_features: 5}", f"out_features: 5, weights: '{given}'}}"))
+    (run / "recipe.yaml").write_text(RECIPE.replace("out_features: 5}", f"out_features: 5, weights: '{file}'}}"))
     assert (load_model(run, part="teacher").model.weight == 9).all()
 
 
-def test_nothing_in_a_file_of_weights_runs(tmp_path):
+def test_code_in_a_file_of_weights_does_not_run(tmp_path):
     class Evil:
         def __reduce__(self):
             return (Path(tmp_path / "ran").touch, ())
