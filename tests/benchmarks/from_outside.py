@@ -53,9 +53,9 @@ def set_up(teacher: nn.Module, student: nn.Module, batch: Batch) -> None:
     training = [0.0]
     step = StageLoop.train_step
 
-    def timed_step(loop: StageLoop, batches: object) -> dict:
+    def timed_step(loop: StageLoop, *arguments: object) -> dict:
         began = time.perf_counter()
-        record = step(loop, batches)
+        record = step(loop, *arguments)
         training[0] += time.perf_counter() - began
         return record
 

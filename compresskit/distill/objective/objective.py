@@ -67,7 +67,7 @@ class Objective:
         self.steps = steps
         self._extra_modules = extra_modules
         self.step = 0
-        """Step of the stage at which the schedules stand."""
+        """Current step of the stage, for the schedules."""
         self.points = {name: _points(term, models) for name, term in stage.terms.items()}
         """The points on the student's and on the teacher's side of each term."""
         self.learners = models.learners(stage.terms.values())

@@ -19,7 +19,7 @@ def describe(value: Any) -> str:
     if isinstance(value, (tuple, list)):
         return "[" + ", ".join(describe(item) for item in value) + "]"
     if isinstance(value, nn.Module):
-        return repr(_NAMES_IN_CHECKPOINTS.get(value, value) if isinstance(value, str) else value)
+        return repr(value)
     if fields := getattr(value, "__dataclass_fields__", None):
         return (
             f"{type(value).__name__}(" + ", ".join(f"{name}={describe(getattr(value, name))}" for name in fields) + ")"

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from compresskit import Match, ProgressiveDistiller, Stage, Task
-from compresskit.distill.training.loop import _all_finite
+from compresskit.distill.training.gradients import all_finite
 from compresskit.errors import TrainingError
 
 NAN, INF = float("nan"), float("inf")
@@ -73,11 +73,11 @@ def test_a_loss_that_becomes_nan_names_term_stage_and_step_and_keeps_the_weights
     ],
 )
 def test_gradients_are_certainly_finite_or_need_a_norm(gradients, certain):
-    assert _all_finite(gradients) is certain
+    assert all_finite(gradients) is certain
 
 
 def test_the_check_for_finite_gradients_does_not_change_them():
     gradient = torch.randn(100)
     before = gradient.clone()
-    _all_finite([gradient])
+    all_finite([gradient])
     assert torch.equal(gradient, before)
