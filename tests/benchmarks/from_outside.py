@@ -15,10 +15,9 @@ from collections.abc import Callable
 from statistics import median
 
 import torch
-import torch.nn.functional as F
 from curriculum import POINTS, RATE, Theirs
 from interleaved import interval
-from tiny_pair import features, net
+from tiny_pair import MATCHES, net, step_by_hand
 from torch import Tensor, nn
 from torchvision.models import resnet18, resnet34
 
@@ -87,31 +86,16 @@ def tiny_pair(steps: int) -> tuple[Callable[[], object], Callable[[], object]]:
     torch.manual_seed(0)
     teacher, student = net(8).eval(), net(4)
     batches = [(torch.randn(8, 3, 16, 16), torch.zeros(8, dtype=torch.long)) for _ in range(4)]
-    matches = [Match(str(k), str(2 * k + 1)) for k in range(4)] + [Match("4", "8", loss="kl", temperature=4.0)]
 
     def engine() -> None:
-        stages = [Stage("s", matches=matches, steps=steps)]
+        stages = [Stage("s", matches=MATCHES, steps=steps)]
         ProgressiveDistiller(teacher, copy.deepcopy(student), stages, device="cpu").fit(batches)
 
     def by_hand() -> None:
         mine = copy.deepcopy(student).train()
         optimizer = torch.optim.AdamW(mine.parameters(), lr=1e-3)
         for number in range(steps):
-            inputs, _ = batches[number % len(batches)]
-            with torch.no_grad():
-                theirs = features(teacher, inputs)
-            ours = features(mine, inputs)
-            terms = [F.mse_loss(ours[k], theirs[2 * k + 1]) for k in range(4)]
-            log_student, log_teacher = ((x / 4).log_softmax(1) for x in (ours[-1], theirs[-1]))
-            terms.append(F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True) * 16)
-            optimizer.zero_grad()
-            loss = torch.stack(terms).sum()
-            loss.backward()
-            norm = torch.nn.utils.get_total_norm([p.grad for p in mine.parameters() if p.grad is not None])
-            if not torch.isfinite(norm):
-                raise ArithmeticError
-            optimizer.step()
-            loss.item()
+            step_by_hand(teacher, mine, optimizer, batches[number % len(batches)][0])
 
     return engine, by_hand
 

@@ -49,6 +49,27 @@ def features(model: nn.Sequential, x: Tensor) -> list[Tensor]:
     return outputs
 
 
+MATCHES = [Match(str(k), str(2 * k + 1)) for k in range(4)] + [Match("4", "8", loss="kl", temperature=4.0)]
+
+
+def step_by_hand(teacher: nn.Module, student: nn.Module, optimizer: torch.optim.Optimizer, inputs: Tensor) -> float:
+    """Do one optimizer step on the terms of `MATCHES`, and return their sum."""
+    with torch.no_grad():
+        theirs = features(teacher, inputs)
+    ours = features(student, inputs)
+    terms = [F.mse_loss(ours[k], theirs[2 * k + 1]) for k in range(4)]
+    log_student, log_teacher = ((x / 4).log_softmax(1) for x in (ours[-1], theirs[-1]))
+    terms.append(F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True) * 16)
+    optimizer.zero_grad()
+    loss = torch.stack(terms).sum()
+    loss.backward()
+    norm = torch.nn.utils.get_total_norm([p.grad for p in student.parameters() if p.grad is not None])
+    if not torch.isfinite(norm):
+        raise ArithmeticError
+    optimizer.step()
+    return loss.item()
+
+
 def main() -> None:
     """Take turns, and print the ratio of the times and the difference of the losses."""
     torch.manual_seed(0)
@@ -61,24 +82,10 @@ def main() -> None:
 
     def by_hand(inputs: Tensor, _: Tensor) -> None:
         mine.train()
-        with torch.no_grad():
-            theirs = features(teacher, inputs)
-        ours = features(mine, inputs)
-        terms = [F.mse_loss(ours[k], theirs[2 * k + 1]) for k in range(4)]
-        log_student, log_teacher = ((x / 4).log_softmax(1) for x in (ours[-1], theirs[-1]))
-        terms.append(F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True) * 16)
-        optimizer.zero_grad()
-        loss = torch.stack(terms).sum()
-        loss.backward()
-        norm = torch.nn.utils.get_total_norm([p.grad for p in mine.parameters() if p.grad is not None])
-        if not torch.isfinite(norm):
-            raise ArithmeticError
-        optimizer.step()
-        losses.append(loss.item())
+        losses.append(step_by_hand(teacher, mine, optimizer, inputs))
 
-    matches = [Match(str(k), str(2 * k + 1)) for k in range(4)] + [Match("4", "8", loss="kl", temperature=4.0)]
     turns = TakingTurns(samples, 8, by_hand)
-    result = ProgressiveDistiller(teacher, student, [Stage("s", matches=matches, steps=STEPS)], device="cpu").fit(turns)
+    result = ProgressiveDistiller(teacher, student, [Stage("s", matches=MATCHES, steps=STEPS)], device="cpu").fit(turns)
     ours = [sum(term["value"] for term in record["terms"].values()) for record in result.history]
     worst = max(abs(a - b) / b for a, b in zip(ours, losses, strict=False))
     report_ratio("engine / by hand, tiny pair", turns.engine[50:], turns.other[50:])
