@@ -134,6 +134,17 @@ def test_a_mistake_in_a_node_is_reported_with_the_nearest_right_name(node, kind,
         "compresskit.nodes.allow",
         "compresskit.cli.main",
         "compresskit.recipe.running.run.run_recipe",
+        "compresskit.commands.run.run",
+        "compresskit.environment._git",
+        "compresskit.environment.commit",
+        "compresskit.files.write_text",
+        "compresskit.export.export",
+        "compresskit.losses.catalogue.find",
+        "compresskit.data._Stateless.__init__",
+        "zoo.raw.photographs.read._reason",
+        "zoo.commands.demosaic",
+        "zoo.frames.writing.write",
+        "zoo.frames.read._large_pictures",
         "builtins.eval",
         "nn.Linear.__init__.__globals__",
     ],
@@ -154,9 +165,9 @@ def test_an_allowed_package_is_found_in_the_current_folder_and_only_inside_the_b
     before = list(sys.path)
     with nodes.allow(["strangers"]):
         assert _build({"_target_": "strangers.parts.Net"}).in_features == 2
-        assert nodes.allowed() == ["strangers"]
+        assert nodes.allowed_packages() == ["strangers"]
     assert sys.path == before
-    assert nodes.allowed() == []
+    assert nodes.allowed_packages() == []
     assert (package / "ran").exists()
 
 
