@@ -81,7 +81,7 @@ def resolve_loss(loss: str | Callable[..., Any] | Entry) -> Entry:
     if known := [entry for entry in CATALOGUE.values() if entry.function is loss]:
         return known[0]
     if torchdistill.is_theirs(loss):
-        return torchdistill.wrapped(loss)
+        return torchdistill.entry_of(loss)
     if not callable(loss):
         raise RecipeError(f"a loss is a name or a callable, got {loss!r}")
     return _foreign(loss, name)

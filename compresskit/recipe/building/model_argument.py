@@ -53,7 +53,7 @@ def build_named(
     short = [_short(text) for text in texts]
     labels = short if len(set(short)) == len(short) else list(texts)
     if len(set(labels)) < len(labels):
-        raise RecipeError(f"MODEL {next(text for text in texts if texts.count(text) > 1)!r} stands there twice")
+        raise RecipeError(f"MODEL {next(text for text in texts if texts.count(text) > 1)!r} is named twice")
     recipes: dict[str, tuple[Recipe, Components | None]] = {}
     models = {}
     for label, text in zip(labels, texts, strict=True):
