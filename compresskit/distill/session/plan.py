@@ -15,7 +15,7 @@ from compresskit.distill.objective.trace import Traces, batch_signature, trace_s
 from compresskit.distill.processes import Processes, launched
 from compresskit.distill.session.plan_text import Plan, PlannedStage, PlannedTerm, node_text
 from compresskit.distill.spec.address import STUDENT
-from compresskit.distill.spec.stage import Stage, steps_of
+from compresskit.distill.spec.stage import DEFAULT_OPTIMIZER, Stage, steps_of
 from compresskit.distill.training.bound_stage import BoundStage
 from compresskit.distill.training.ema import moving_average
 from compresskit.distill.training.optimizers import make_optimizer, make_scheduler
@@ -178,7 +178,7 @@ def _planned(bound: BoundStage, values: Mapping[str, float], teacher_share: floa
         trained_elements=sum(parameter.numel() for parameter in bound.trainable.values()),
         adapter_elements=sum(parameter.numel() for parameter in extra),
         unreached=tuple(sorted(bound.unreached)),
-        optimizer=node_text(stage.optimizer or {"_target_": "torch.optim.AdamW", "lr": 1e-3}),
+        optimizer=node_text(stage.optimizer or DEFAULT_OPTIMIZER),
         constants=objective.forwards.constants(),
         teacher_share=teacher_share,
         warnings=tuple(_warnings(stage, objective)),

@@ -10,6 +10,9 @@ from compresskit.distill.spec.match import Match, Splice, Task
 from compresskit.distill.spec.schedules import is_number
 from compresskit.errors import RecipeError, close_names, within
 
+DEFAULT_OPTIMIZER = {"_target_": "torch.optim.AdamW", "lr": 1e-3}
+"""Optimizer of a stage that names none."""
+
 
 @dataclass(frozen=True)
 class Stage:

@@ -5,11 +5,11 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from compresskit import nodes
-from compresskit.distill.spec.stage import Stage
+from compresskit.distill.spec.stage import DEFAULT_OPTIMIZER, Stage
 from compresskit.errors import RecipeError, at, close_names, within
 
 
@@ -34,12 +34,9 @@ def make_optimizer(
         RecipeError: The optimizer cannot be built, is none, or does not know an option of a group.
     """
     groups = parameter_groups(stage, trainable, extra, known)
-    where, node = f"stage {stage.name!r}: optimizer", stage.optimizer
+    where, node = f"stage {stage.name!r}: optimizer", stage.optimizer or DEFAULT_OPTIMIZER
     offered: dict[str, Any] = {"fused": True} if fused and not (isinstance(node, Mapping) and "foreach" in node) else {}
-    if node is None:
-        optimizer = AdamW(groups, lr=1e-3, **offered)
-    else:
-        optimizer = _build(node, groups, stage, kind="optimizer", offered=offered)
+    optimizer = _build(node, groups, stage, kind="optimizer", offered=offered)
     if not isinstance(optimizer, Optimizer):
         raise RecipeError(f"{where} must give a torch Optimizer, got {type(optimizer).__name__}")
     _check_options(stage, optimizer)

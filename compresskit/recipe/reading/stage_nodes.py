@@ -6,7 +6,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from compresskit import nodes
 from compresskit.distill.spec.match import Match, Splice, Task
-from compresskit.distill.spec.stage import Stage
+from compresskit.distill.spec.stage import DEFAULT_OPTIMIZER, Stage
 from compresskit.errors import RecipeError, at, close_names
 from compresskit.losses import check_options, resolve_loss
 from compresskit.signature import check_arguments, option_names
@@ -26,7 +26,6 @@ _LISTS: dict[str, type] = {"matches": Match, "tasks": Task, "splices": Splice}
 """Keys of a stage that hold terms, and of a curriculum whose parameters are not annotated."""
 
 
-DEFAULT_OPTIMIZER = {"_target_": "torch.optim.AdamW", "lr": 1e-3}
 """The engine's optimizer where a stage names none."""
 
 
