@@ -26,6 +26,7 @@ PUBLIC = [
     "Task",
     "compare",
     "curricula",
+    "inherit",
     "load_model",
     "load_recipe",
     "profile",
