@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from compresskit.distill.taps.taps import call_model
 from compresskit.errors import ShapeError, TapError
 from compresskit.inheritance.channels import Axis, Channel, Channels
 from compresskit.inheritance.pairing import Pairing, pair_channels
@@ -14,6 +15,7 @@ from compresskit.inheritance.report import InheritanceReport, InheritedTensor
 from compresskit.inheritance.trace import trace_channels
 from compresskit.nested import device_of
 from compresskit.randomness import own_randomness
+from compresskit.restore import preserve_state
 
 SIDES = (32, 64, 224, 16, 28, 128, 256)
 """Sides of the pictures that are tried where no inputs are passed."""
@@ -98,7 +100,6 @@ def _comparable(
     sources: Mapping[str, str], channels: list[Channels], state: Mapping[str, Tensor], target: Mapping[str, Tensor]
 ) -> dict[str, str]:
     """Return the names of tensors of equal rank that differ only along axes of channels, so not in their kernels."""
-    theirs, ours = channels
     coupled = [
         {axis for c in side.classes() if len(c.members) > 1 or c.blocks for axis in c.members} | side.inputs | side.outputs
         for side in channels
@@ -111,7 +112,6 @@ def _comparable(
             for d in range(one.ndim)
         ):
             shared[name] = source
-    del theirs, ours
     # two tensors of the student may share a source: each tensor of the teacher is paired with the first
     return {name: source for source, name in {source: name for name, source in reversed(shared.items())}.items()}
 
@@ -179,9 +179,12 @@ def _traced(model: nn.Module, inputs: Any) -> Channels:
     why: Exception | None = None
     for candidate in _candidates(model):
         try:
-            return trace_channels(model, candidate)
+            with preserve_state(model, buffers=True):
+                call_model(model.eval(), candidate)
         except Exception as error:  # noqa: BLE001 - any model may refuse a guess in its own way
             why = error
+        else:
+            return trace_channels(model, candidate)
     raise ShapeError(f"inherit: no example of the inputs of {type(model).__name__} was found; pass inputs=…") from why
 
 
@@ -196,8 +199,7 @@ def _candidates(model: nn.Module) -> list[Any]:
                 return [torch.rand(1, *middle, module.in_features, device=device) for middle in ((), (8,))]
             if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
                 rank = len(module.kernel_size)
-                sides = [module.in_channels] if False else SIDES
-                tried = [torch.rand(1, module.in_channels, *[side] * rank, device=device) for side in sides]
+                tried = [torch.rand(1, module.in_channels, *[side] * rank, device=device) for side in SIDES]
                 break
     size = getattr(model, "image_size", None)
     if isinstance(size, int) and tried:

@@ -253,7 +253,6 @@ class ChannelTrace(TorchDispatchMode):
             return self._pin([tensor, weight], "a convolution of this kind is not understood")
         inner, outer = (0, 1) if transposed else (1, 0)
         labels = self._of(weight)
-        into, out = labels[inner].ids.narrow(outer, 0, 1).reshape(weight.shape[0] if transposed else -1, -1), None
         into, out = self._channel_ids(labels[inner], inner), self._channel_ids(labels[outer], outer)
         if groups > 1:
             into = self._grouped(name, into, out, tensor.shape[1], groups)
