@@ -1,5 +1,6 @@
 """The channel of each element of a tensor: an integer tensor of the same shape, which any rearrangement can rearrange."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,11 +21,6 @@ class Label:
     def varying(self) -> set[int]:
         """The dimensions along which the channel changes."""
         return {d for d, size in enumerate(self.ids.shape) if size > 1 and self.ids.stride(d) != 0}
-
-    def covers(self, dim: int) -> bool:
-        """Return whether the channels are those along a dimension; one single channel may be of any."""
-        varying = self.varying
-        return dim in varying or (not varying and self.dim in (None, dim))
 
 
 def along(numbers: Tensor, dim: int, shape: torch.Size) -> Tensor:
@@ -57,3 +53,9 @@ def pairs(one: Tensor, other: Tensor) -> list[tuple[int, int]]:
     a, b = torch.broadcast_tensors(core(one), core(other))
     both = torch.stack([a.flatten(), b.flatten()], dim=1)
     return [(int(x), int(y)) for x, y in torch.unique(both, dim=0).tolist() if x != y]
+
+
+def covering(labels: Sequence[Label], dim: int) -> list[Label]:
+    """Return the labels of the channels along a dimension; those of a single channel only where there are no others."""
+    varying = [label for label in labels if dim in label.varying]
+    return varying or [label for label in labels if not label.varying and label.dim in (None, dim)]

@@ -10,7 +10,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from compresskit.distill.taps.taps import call_model
 from compresskit.inheritance.channels import Channels
-from compresskit.inheritance.labels import Label, along, compact, core, pairs
+from compresskit.inheritance.labels import Label, along, compact, core, covering, pairs
 from compresskit.nested import tensors_in
 from compresskit.restore import preserve_state
 
@@ -104,6 +104,13 @@ class ChannelTrace(TorchDispatchMode):
     def _of(self, tensor: Any) -> tuple[Label, ...]:
         return self.labels.get(tensor, ()) if isinstance(tensor, Tensor) else ()
 
+    def _channels_of(self, tensor: Any) -> list[Label]:
+        """Return a tensor's labels, without those of a parameter's axes of size 1, which only broadcast."""
+        labels = list(self._of(tensor))
+        if any(label.weight and label.varying for label in labels):
+            return [label for label in labels if label.varying]
+        return labels[-1:] if labels and labels[0].weight else labels
+
     def _set(self, tensor: Any, labels: Sequence[Label]) -> None:
         kept = [Label(compact(item.ids), item.weight, item.dim) for item in labels if item.ids.numel()]
         self.labels[tensor] = tuple(item for item in kept if bool(core(item.ids).any()))
@@ -135,7 +142,7 @@ class ChannelTrace(TorchDispatchMode):
             self._pin([args[1]], "it is written into a part of a tensor")
         merged: list[Label] = []
         for tensor in tensors_in([args, kwargs]):
-            for label in self._of(tensor):
+            for label in self._channels_of(tensor):
                 self._merge(merged, label, tensor.shape == output.shape, output.shape)
         self._set(output, merged)
 
@@ -187,11 +194,12 @@ class ChannelTrace(TorchDispatchMode):
 
     def _cat(self, func: Any, args: Any, kwargs: Any, outputs: Any) -> None:
         tensors, dim = args[0], (args[1] if len(args) > 1 else 0) % outputs.ndim
-        own = [[item for item in self._of(t) if not item.varying or dim in item.varying] for t in tensors]
+        labels = [self._channels_of(tensor) for tensor in tensors]
+        own = [[item for item in items if not item.varying or dim in item.varying] for items in labels]
         parts = [items[0].ids if items else torch.zeros(t.shape, dtype=torch.int64) for items, t in zip(own, tensors)]
         merged: list[Label] = [Label(torch.cat(parts, dim))] if any(own) else []
-        for tensor, items in zip(tensors, own, strict=True):
-            for label in self._of(tensor):
+        for every, items in zip(labels, own, strict=True):
+            for label in every:
                 if label not in items:
                     ids = label.ids.narrow(dim, 0, 1).expand(outputs.shape)
                     self._merge(merged, Label(ids), whole=False, shape=outputs.shape)
@@ -201,7 +209,7 @@ class ChannelTrace(TorchDispatchMode):
         dim = (args[1] if len(args) > 1 else 0) % outputs.ndim
         merged: list[Label] = []
         for tensor in args[0]:
-            for label in self._of(tensor):
+            for label in self._channels_of(tensor):
                 self._merge(merged, Label(label.ids.unsqueeze(dim).expand(outputs.shape)), False, outputs.shape)  # noqa: FBT003
         self._set(outputs, merged)
 
@@ -215,9 +223,8 @@ class ChannelTrace(TorchDispatchMode):
         self._per_channel(args[0], args[1:3], 1, outputs[0])
         channels, groups = args[4], args[6]
         if 1 < groups < channels:
-            for label in self._of(outputs[0]):
-                if label.covers(1):
-                    self._blocks(self._channel_ids(label, 1).reshape(groups, -1))
+            for label in covering(self._of(outputs[0]), 1):
+                self._blocks(self._channel_ids(label, 1).reshape(groups, -1))
 
     def _per_channel(self, tensor: Tensor, parameters: Sequence[Any], dim: int, output: Tensor) -> None:
         merged = list(self._of(tensor))
@@ -259,9 +266,8 @@ class ChannelTrace(TorchDispatchMode):
         self.channels.outputs.add((name, outer))
         if groups == 1 or groups != tensor.shape[1] or len(out) != groups:
             self.channels.inputs.add((name, inner))
-        for label in self._of(tensor):
-            if label.covers(1):
-                self.channels.unite(pairs(self._channel_ids(label, 1), into))
+        for label in covering(self._of(tensor), 1):
+            self.channels.unite(pairs(self._channel_ids(label, 1), into))
         for label in self._of(bias):
             self.channels.unite(pairs(label.ids, out))
         return self._set(outputs, [Label(along(out, 1, outputs.shape))])
@@ -309,8 +315,7 @@ class ChannelTrace(TorchDispatchMode):
     def _product(
         self, ones: Sequence[Label], others: Sequence[Label], last: int, first: int, shape: torch.Size
     ) -> list[Label]:
-        inner = [item for item in ones if item.covers(last)]
-        outer = [item for item in others if item.covers(first)]
+        inner, outer = covering(ones, last), covering(others, first)
         for one in inner:
             for other in outer:
                 a = self._collapsed(one.ids, [last - 1]).transpose(-1, -2)
