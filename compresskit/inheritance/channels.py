@@ -40,7 +40,7 @@ class Channels:
         """Groups of grouped convolutions: their axis 1 counts the input channels of all groups."""
 
     def new_axis(self, axis: Axis, size: int) -> range:
-        """Number the channels of an axis."""
+        """Return numbers for the channels of a new axis."""
         self.sizes[axis] = size
         start = len(self._parents)
         self._parents += range(start, start + size)

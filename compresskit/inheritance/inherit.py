@@ -56,18 +56,18 @@ def inherit(
         ShapeError: No inputs were passed, and none that suit the models were found.
     """
     sources = _sources(teacher, student, names or {})
-    channels = []
-    for model, own in ((teacher, inputs if teacher_inputs is None else teacher_inputs), (student, inputs)):
-        channels.append(_traced(model, own))
+    theirs = _traced(teacher, inputs if teacher_inputs is None else teacher_inputs)
+    ours = _traced(student, inputs)
+    channels = [theirs, ours]
     state, target = teacher.state_dict(), student.state_dict()
     shared = _comparable(sources, channels, state, target)
-    made = {axis: importance(state[axis[0]].float().movedim(axis[1], 0)) for axis in channels[0].outputs}
+    made = {axis: importance(state[axis[0]].float().movedim(axis[1], 0)) for axis in theirs.outputs}
 
     def score(channel: Channel) -> float:
         members = channel.members.items()
         return sum(float(made[axis][index]) for axis, indices in members if axis in made for index in indices)
 
-    pairing = pair_channels(*channels, shared, score)
+    pairing = pair_channels(theirs, ours, shared, score)
     tensors = [_copy(name, sources.get(name), target, state, channels, pairing) for name in target]
     used = set(sources.values())
     return InheritanceReport(tuple(tensors), tuple(name for name in state if name not in used))
@@ -101,7 +101,9 @@ def _comparable(
 ) -> dict[str, str]:
     """Return the names of tensors of equal rank that differ only along axes of channels, so not in their kernels."""
     coupled = [
-        {axis for c in side.classes() if len(c.members) > 1 or c.blocks for axis in c.members} | side.inputs | side.outputs
+        {axis for c in side.classes() if len(c.members) > 1 or c.blocks for axis in c.members}
+        | side.inputs
+        | side.outputs
         for side in channels
     ]
     shared = {}
@@ -137,12 +139,16 @@ def _copy(
         return InheritedTensor(name, source, shape, theirs, share=1.0)
     maps = [pairing.indices.get((name, dim), {}) for dim in range(own.ndim)]
     groups = [side.groups.get(key, 1) for side, key in zip(channels, (source, name), strict=True)]
-    reasons = [_reason((name, dim), maps[dim], channels[1], pairing, shape[dim], theirs[dim]) for dim in range(own.ndim)]
+    reasons = [
+        _reason((name, dim), maps[dim], channels[1], pairing, shape[dim], theirs[dim]) for dim in range(own.ndim)
+    ]
     if max(groups) > 1:
         copied = _copy_grouped(own, other, maps, groups)
     else:
         keys = [torch.tensor(sorted(axis), dtype=torch.int64, device=own.device) for axis in maps]
-        values = [torch.tensor([axis[i] for i in sorted(axis)], dtype=torch.int64, device=other.device) for axis in maps]
+        values = [
+            torch.tensor([axis[i] for i in sorted(axis)], dtype=torch.int64, device=other.device) for axis in maps
+        ]
         own[torch.meshgrid(*keys, indexing="ij")] = other[torch.meshgrid(*values, indexing="ij")].to(own)
         copied = int(torch.tensor([len(axis) for axis in maps]).prod())
     kept = tuple(tuple(axis[i] for i in sorted(axis)) for axis in maps)
@@ -163,9 +169,7 @@ def _copy_grouped(own: Tensor, other: Tensor, maps: list[dict[int, int]], groups
     return copied
 
 
-def _reason(
-    axis: Axis, pairs: Mapping[int, int], channels: Channels, pairing: Pairing, size: int, theirs: int
-) -> str:
+def _reason(axis: Axis, pairs: Mapping[int, int], channels: Channels, pairing: Pairing, size: int, theirs: int) -> str:
     if len(pairs) == channels.sizes.get(axis, size):
         return ""
     if axis in pairing.reasons:

@@ -1,4 +1,4 @@
-"""The channel of each element of a tensor: an integer tensor of the same shape, which any rearrangement can rearrange."""
+"""The channel of each element of a tensor: integers in the same shape, which are rearranged like the tensor."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

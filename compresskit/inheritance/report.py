@@ -47,13 +47,15 @@ class InheritanceReport:
         lines = [("tensor", "teacher -> student", "channels kept", "values")]
         for tensor in self.tensors:
             theirs = "-" if tensor.teacher_shape is None else _shape(tensor.teacher_shape)
-            kept = f"{len(tensor.kept[0])} of {tensor.teacher_shape[0]}" if tensor.kept and tensor.teacher_shape else "-"
+            kept = (
+                f"{len(tensor.kept[0])} of {tensor.teacher_shape[0]}" if tensor.kept and tensor.teacher_shape else "-"
+            )
             why = f": {tensor.why}" if tensor.why else ""
             lines.append((tensor.name, f"{theirs} -> {_shape(tensor.student_shape)}", kept, f"{tensor.status}{why}"))
         widths = [max(len(line[column]) for line in lines) for column in range(3)]
         rows = ["  ".join([*(c.ljust(w) for c, w in zip(line, widths, strict=False)), line[3]]) for line in lines]
-        tail = f"{len(self.inherited)} of {len(self.tensors)} tensors inherited; {len(self.left_out)} of the teacher's left out"
-        return "\n".join([*rows, tail])
+        counts = f"{len(self.inherited)} of {len(self.tensors)} tensors inherited"
+        return "\n".join([*rows, f"{counts}; {len(self.left_out)} of the teacher's left out"])
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -1,7 +1,7 @@
 """Labels carried through a forward, operator by operator, so that coupled channels are united."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,15 @@ REDUCTIONS = {"mean", "sum", "amax", "amin", "var", "std", "linalg_vector_norm",
 SPATIAL = ("max_pool", "avg_pool", "_adaptive_avg_pool", "adaptive_max_pool", "upsample", "reflection_pad")
 SPATIAL += ("replication_pad", "_upsample")
 NORMS = ("native_batch_norm", "_native_batch_norm", "cudnn_batch_norm", "_batch_norm")
+
+
+class Call(NamedTuple):
+    """One call of an operator."""
+
+    func: Any
+    args: Any
+    kwargs: Any
+    outputs: Any
 
 
 @torch.no_grad()
@@ -77,7 +86,7 @@ class ChannelTrace(TorchDispatchMode):
             if rule is None:
                 self._pin(operands, f"the operator {name} is not understood")
             else:
-                rule(func, args, kwargs or {}, outputs)
+                rule(Call(func, args, kwargs or {}, outputs))
         return outputs
 
     def _rule(self, name: str, func: Any) -> Callable[..., None] | None:
@@ -115,33 +124,33 @@ class ChannelTrace(TorchDispatchMode):
         kept = [Label(compact(item.ids), item.weight, item.dim) for item in labels if item.ids.numel()]
         self.labels[tensor] = tuple(item for item in kept if bool(core(item.ids).any()))
 
-    def _rearrange(self, func: Any, args: Any, kwargs: Any, outputs: Any) -> None:
-        many = isinstance(outputs, (list, tuple))
-        results: list[list[Label]] = [[] for _ in (outputs if many else [outputs])]
-        name = func.name().removeprefix("aten::").partition(".")[0]
-        for label in self._of(args[0]):
+    def _rearrange(self, call: Call) -> None:
+        many = isinstance(call.outputs, (list, tuple))
+        results: list[list[Label]] = [[] for _ in (call.outputs if many else [call.outputs])]
+        name = call.func.name().removeprefix("aten::").partition(".")[0]
+        for label in self._of(call.args[0]):
             if name in VIEWS:
-                moved: Any = label.ids.reshape(outputs.shape)
+                moved: Any = label.ids.reshape(call.outputs.shape)
             else:
-                moved = func(label.ids, *args[1:], **kwargs)
-            dim = self._moved_dim(name, label, args)
+                moved = call.func(label.ids, *call.args[1:], **call.kwargs)
+            dim = self._moved_dim(name, label)
             for result, ids in zip(results, moved if many else [moved], strict=True):
                 result.append(Label(ids, label.weight, dim))
-        for output, result in zip(outputs if many else [outputs], results, strict=True):
+        for output, result in zip(call.outputs if many else [call.outputs], results, strict=True):
             self._set(output, result)
 
-    def _moved_dim(self, name: str, label: Label, args: Any) -> int | None:
+    def _moved_dim(self, name: str, label: Label) -> int | None:
         """Return the dimension of a weight's label after a transposition; other rearrangements forget it."""
         if name in ("t", "alias", "detach") and label.dim is not None:
             return label.ids.ndim - 1 - label.dim if name == "t" else label.dim
         return None
 
-    def _elementwise(self, func: Any, args: Any, kwargs: Any, outputs: Any) -> None:
-        output = outputs[0] if isinstance(outputs, tuple) else outputs
-        if "copy" in func.name() and func.name().startswith("aten::copy_") and args[0]._is_view():
-            self._pin([args[1]], "it is written into a part of a tensor")
+    def _elementwise(self, call: Call) -> None:
+        output = call.outputs[0] if isinstance(call.outputs, tuple) else call.outputs
+        if call.func.name().startswith("aten::copy_") and call.args[0]._is_view():  # noqa: SLF001 - torch has no other name
+            self._pin([call.args[1]], "it is written into a part of a tensor")
         merged: list[Label] = []
-        for tensor in tensors_in([args, kwargs]):
+        for tensor in tensors_in([call.args, call.kwargs]):
             for label in self._channels_of(tensor):
                 self._merge(merged, label, tensor.shape == output.shape, output.shape)
         self._set(output, merged)
@@ -171,59 +180,66 @@ class ChannelTrace(TorchDispatchMode):
             ids = first
         return ids
 
-    def _reduce(self, func: Any, args: Any, kwargs: Any, outputs: Any) -> None:  # noqa: ARG002
-        output = outputs[0] if isinstance(outputs, tuple) else outputs
-        dims = args[1] if len(args) > 1 and args[1] is not None else list(range(args[0].ndim))
-        dims = [d % args[0].ndim for d in ([dims] if isinstance(dims, int) else dims)] or list(range(args[0].ndim))
+    def _reduce(self, call: Call) -> None:
+        output = call.outputs[0] if isinstance(call.outputs, tuple) else call.outputs
+        dims = call.args[1] if len(call.args) > 1 and call.args[1] is not None else list(range(call.args[0].ndim))
+        dims = [d % call.args[0].ndim for d in ([dims] if isinstance(dims, int) else dims)] or list(
+            range(call.args[0].ndim)
+        )
         result = []
-        for label in self._of(args[0]):
+        for label in self._of(call.args[0]):
             if label.varying <= set(dims) and (label.varying or label.dim in dims):
                 continue
             ids = self._collapsed(label.ids, dims)
-            if output.ndim < args[0].ndim:
+            if output.ndim < call.args[0].ndim:
                 ids = ids.squeeze(dims)
             result.append(Label(ids.expand(output.shape), label.weight))
         self._set(output, result)
 
-    def _spatial(self, func: Any, args: Any, kwargs: Any, outputs: Any) -> None:  # noqa: ARG002
-        output = outputs[0] if isinstance(outputs, tuple) else outputs
-        count = int(next(c for c in func.name() if c in "123")) if "linear1d" not in func.name() else 1
+    def _spatial(self, call: Call) -> None:
+        output = call.outputs[0] if isinstance(call.outputs, tuple) else call.outputs
+        count = int(next(c for c in call.func.name() if c in "123")) if "linear1d" not in call.func.name() else 1
         dims = range(output.ndim - count, output.ndim)
-        labels = self._of(args[0])
+        labels = self._of(call.args[0])
         self._set(output, [Label(self._collapsed(item.ids, dims).expand(output.shape)) for item in labels])
 
-    def _cat(self, func: Any, args: Any, kwargs: Any, outputs: Any) -> None:
-        tensors, dim = args[0], (args[1] if len(args) > 1 else 0) % outputs.ndim
+    def _cat(self, call: Call) -> None:
+        tensors, dim = call.args[0], (call.args[1] if len(call.args) > 1 else 0) % call.outputs.ndim
         labels = [self._channels_of(tensor) for tensor in tensors]
         own = [[item for item in items if not item.varying or dim in item.varying] for items in labels]
-        parts = [items[0].ids if items else torch.zeros(t.shape, dtype=torch.int64) for items, t in zip(own, tensors)]
+        parts = [
+            items[0].ids if items else torch.zeros(t.shape, dtype=torch.int64)
+            for items, t in zip(own, tensors, strict=True)
+        ]
         merged: list[Label] = [Label(torch.cat(parts, dim))] if any(own) else []
         for every, items in zip(labels, own, strict=True):
             for label in every:
                 if label not in items:
-                    ids = label.ids.narrow(dim, 0, 1).expand(outputs.shape)
-                    self._merge(merged, Label(ids), whole=False, shape=outputs.shape)
-        self._set(outputs, merged)
+                    ids = label.ids.narrow(dim, 0, 1).expand(call.outputs.shape)
+                    self._merge(merged, Label(ids), whole=False, shape=call.outputs.shape)
+        self._set(call.outputs, merged)
 
-    def _stack(self, func: Any, args: Any, kwargs: Any, outputs: Any) -> None:
-        dim = (args[1] if len(args) > 1 else 0) % outputs.ndim
+    def _stack(self, call: Call) -> None:
+        dim = (call.args[1] if len(call.args) > 1 else 0) % call.outputs.ndim
         merged: list[Label] = []
-        for tensor in args[0]:
+        for tensor in call.args[0]:
             for label in self._channels_of(tensor):
-                self._merge(merged, Label(label.ids.unsqueeze(dim).expand(outputs.shape)), False, outputs.shape)  # noqa: FBT003
-        self._set(outputs, merged)
+                self._merge(
+                    merged, Label(label.ids.unsqueeze(dim).expand(call.outputs.shape)), False, call.outputs.shape
+                )  # noqa: FBT003
+        self._set(call.outputs, merged)
 
-    def _batch_norm(self, func: Any, args: Any, kwargs: Any, outputs: Any) -> None:  # noqa: ARG002
-        self._per_channel(args[0], args[1:5], 1, outputs[0])
+    def _batch_norm(self, call: Call) -> None:
+        self._per_channel(call.args[0], call.args[1:5], 1, call.outputs[0])
 
-    def _native_layer_norm(self, func: Any, args: Any, kwargs: Any, outputs: Any) -> None:  # noqa: ARG002
-        self._per_channel(args[0], args[2:4], args[0].ndim - 1, outputs[0])
+    def _native_layer_norm(self, call: Call) -> None:
+        self._per_channel(call.args[0], call.args[2:4], call.args[0].ndim - 1, call.outputs[0])
 
-    def _native_group_norm(self, func: Any, args: Any, kwargs: Any, outputs: Any) -> None:  # noqa: ARG002
-        self._per_channel(args[0], args[1:3], 1, outputs[0])
-        channels, groups = args[4], args[6]
+    def _native_group_norm(self, call: Call) -> None:
+        self._per_channel(call.args[0], call.args[1:3], 1, call.outputs[0])
+        channels, groups = call.args[4], call.args[6]
         if 1 < groups < channels:
-            for label in covering(self._of(outputs[0]), 1):
+            for label in covering(self._of(call.outputs[0]), 1):
                 self._blocks(self._channel_ids(label, 1).reshape(groups, -1))
 
     def _per_channel(self, tensor: Tensor, parameters: Sequence[Any], dim: int, output: Tensor) -> None:
@@ -237,9 +253,11 @@ class ChannelTrace(TorchDispatchMode):
 
     def _channel_ids(self, label: Label, dim: int) -> Tensor:
         """Return the numbers along one dimension, with those along all others united."""
-        return self._collapsed(label.ids, [d for d in range(label.ids.ndim) if d != dim]).expand(
-            [label.ids.shape[d] if d == dim else 1 for d in range(label.ids.ndim)]
-        ).reshape(-1)
+        return (
+            self._collapsed(label.ids, [d for d in range(label.ids.ndim) if d != dim])
+            .expand([label.ids.shape[d] if d == dim else 1 for d in range(label.ids.ndim)])
+            .reshape(-1)
+        )
 
     def _blocks(self, rows: Tensor) -> Tensor:
         """Put the channels of each row into a block, and return the blocks; equal rows are one block."""
@@ -253,8 +271,8 @@ class ChannelTrace(TorchDispatchMode):
             blocks.append(block)
         return torch.tensor(blocks, dtype=torch.int64)
 
-    def _convolution(self, func: Any, args: Any, kwargs: Any, outputs: Any) -> None:  # noqa: ARG002
-        tensor, weight, bias, transposed, groups = args[0], args[1], args[2], args[6], args[8]
+    def _convolution(self, call: Call) -> None:
+        tensor, weight, bias, transposed, groups = call.args[0], call.args[1], call.args[2], call.args[6], call.args[8]
         name = self._names.get(weight)
         if name is None or (transposed and groups > 1):
             return self._pin([tensor, weight], "a convolution of this kind is not understood")
@@ -270,7 +288,7 @@ class ChannelTrace(TorchDispatchMode):
             self.channels.unite(pairs(self._channel_ids(label, 1), into))
         for label in self._of(bias):
             self.channels.unite(pairs(label.ids, out))
-        return self._set(outputs, [Label(along(out, 1, outputs.shape))])
+        return self._set(call.outputs, [Label(along(out, 1, call.outputs.shape))])
 
     def _grouped(self, name: str, own: Tensor, out: Tensor, inputs: int, groups: int) -> Tensor:
         """Return the numbers of a grouped convolution's inputs, counted over all groups."""
@@ -282,24 +300,24 @@ class ChannelTrace(TorchDispatchMode):
         self._blocks(torch.cat([into.reshape(groups, -1), out.reshape(groups, -1)], dim=1))
         return into
 
-    def _embedding(self, func: Any, args: Any, kwargs: Any, outputs: Any) -> None:  # noqa: ARG002
-        labels = self._of(args[0])
+    def _embedding(self, call: Call) -> None:
+        labels = self._of(call.args[0])
         if labels:
             ids = self._channel_ids(labels[-1], 1)
             self._role(self.channels.outputs, ids)
-            self._set(outputs, [Label(along(ids, outputs.ndim - 1, outputs.shape))])
+            self._set(call.outputs, [Label(along(ids, call.outputs.ndim - 1, call.outputs.shape))])
 
-    def _mm(self, func: Any, args: Any, kwargs: Any, outputs: Any) -> None:  # noqa: ARG002
-        self._contract(args[0], args[1], outputs)
+    def _mm(self, call: Call) -> None:
+        self._contract(call.args[0], call.args[1], call.outputs)
 
     _bmm = _mm
 
-    def _addmm(self, func: Any, args: Any, kwargs: Any, outputs: Any) -> None:  # noqa: ARG002
-        self._contract(args[1], args[2], outputs)
-        merged = list(self._of(outputs))
-        for label in self._of(args[0]):
-            self._merge(merged, Label(label.ids), outputs.shape[-1] == 1, outputs.shape)
-        self._set(outputs, merged)
+    def _addmm(self, call: Call) -> None:
+        self._contract(call.args[1], call.args[2], call.outputs)
+        merged = list(self._of(call.outputs))
+        for label in self._of(call.args[0]):
+            self._merge(merged, Label(label.ids), call.outputs.shape[-1] == 1, call.outputs.shape)
+        self._set(call.outputs, merged)
 
     _baddbmm = _addmm
 
@@ -335,22 +353,22 @@ class ChannelTrace(TorchDispatchMode):
 
     def _heads(self, labels: Sequence[Label], passed: list[Label], shape: torch.Size) -> None:
         """Keep the channels of each matrix of a batched product together: they are an attention head's."""
-        rows = [self._collapsed(item.ids, []).contiguous().reshape(shape[0], -1) for item in labels if 0 in item.varying]
+        rows = [
+            self._collapsed(item.ids, []).contiguous().reshape(shape[0], -1) for item in labels if 0 in item.varying
+        ]
         if not rows:
             return
         blocks = self._blocks(torch.cat([torch.stack([row.unique() for row in r]) for r in rows], dim=1))
         if not any(0 in item.varying for item in passed):
             passed.append(Label(along(blocks, 0, shape)))
 
-    def _attend(self, func: Any, args: Any, kwargs: Any, outputs: Any) -> None:  # noqa: ARG002
-        query, key, value = args[:3]
+    def _attend(self, call: Call) -> None:
+        query, key, value = call.args[:3]
 
         def flat(tensor: Tensor) -> list[Label]:
-            return [
-                Label(compact(item.ids.reshape(-1, *tensor.shape[-2:]))) for item in self._of(tensor)
-            ]
+            return [Label(compact(item.ids.reshape(-1, *tensor.shape[-2:]))) for item in self._of(tensor)]
 
-        output = outputs[0] if isinstance(outputs, tuple) else outputs
+        output = call.outputs[0] if isinstance(call.outputs, tuple) else call.outputs
         batch = query.shape[0] * query.shape[1]
         if key.shape[1] != query.shape[1]:
             return self._pin([query, key, value], "attention with shared keys is not understood")

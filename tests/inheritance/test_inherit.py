@@ -72,6 +72,14 @@ def test_a_single_channel_is_chosen_too():
     assert torch.equal(student[2].weight, teacher[2].weight[:, kept])
 
 
+def test_a_pixel_shuffle_to_one_single_channel_is_reported_and_not_guessed():
+    student = Block(1)
+    before = student.up.weight.clone()
+    report = inherit(Block(6), student, inputs=torch.rand(1, 3, 8, 8))
+    assert set(report.initial) == {"up.weight", "up.bias", "last.weight"}
+    assert torch.equal(student.up.weight, before)
+
+
 def test_importance_may_be_another_function():
     teacher, student = (nn.Sequential(nn.Linear(3, n), nn.ReLU(), nn.Linear(n, 2)) for n in (4, 2))
     inherit(teacher, student, importance=lambda filters: -torch.arange(len(filters)))
@@ -103,7 +111,7 @@ def test_a_student_of_equal_widths_becomes_its_teacher(make, inputs):
     ("wide", "small", "inputs"),
     [
         (lambda: Block(8), lambda: Block(4), torch.rand(2, 3, 8, 8)),
-        (lambda: Block(6), lambda: Block(1), torch.rand(2, 3, 8, 8)),
+        (lambda: Block(6), lambda: Block(2), torch.rand(2, 3, 8, 8)),
         (lambda: narrow(64), lambda: narrow(32), torch.rand(1, 3, 64, 64)),
         (
             lambda: PyNETQxQ(8, instance_norm_level_1=False),
@@ -111,7 +119,7 @@ def test_a_student_of_equal_widths_becomes_its_teacher(make, inputs):
             torch.rand(1, 4, 16, 16),
         ),
     ],
-    ids=["half", "one_channel", "resnet", "pynet_qxq"],
+    ids=["half", "third", "resnet", "pynet_qxq"],
 )
 def test_leaving_out_channels_that_are_exactly_zero_changes_nothing(wide, small, inputs):
     teacher, student = wide().eval().double(), small().eval().double()
@@ -184,7 +192,8 @@ def test_pynet_qxq_inherits_level_1_of_pynet_and_nothing_that_is_fed_otherwise()
 
 def test_another_number_of_classes_and_other_kernels_keep_their_initial_values():
     teacher, student = (
-        nn.Sequential(nn.Conv2d(3, n, k), nn.ReLU(), nn.Flatten(), nn.LazyLinear(c)) for n, k, c in ((4, 3, 10), (4, 5, 3))
+        nn.Sequential(nn.Conv2d(3, n, k), nn.ReLU(), nn.Flatten(), nn.LazyLinear(c))
+        for n, k, c in ((4, 3, 10), (4, 5, 3))
     )
     for model in (teacher, student):
         model(torch.rand(1, 3, 32, 32))
