@@ -152,10 +152,10 @@ class ChannelTrace(TorchDispatchMode):
         merged: list[Label] = []
         for tensor in tensors_in([call.args, call.kwargs]):
             for label in self._channels_of(tensor):
-                self._merge(merged, label, tensor.shape == output.shape, output.shape)
+                self._merge(merged, label, whole=tensor.shape == output.shape, shape=output.shape)
         self._set(output, merged)
 
-    def _merge(self, merged: list[Label], label: Label, whole: bool, shape: torch.Size) -> None:  # noqa: FBT001
+    def _merge(self, merged: list[Label], label: Label, *, whole: bool, shape: torch.Size) -> None:
         """Unite a label with the one of the same dimensions, or add it."""
         ids = label.ids.expand(shape)
         varying = Label(ids).varying
@@ -224,9 +224,8 @@ class ChannelTrace(TorchDispatchMode):
         merged: list[Label] = []
         for tensor in call.args[0]:
             for label in self._channels_of(tensor):
-                self._merge(
-                    merged, Label(label.ids.unsqueeze(dim).expand(call.outputs.shape)), False, call.outputs.shape
-                )  # noqa: FBT003
+                ids = label.ids.unsqueeze(dim).expand(call.outputs.shape)
+                self._merge(merged, Label(ids), whole=False, shape=call.outputs.shape)
         self._set(call.outputs, merged)
 
     def _batch_norm(self, call: Call) -> None:
@@ -248,7 +247,7 @@ class ChannelTrace(TorchDispatchMode):
             for label in self._of(parameter)[-1:]:
                 ids = along(label.ids.reshape(-1), dim, tensor.shape)
                 whole = tensor.shape[dim] == 1
-                self._merge(merged, Label(ids), whole, tensor.shape)
+                self._merge(merged, Label(ids), whole=whole, shape=tensor.shape)
         self._set(output, [Label(item.ids) for item in merged])
 
     def _channel_ids(self, label: Label, dim: int) -> Tensor:
@@ -316,7 +315,7 @@ class ChannelTrace(TorchDispatchMode):
         self._contract(call.args[1], call.args[2], call.outputs)
         merged = list(self._of(call.outputs))
         for label in self._of(call.args[0]):
-            self._merge(merged, Label(label.ids), call.outputs.shape[-1] == 1, call.outputs.shape)
+            self._merge(merged, Label(label.ids), whole=call.outputs.shape[-1] == 1, shape=call.outputs.shape)
         self._set(call.outputs, merged)
 
     _baddbmm = _addmm
