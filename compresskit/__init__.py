@@ -16,7 +16,7 @@ Files that the rooms share:
 
 - `cli`: arguments in, exit codes out.
 - `schedules`: learning-rate schedules for recipes.
-- `evaluation`: `Evaluation`, the base class of a measurement of your own.
+- `evaluation`: `Evaluation`; start here to measure a task of your own.
 - `data`: batches whose random choices are a function of seed, sample and epoch.
 - `export`: a model as a file for other runtimes.
 - `nodes`: `{_target_: …}` to objects, and the names that a recipe may reach.
@@ -25,8 +25,8 @@ Files that the rooms share:
 - `restore`: a model put back as it was.
 - `randomness`: the global random generators, seeded and restored.
 - `environment`: versions, machine and commit of a run.
-- `files`: files that are whole or absent, and JSON.
-- `errors`: the family of errors.
+- `files`: `write_atomically`: files that are whole or absent, and JSON.
+- `errors`: the family of errors, paths in messages, and `close_names`: the end of "did you mean …?".
 """
 
 from importlib import import_module

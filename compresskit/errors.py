@@ -58,7 +58,7 @@ class CompressKitError(Exception):
         self.message, self.outer, self.inner = f"{title}: {self}", (), self.path
 
     def __str__(self) -> str:
-        return f"{written(self.outer)}: {self.message}" if self.outer else self.message
+        return f"{path_text(self.outer)}: {self.message}" if self.outer else self.message
 
 
 class RecipeError(CompressKitError, ValueError):
@@ -117,10 +117,15 @@ def within(title: str = "", *, about: str | None = None) -> Iterator[None]:
         raise
 
 
-def written(path: KeyPath) -> str:
+def path_text(path: KeyPath) -> str:
     """Return a path as recipes and messages write it: `stages[0].steps`."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
     return text.removeprefix(".")
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or the name of its class if it has no message."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def close_names(word: str, known: Iterable[str], *, most: int = 3) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from compresskit.errors import ExportError, RecipeError
+from compresskit.errors import ExportError, RecipeError, first_line
 
 Format = Literal["onnx", "pt2"]
 Inputs = tuple[Tensor, ...]
@@ -133,7 +133,7 @@ def _trace(model: nn.Module, sample: Inputs, *, dynamic: bool, sliced: bool) -> 
         with mode:
             return torch.export.export(model, sample, dynamic_shapes=sizes)
     except Exception as error:  # the model's own code may fail in any way without values
-        raise ExportError(f"{type(model).__name__} cannot be traced: {_first_line(error)}") from error
+        raise ExportError(f"{type(model).__name__} cannot be traced: {first_line(error)}") from error
 
 
 def _run(path: Path, format: Format, samples: Sequence[Inputs]) -> list[list[Tensor]]:
@@ -141,7 +141,7 @@ def _run(path: Path, format: Format, samples: Sequence[Inputs]) -> list[list[Ten
     try:
         return _run_onnx(path, samples) if format == "onnx" else _run_pt2(path, samples)
     except Exception as error:  # errors of ONNX Runtime and of a traced program have no class in common
-        raise ExportError(f"the file cannot be run on the samples: {_first_line(error)}") from error
+        raise ExportError(f"the file cannot be run on the samples: {first_line(error)}") from error
 
 
 def _save_pt2(program: Any, _: Inputs, path: Path, metadata: dict[str, str]) -> None:
@@ -162,7 +162,7 @@ def _save_onnx(program: Any, sample: Inputs, path: Path, metadata: dict[str, str
     try:
         onnx_program: Any = torch.onnx.export(program, sample, dynamo=True, verbose=False)
     except Exception as error:  # the translation of an operation may fail in any way
-        raise ExportError(f"PyTorch cannot write this as ONNX: {_first_line(error)}") from error
+        raise ExportError(f"PyTorch cannot write this as ONNX: {first_line(error)}") from error
     onnx_program.model.metadata_props.update(metadata)
     onnx_program.save(path)
 
@@ -184,10 +184,6 @@ def _difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
     return max(
         float((one.double() - other.double()).abs().max() / max(1.0, float(other.abs().max()))) for one, other in pairs
     )
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _half(tensor: Tensor) -> Tensor:

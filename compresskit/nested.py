@@ -37,7 +37,7 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
 def held_tensors(value: Any, *, objects: bool = False) -> Iterator[Tensor]:
     """Yield all tensors that a value holds, in order: those of `tensors_in`, and those in sets and data classes.
 
-    A container that stands in several places is searched once, so that circles end.
+    A container that occurs in several places is searched once, so that circles end.
 
     Args:
         value: Anything.

@@ -5,8 +5,9 @@ data and must not run code, so names are limited twice:
 
 - Importing a module runs it. A name imports only from the packages in `IMPORTABLE`, which have no surprises, and from
   allowed ones. Any other package can be reached only if the Python program that runs the recipe has imported it.
-- Calling is limited by kind. A class may come from anywhere if it is of the slot's type. Functions come only from
-  `compresskit`, `zoo` and `torch.nn.functional`, and for models from the builders of torchvision and timm.
+- Calling is limited by kind. A class may come from anywhere if it is of the slot's type. Public functions come from
+  some rooms of `compresskit`, from `zoo`, `torch.nn.functional`, and for models from the builders of torchvision and
+  timm.
 
 `allow` (the command line's `--allow`) lifts both limits for one package.
 """
@@ -26,7 +27,7 @@ from typing import Any, Literal
 from torch import nn, optim
 from torch.utils.data import Dataset
 
-from compresskit.errors import CompressKitError, KeyPath, RecipeError, at, close_names, within
+from compresskit.errors import CompressKitError, KeyPath, RecipeError, at, close_names
 from compresskit.signature import check_arguments, option_names
 
 Kind = Literal["module", "optimizer", "scheduler", "dataset", "callable", "evaluation", "argument"]
@@ -39,11 +40,20 @@ FORMER_NAMES = {"compresskit.distill.schedules.WarmupCosine": "compresskit.sched
 """Names that recipes of earlier runs hold, and the names that mean the same now."""
 
 
-_OURS = ("compresskit", "zoo")
+_OPEN = (
+    "compresskit.losses",
+    "compresskit.distill.curricula",
+    "compresskit.distill.views",
+    "compresskit.distill.spec.schedules",
+    "compresskit.data",
+    "compresskit.evaluation",
+    "zoo",
+)
+"""Our own modules that are open to recipes. With the others a recipe could allow itself anything, or run a command."""
 
 
-_OUT_OF_REACH = ("compresskit.cli", "compresskit.recipe", "compresskit.nodes")
-"""Our own, but closed to recipes: with these a recipe could allow itself anything."""
+_CLOSED = ("zoo.commands", "zoo.frames")
+"""Parts of those that write files, closed again."""
 
 
 _CLASSES: dict[Kind, tuple[type, ...]] = {
@@ -71,12 +81,13 @@ _RESULTS: dict[Kind, tuple[str, Callable[[Any], bool]]] = {
 }
 
 
-_WANTED: dict[Kind, str] = {
+_REASONS: dict[Kind, str] = {
     "module": "it is no torch.nn.Module class, nor a model builder of torchvision or timm",
     "optimizer": "it is no torch.optim.Optimizer class",
     "scheduler": "it is no torch.optim.lr_scheduler.LRScheduler class",
     "dataset": "it is no torch.utils.data.Dataset class",
-    "callable": "functions come from compresskit, zoo and torch.nn.functional, classes are torch.nn.Modules",
+    "callable": "functions come from compresskit's losses and curricula, zoo and torch.nn.functional, "
+    "classes are torch.nn.Modules",
     "evaluation": "evaluations come from zoo",
     "argument": "options are built from zoo, or are modules or datasets",
 }
@@ -107,7 +118,7 @@ def allow(packages: Iterable[str]) -> Iterator[None]:
             sys.path.remove(here)
 
 
-def allowed() -> list[str]:
+def allowed_packages() -> list[str]:
     """Return the packages that are allowed now."""
     return sorted(_allowed.get())
 
@@ -125,35 +136,33 @@ def find(dotted: str, *, kind: Kind = "callable") -> Any:
     for name in names:
         thing = _member(thing, name, dotted)
     if not _permitted(thing, dotted, kind):
-        raise RecipeError(f"a recipe may not use {dotted} here: {_WANTED[kind]}. If you trust it, add --allow {top}")
+        raise RecipeError(f"a recipe may not use {dotted} here: {_REASONS[kind]}. If you trust it, add --allow {top}")
     return thing
 
 
-def build(node: Any, *args: Any, kind: Kind, where: str = "", **offered: Any) -> Any:
+def build(node: Any, *args: Any, kind: Kind, **offered: Any) -> Any:
     """Call the function or class that a node names and return the result.
 
     Args:
         node: `{_target_: package.module.Name, option: value}`; nodes inside options are built first.
         args: Positional arguments before the node's own `_args_`, such as an optimizer's parameter groups.
         kind: Kind of the slot. It limits what may be called, and the result is checked.
-        where: Title of the messages, for callers outside of a recipe; inside one, `errors.at` gives the place.
         offered: Keyword arguments that are passed if the function names them and the node does not set them.
 
     Raises:
         RecipeError: The node names nothing usable, its options do not fit, or the call refuses them. Errors inside
             allowed packages, the user's own code, pass through unchanged.
     """
-    with within(where):
-        function, own_args, options = _parse(node, kind)
-        args = (*args, *_visit_inside(own_args, ("_args_",), build))
-        options = {key: _visit_inside(value, (key,), build) for key, value in options.items()}
-        options = {**_accepted(function, offered, len(args)), **options}
-        dotted = node["_target_"]
-        check_arguments(function, options, positional=len(args), name=dotted)
-        result = _call(function, args, options, dotted)
-        if not _RESULTS[kind][1](result):
-            raise RecipeError(f"{dotted} gave {_short(result)}, which is not {_RESULTS[kind][0]}")
-        return result
+    function, own_args, options = _parse(node, kind)
+    args = (*args, *_visit_inside(own_args, ("_args_",), build))
+    options = {key: _visit_inside(value, (key,), build) for key, value in options.items()}
+    options = {**_accepted(function, offered, len(args)), **options}
+    dotted = node["_target_"]
+    check_arguments(function, options, positional=len(args), name=dotted)
+    result = _call(function, args, options, dotted)
+    if not _RESULTS[kind][1](result):
+        raise RecipeError(f"{dotted} gave {_short(result)}, which is not {_RESULTS[kind][0]}")
+    return result
 
 
 def check(node: Any, *args: Any, kind: Kind, **offered: Any) -> None:
@@ -255,9 +264,12 @@ def _is_foreign(thing: Any, top: str) -> bool:
 def _permitted(thing: Any, dotted: str, kind: Kind) -> bool:
     if _is_allowed(dotted):
         return True
+    if isinstance(thing, type) and issubclass(thing, _CLASSES[kind]):
+        return True
+    if any(name.startswith("_") for name in dotted.split(".")):
+        return False
     home = str(getattr(thing, "__module__", None))
-    ours = home.partition(".")[0] in _OURS and not _within(home, _OUT_OF_REACH)
-    if ours or (isinstance(thing, type) and issubclass(thing, _CLASSES[kind])):
+    if _within(home, _OPEN) and not _within(home, _CLOSED):
         return True
     if kind in ("module", "argument"):
         return any(_within(dotted, [b]) and _within(home, [b]) for b in ("torchvision.models", "timm"))

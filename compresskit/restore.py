@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from compresskit.errors import RecipeError
+from compresskit.errors import RecipeError, first_line
 
 SavedBuffer = tuple[nn.Module, str, Tensor, Tensor]
 """A module, the name of a buffer of its own, that buffer, and a clone with the value to restore."""
@@ -64,5 +64,5 @@ def explain_copy_failure(model: nn.Module, purpose: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, TypeError) as error:
-        why = str(error).partition("\n")[0]
+        why = first_line(error)
         raise RecipeError(f"{purpose} needs a copy of {type(model).__name__}, which cannot be copied: {why}") from error

@@ -2,7 +2,7 @@ import pickle
 
 import pytest
 
-from compresskit.errors import CompressKitError, RecipeError, TapError, at, close_names, within, written
+from compresskit.errors import CompressKitError, RecipeError, TapError, at, close_names, path_text, within
 
 
 def _raised(*blocks, error=None):
@@ -63,7 +63,7 @@ def test_an_error_of_another_process_arrives_whole():
     [((), ""), (("seed",), "seed"), (("a", "b"), "a.b"), (("a", 0, "b", 1, 2), "a[0].b[1][2]"), ((0, "a"), "[0].a")],
 )
 def test_a_path_is_written_as_in_a_recipe(path, text):
-    assert written(path) == text
+    assert path_text(path) == text
 
 
 def test_close_names_are_the_nearest_or_some_of_those_that_exist():

@@ -29,8 +29,8 @@ def package(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
-def _build(node, *args, kind: nodes.Kind = "module", where="", **offered):
-    return nodes.build(node, *args, kind=kind, where=where, **offered)
+def _build(node, *args, kind: nodes.Kind = "module", **offered):
+    return nodes.build(node, *args, kind=kind, **offered)
 
 
 def test_a_node_is_called_with_its_other_keys():
@@ -134,6 +134,17 @@ def test_a_mistake_in_a_node_is_reported_with_the_nearest_right_name(node, kind,
         "compresskit.nodes.allow",
         "compresskit.cli.main",
         "compresskit.recipe.running.run.run_recipe",
+        "compresskit.commands.run.run",
+        "compresskit.environment._git",
+        "compresskit.environment.commit",
+        "compresskit.files.write_text",
+        "compresskit.export.export",
+        "compresskit.losses.catalogue.find",
+        "compresskit.data._Stateless.__init__",
+        "zoo.raw.photographs.read._is_turned",
+        "zoo.commands.demosaic",
+        "zoo.frames.writing.write",
+        "zoo.frames.read._large_pictures",
         "builtins.eval",
         "nn.Linear.__init__.__globals__",
     ],
@@ -154,9 +165,9 @@ def test_an_allowed_package_is_found_in_the_current_folder_and_only_inside_the_b
     before = list(sys.path)
     with nodes.allow(["strangers"]):
         assert _build({"_target_": "strangers.parts.Net"}).in_features == 2
-        assert nodes.allowed() == ["strangers"]
+        assert nodes.allowed_packages() == ["strangers"]
     assert sys.path == before
-    assert nodes.allowed() == []
+    assert nodes.allowed_packages() == []
     assert (package / "ran").exists()
 
 
@@ -197,8 +208,8 @@ def test_our_own_errors_keep_their_class_and_start_with_the_place(monkeypatch):
     module.__dict__["photographs"] = photographs
     monkeypatch.setitem(sys.modules, "zoo.tried", module)
     monkeypatch.setattr("zoo.tried", module, raising=False)
-    with pytest.raises(DataError, match=r"data\.train: no photographs in 'x'"):
-        _build({"_target_": "zoo.tried.photographs"}, kind="dataset", where="data.train")
+    with pytest.raises(DataError, match=r"data\.train: no photographs in 'x'"), at("data", "train"):
+        _build({"_target_": "zoo.tried.photographs"}, kind="dataset")
 
 
 def test_a_check_reports_what_building_would_and_calls_nothing(package):

@@ -62,7 +62,7 @@ class StageObjective:
 
     @property
     def step(self) -> int:
-        """Step of the stage at which the schedules stand, from 0."""
+        """Current step of the stage, for the schedules, from 0."""
         return min(self._calls // self.stage.accumulate, self._steps - 1)
 
     @step.setter
@@ -152,7 +152,7 @@ class StageObjective:
 
     def _enter(self, bound: BoundStage) -> None:
         with ExitStack() as stack:
-            stack.enter_context(self._precision.applied_to(self._models.student, *self._models.teachers.values()))
+            stack.enter_context(self._precision.applied_to(*self._models.modules))
             self._set_modes = stack.enter_context(bound.training())
             if self._models.wrapper is not None:
                 self._synchronized = SynchronizedObjective(bound)

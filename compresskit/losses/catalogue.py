@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from compresskit.errors import CompressKitError, RecipeError, close_names, within
+from compresskit.errors import CompressKitError, RecipeError, close_names
 from compresskit.losses import torchdistill
 from compresskit.losses.correlation import dist
 from compresskit.losses.decoupled import dkd
@@ -59,7 +59,7 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
 """Losses by name. A name is only a short form: any callable and any dotted name is a loss too."""
 
 
-def resolve_loss(loss: str | Callable[..., Any] | Entry, *, where: str = "loss") -> Entry:
+def resolve_loss(loss: str | Callable[..., Any] | Entry) -> Entry:
     """Return the entry of a catalogue name, a dotted name or a callable.
 
     For a loss that is not in the catalogue adapters make channels and space equal. It gets the batch's labels if its
@@ -70,14 +70,9 @@ def resolve_loss(loss: str | Callable[..., Any] | Entry, *, where: str = "loss")
     """
     if isinstance(loss, Entry):
         return loss
-    if isinstance(loss, str) and loss in CATALOGUE:
-        return CATALOGUE[loss]
-    with within(where):
-        return _resolved(loss)
-
-
-def _resolved(loss: str | Callable[..., Any]) -> Entry:
     if isinstance(loss, str):
+        if loss in CATALOGUE:
+            return CATALOGUE[loss]
         if "." not in loss:
             raise RecipeError(f"no loss {loss!r}{close_names(loss, CATALOGUE)}")
         name, loss = loss.rpartition(".")[2], find(torchdistill.full_name(loss), kind="callable")
@@ -86,13 +81,13 @@ def _resolved(loss: str | Callable[..., Any]) -> Entry:
     if known := [entry for entry in CATALOGUE.values() if entry.function is loss]:
         return known[0]
     if torchdistill.is_theirs(loss):
-        return torchdistill.wrapped(loss)
+        return torchdistill.entry_of(loss)
     if not callable(loss):
         raise RecipeError(f"a loss is a name or a callable, got {loss!r}")
     return _foreign(loss, name)
 
 
-def check_options(loss: str | Entry | Callable[..., Any], options: Mapping[str, Any], *, where: str = "") -> None:
+def check_options(loss: str | Entry | Callable[..., Any], options: Mapping[str, Any]) -> None:
     """Check a loss's options against its signature.
 
     Any option may be a schedule, `{"schedule": "linear", ...}`, or a value that is not plain data.
@@ -100,17 +95,16 @@ def check_options(loss: str | Entry | Callable[..., Any], options: Mapping[str, 
     Raises:
         RecipeError: An option is unknown (the message names the nearest), missing or of the wrong type.
     """
-    with within(where):
-        entry = resolve_loss(loss, where="")
-        scheduled = [key for key, value in options.items() if is_schedule(value)]
-        if entry.built and scheduled:
-            message = f"{entry.name} is made once, so {scheduled[0]} cannot follow a schedule"
-            raise RecipeError(message, path=(scheduled[0],))
-        values = {key: _Scheduled if is_schedule(value) else value for key, value in options.items()}
-        check_arguments(entry.function, values, positional=entry.positional, name=entry.name)
+    entry = resolve_loss(loss)
+    scheduled = [key for key, value in options.items() if is_schedule(value)]
+    if entry.built and scheduled:
+        message = f"{entry.name} is made once, so {scheduled[0]} cannot follow a schedule"
+        raise RecipeError(message, path=(scheduled[0],))
+    values = {key: _Scheduled if is_schedule(value) else value for key, value in options.items()}
+    check_arguments(entry.function, values, positional=entry.positional, name=entry.name)
 
 
-def make_loss(entry: Entry, options: Mapping[str, Any], *, where: str) -> Callable[..., Any]:
+def make_loss(entry: Entry, options: Mapping[str, Any]) -> Callable[..., Any]:
     """Build the loss of a class or factory from its options; a plain function is returned as it is.
 
     Raises:
@@ -119,16 +113,15 @@ def make_loss(entry: Entry, options: Mapping[str, Any], *, where: str) -> Callab
     """
     if not entry.built:
         return entry.function
-    with within(where):
-        try:
-            made = entry.function(**options)
-        except CompressKitError:  # may be a ValueError, too, and says itself what is wrong
-            raise
-        except (TypeError, ValueError) as error:
-            raise RecipeError(f"{entry.name} refuses these options: {error}") from error
-        if not callable(made):
-            raise RecipeError(f"{entry.name} gave {type(made).__name__}, which is not callable")
-        return made
+    try:
+        loss = entry.function(**options)
+    except CompressKitError:  # may be a ValueError, too, and says itself what is wrong
+        raise
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"{entry.name} refuses these options: {error}") from error
+    if not callable(loss):
+        raise RecipeError(f"{entry.name} gave {type(loss).__name__}, which is not callable")
+    return loss
 
 
 class _Scheduled:

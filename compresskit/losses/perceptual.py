@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compresskit.errors import CheckpointError, RecipeError, ShapeError, close_names
+from compresskit.errors import CheckpointError, RecipeError, ShapeError, close_names, first_line
 from compresskit.losses.checks import same_size_images
 
 _BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -131,8 +131,9 @@ def _read(path: Path) -> Mapping[str, Any]:
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"perceptual: {path} is damaged, or holds more than tensors: {reason}") from error
+        raise CheckpointError(
+            f"perceptual: {path} is damaged, or holds more than tensors: {first_line(error)}"
+        ) from error
     if not isinstance(state, Mapping):
         raise CheckpointError(f"perceptual: {path} is not torchvision's VGG-16: it holds {type(state).__name__}")
     return state

@@ -54,7 +54,7 @@ def is_theirs(loss: Any) -> TypeGuard[type[nn.Module]]:
     return isinstance(loss, type) and issubclass(loss, nn.Module) and loss.__module__.startswith("torchdistill.losses")
 
 
-def wrapped(loss: type[nn.Module]) -> Entry:
+def entry_of(loss: type[nn.Module]) -> Entry:
     """Return the entry of a torchdistill class, whose options are the class's arguments without the paths.
 
     Raises:

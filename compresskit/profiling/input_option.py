@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compresskit.errors import DataError, close_names
+from compresskit.errors import DataError, close_names, first_line
 from compresskit.profiling.counting.model_call import ModelCall
 
 _DTYPES = (
@@ -89,8 +89,7 @@ def _read_call(path: Path) -> ModelCall:
     try:
         batch = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"--input @{path}: it holds no tensors that can be read safely: {first}") from error
+        raise DataError(f"--input @{path}: it holds no tensors that can be read safely: {first_line(error)}") from error
     if isinstance(batch, dict) and "inputs" in batch:
         batch = batch["inputs"]
     if not isinstance(batch, Tensor | list | tuple | dict):

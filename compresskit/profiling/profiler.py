@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from compresskit.errors import CompressKitError, DataError
+from compresskit.errors import DataError, within
 from compresskit.profiling.checking.crosscheck import run_crosscheck
 from compresskit.profiling.comparison import Comparison
 from compresskit.profiling.counting.activations import activation_memory, resident_bytes
@@ -110,10 +110,8 @@ def compare(
         raise DataError("compare: there are no models")
     profiles = {}
     for name, model in models.items():
-        try:
+        with within(name):
             profiles[name] = profile(model, inputs, kwargs, device=device, max_seconds=max_seconds, **options)
-        except CompressKitError as error:
-            raise type(error)(f"{name}: {error}") from error
     if not latency:
         return Comparison(profiles)
     devices = {real_device(model, device) for model in models.values()}

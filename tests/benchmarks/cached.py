@@ -1,8 +1,9 @@
-"""Second and later passes with the teacher cache, against a step of the same student without any teacher.
+"""Second and later passes with the teacher cache, against steps of the same student without a teacher.
 
     OMP_NUM_THREADS=1 python tests/benchmarks/cached.py [SIDE]
 
-PyNET (width 32) teaches PyNET-QxQ its output, on crops of SIDE pixels (128), four at a time. Target: at most 1.05.
+PyNET-QxQ learns the output of PyNET (width 32), on crops of SIDE pixels (128 by default), four in a batch. Target: at
+most 1.05.
 """
 
 import copy
@@ -12,7 +13,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from interleaved import TakingTurns, told
+from interleaved import TakingTurns, report_ratio
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
@@ -23,7 +24,7 @@ BATCHES, BATCH_SIZE, PASSES = 3, 4, 8
 
 
 def main() -> None:
-    """One pass that asks the teacher, then passes that do not."""
+    """Run one pass with the teacher, then passes with the cache alone, and print the ratios."""
     side = int(sys.argv[1]) if len(sys.argv) > 1 else 128
     torch.manual_seed(0)
     teacher, student = PyNET(width=32), PyNETQxQ(width=16)
@@ -39,17 +40,17 @@ def main() -> None:
         loss.item()
 
     with tempfile.TemporaryDirectory() as folder:
-        for where, place in (("in memory", None), ("in a folder", folder)):
+        for location, cache_folder in (("in memory", None), ("in a folder", folder)):
             turns = TakingTurns(samples, BATCH_SIZE, without_teacher)
-            cache = {"budget": "1GB", "folder": place}
+            cache = {"budget": "1GB", "folder": cache_folder}
             stage = Stage("s", matches=[Match(".")], steps=BATCHES * PASSES)
             distiller = ProgressiveDistiller(teacher, copy.deepcopy(student), [stage], device="cpu", cache=cache)
             result = distiller.fit(turns)
             assert result.stages[0].recalled == (PASSES - 1) / PASSES
             first = [a / b for a, b in zip(turns.engine[1:BATCHES], turns.other[1:BATCHES], strict=True)]
-            print(f"first pass / no teacher, {where}: {median(first):.2f}")
+            print(f"first pass / no teacher, {location}: {median(first):.2f}")
             later = slice(BATCHES, len(turns.engine))
-            told(f"later passes / no teacher, {where}", turns.engine[later], turns.other[later], block=1)
+            report_ratio(f"later passes / no teacher, {location}", turns.engine[later], turns.other[later], block=1)
         sizes = sum(file.stat().st_size for file in Path(folder).rglob("*.safetensors"))
         print(f"on disk: {sizes / len(samples) / 1000:.1f} KB a sample for the output in fp32")
 

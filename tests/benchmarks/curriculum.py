@@ -2,16 +2,16 @@
 
     OMP_NUM_THREADS=1 python tests/benchmarks/curriculum.py
 
-Match points conv1, layer1, layer2, layer3, one more in each stage; 96 x 96 images, eight at a time, as many steps in
-each stage. torchdistill runs both models to their end in every step; the engine stops after the last tap.
-Target: at least 1.7 times as fast in total, with equal losses. The first steps of a stage are left out on both sides.
+Match points conv1, layer1, layer2, layer3, one more in each stage; 96 x 96 images, eight in a batch, the same number of
+steps in each stage. torchdistill runs both models to their end in every step; the engine stops after the last tap.
+Target: at least 1.7 times as fast in total, with equal losses. The first steps of a stage are excluded on both sides.
 """
 
 import copy
 import logging
 
 import torch
-from interleaved import TakingTurns, told
+from interleaved import TakingTurns, report_ratio
 from torch import Tensor, nn
 from torchdistill.core.distillation import DistillationBox
 from torchvision.models import resnet18, resnet34
@@ -23,7 +23,7 @@ STEPS, SKIPPED, RATE = 14, 2, 0.01
 
 
 def their_stage(points: tuple[str, ...]) -> dict:
-    """The configuration of one stage in torchdistill."""
+    """Return the configuration of one stage in torchdistill."""
     hooks = {"forward_proc": "forward_batch_only", "forward_hook": {"input": [], "output": list(points)}}
     terms = {
         point: {
@@ -49,7 +49,7 @@ def their_stage(points: tuple[str, ...]) -> dict:
 
 
 class Theirs:
-    """torchdistill's side: its own box for each stage, and its own way to do a step."""
+    """The same curriculum in torchdistill, with a box of its own for each stage."""
 
     def __init__(self, teacher: nn.Module, student: nn.Module, steps: int = STEPS) -> None:
         self.teacher, self.student, self.steps = teacher, student, steps
@@ -57,7 +57,7 @@ class Theirs:
         self.box: DistillationBox | None = None
 
     def step(self, inputs: Tensor, targets: Tensor) -> None:
-        """One step; a new box where a stage begins."""
+        """Run one step, in a new box at the beginning of a stage."""
         if len(self.losses) % self.steps == 0:
             self._begin(POINTS[: len(self.losses) // self.steps + 1])
         loss = self.box.forward_process(inputs, targets, None)
@@ -75,7 +75,7 @@ class Theirs:
 
 
 def main() -> None:
-    """Take turns through all stages, and tell the ratio in total."""
+    """Take turns through all stages, and print the ratios."""
     logging.disable(logging.INFO)
     torch.manual_seed(0)
     teacher, student = resnet34().eval(), resnet18()
@@ -91,13 +91,13 @@ def main() -> None:
     result = ProgressiveDistiller(teacher, student, stages, device="cpu").fit(turns)
     ours = [sum(term["value"] for term in record["terms"].values()) for record in result.history]
     worst = max(abs(a - b) / b for a, b in zip(ours, theirs.losses, strict=False))
-    kept = range(SKIPPED, STEPS - 1)  # the last one holds the stage's end and the beginning of the next
+    positions = range(SKIPPED, STEPS - 1)  # the last step includes the end of the stage and the beginning of the next
     for number, point in enumerate(POINTS):
-        steps = [number * STEPS + step for step in kept]
-        told(f"to {point}", [turns.other[k] for k in steps], [turns.engine[k] for k in steps], block=1)
-    rows = [[number * STEPS + step for number in range(len(POINTS))] for step in kept]
+        steps = [number * STEPS + step for step in positions]
+        report_ratio(f"to {point}", [turns.other[k] for k in steps], [turns.engine[k] for k in steps], block=1)
+    rows = [[number * STEPS + step for number in range(len(POINTS))] for step in positions]
     totals = [[sum(side[k] for k in row) for row in rows] for side in (turns.other, turns.engine)]
-    told("torchdistill / engine, in total", totals[0], totals[1], block=1)
+    report_ratio("torchdistill / engine, in total", totals[0], totals[1], block=1)
     print(f"largest relative difference of the losses: {worst:.1e}")
 
 

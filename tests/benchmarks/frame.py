@@ -2,7 +2,8 @@
 
     python -m tests.benchmarks.frame --height 2048 --width 2048 --threads 1
 
-Each way runs in a process of its own. CPU seconds are given beside the clock's: on a busy machine they say more.
+Each way runs in its own process. CPU seconds are printed beside wall-clock seconds; on a busy machine they are more
+reliable.
 """
 
 import argparse
@@ -107,10 +108,10 @@ def main():
     parser.add_argument("--memory", type=float, default=2.0, help="GiB for the tiles")
     parser.add_argument("--norm", action="store_true", help="with instance norm in level 1")
     parser.add_argument("--ways", nargs="*", default=WAYS, choices=WAYS)
-    given = parser.parse_args()
+    options = parser.parse_args()
     context = multiprocessing.get_context("spawn")
-    for way in given.ways:
-        arguments = (way, given.height, given.width, given.threads, given.memory, given.norm)
+    for way in options.ways:
+        arguments = (way, options.height, options.width, options.threads, options.memory, options.norm)
         process = context.Process(target=measure, args=arguments)
         process.start()
         process.join()

@@ -1,4 +1,4 @@
-"""Whole calls of `fit`, set-up included, against the same training by hand and in torchdistill.
+"""Whole calls of `fit`, including set-up, against the same training by hand and in torchdistill.
 
     OMP_NUM_THREADS=1 python tests/benchmarks/from_outside.py
     OMP_NUM_THREADS=2 python tests/benchmarks/from_outside.py
@@ -15,10 +15,9 @@ from collections.abc import Callable
 from statistics import median
 
 import torch
-import torch.nn.functional as F
 from curriculum import POINTS, RATE, Theirs
 from interleaved import interval
-from tiny_pair import features, net
+from tiny_pair import MATCHES, net, step_by_hand
 from torch import Tensor, nn
 from torchvision.models import resnet18, resnet34
 
@@ -53,9 +52,9 @@ def set_up(teacher: nn.Module, student: nn.Module, batch: Batch) -> None:
     training = [0.0]
     step = StageLoop.train_step
 
-    def timed_step(loop: StageLoop, batches: object) -> dict:
+    def timed_step(loop: StageLoop, *arguments: object) -> dict:
         began = time.perf_counter()
-        record = step(loop, batches)
+        record = step(loop, *arguments)
         training[0] += time.perf_counter() - began
         return record
 
@@ -87,31 +86,16 @@ def tiny_pair(steps: int) -> tuple[Callable[[], object], Callable[[], object]]:
     torch.manual_seed(0)
     teacher, student = net(8).eval(), net(4)
     batches = [(torch.randn(8, 3, 16, 16), torch.zeros(8, dtype=torch.long)) for _ in range(4)]
-    matches = [Match(str(k), str(2 * k + 1)) for k in range(4)] + [Match("4", "8", loss="kl", temperature=4.0)]
 
     def engine() -> None:
-        stages = [Stage("s", matches=matches, steps=steps)]
+        stages = [Stage("s", matches=MATCHES, steps=steps)]
         ProgressiveDistiller(teacher, copy.deepcopy(student), stages, device="cpu").fit(batches)
 
     def by_hand() -> None:
         mine = copy.deepcopy(student).train()
         optimizer = torch.optim.AdamW(mine.parameters(), lr=1e-3)
         for number in range(steps):
-            inputs, _ = batches[number % len(batches)]
-            with torch.no_grad():
-                theirs = features(teacher, inputs)
-            ours = features(mine, inputs)
-            terms = [F.mse_loss(ours[k], theirs[2 * k + 1]) for k in range(4)]
-            log_student, log_teacher = ((x / 4).log_softmax(1) for x in (ours[-1], theirs[-1]))
-            terms.append(F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True) * 16)
-            optimizer.zero_grad()
-            loss = torch.stack(terms).sum()
-            loss.backward()
-            norm = torch.nn.utils.get_total_norm([p.grad for p in mine.parameters() if p.grad is not None])
-            if not torch.isfinite(norm):
-                raise ArithmeticError
-            optimizer.step()
-            loss.item()
+            step_by_hand(teacher, mine, optimizer, batches[number % len(batches)][0])
 
     return engine, by_hand
 
@@ -119,7 +103,7 @@ def tiny_pair(steps: int) -> tuple[Callable[[], object], Callable[[], object]]:
 def curriculum(
     teacher: nn.Module, student: nn.Module, batch: Batch, steps: int
 ) -> tuple[Callable[[], object], Callable[[], object]]:
-    """Return four stages of the ResNets by torchdistill and by the engine."""
+    """Return the training of the ResNets in four stages, in torchdistill and by the engine."""
 
     def theirs() -> None:
         side = Theirs(copy.deepcopy(teacher), copy.deepcopy(student), steps)

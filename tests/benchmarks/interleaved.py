@@ -1,4 +1,4 @@
-"""Ratios that a busy machine cannot bend: both sides take turns, step by step, and only their ratio is told."""
+"""Ratios that hold on a busy machine: both sides take turns, step by step, and only their ratio is reported."""
 
 import random
 import time
@@ -10,21 +10,21 @@ from compresskit.data import Batch, SampleLoader
 
 
 class Fixed(list):
-    """Samples in which nothing is random."""
+    """Samples without random choices."""
 
     variants = 1
 
 
 class TakingTurns(SampleLoader):
-    """Gives the engine batches, and before each does a step of the other side on the same one.
+    """Loader for the engine that first runs a step of the other side on each batch.
 
-    `engine` and `other` are the seconds that each step took: the engine's from when it was given a batch to when it
-    asks for the next one, which is all that it does in a step. Loading is nobody's.
+    `engine` and `other` are the seconds of each step. The engine's step lasts from the moment when it gets a batch
+    until it requests the next one, so all its work in a step is included. Loading counts for neither side.
 
     Args:
-        samples: Inputs and targets; epoch after epoch in this order.
-        batch_size: Samples a batch.
-        other_step: Is called with inputs and targets.
+        samples: Inputs and targets, in this order in every epoch.
+        batch_size: Number of samples in a batch.
+        other_step: Function of inputs and targets that runs a step of the other side.
     """
 
     def __init__(self, samples: Sequence[Any], batch_size: int, other_step: Callable[[Any, Any], object]) -> None:
@@ -34,18 +34,20 @@ class TakingTurns(SampleLoader):
         self.other: list[float] = []
 
     def batches(self, position: int, *part: int, **how: bool) -> Iterator[Batch]:
-        """The batches from number `position` on, without end."""
+        """Yield the batches from number `position` on, without end."""
         for batch in super().batches(position, *part, **how):
-            began = time.perf_counter()
+            start = time.perf_counter()
             self.other_step(*batch.value)
-            given = time.perf_counter()
-            self.other.append(given - began)
+            middle = time.perf_counter()
+            self.other.append(middle - start)
             yield batch
-            self.engine.append(time.perf_counter() - given)
+            self.engine.append(time.perf_counter() - middle)
 
 
-def told(name: str, ours: Sequence[float], theirs: Sequence[float], block: int = 10) -> tuple[float, float, float]:
-    """Print the median ratio of ours to theirs over neighbouring blocks, with a 95 % bootstrap interval."""
+def report_ratio(
+    name: str, ours: Sequence[float], theirs: Sequence[float], block: int = 10
+) -> tuple[float, float, float]:
+    """Print and return the median ratio of ours to theirs over blocks of steps, inside its 95 % bootstrap interval."""
     blocks = [slice(start, start + block) for start in range(0, min(len(ours), len(theirs)) - block + 1, block)]
     ratios = [median(ours[part]) / median(theirs[part]) for part in blocks]
     low, middle, high = interval(ratios)
@@ -54,7 +56,7 @@ def told(name: str, ours: Sequence[float], theirs: Sequence[float], block: int =
 
 
 def interval(values: Sequence[float], rounds: int = 2000) -> tuple[float, float, float]:
-    """The median, between the ends of its 95 % bootstrap interval."""
+    """Return the median, between the ends of its 95 % bootstrap interval."""
     draw = random.Random(0)
     medians = sorted(median(draw.choices(values, k=len(values))) for _ in range(rounds))
     return medians[int(0.025 * rounds)], median(values), medians[int(0.975 * rounds)]

@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 python tests/benchmarks/memory.py
 
-ResNet-34 teaches ResNet-18 its scores and layer2, on 128 x 128 images, sixteen at a time. Linux only: the peak is what
-the system says was resident at most during a step, beyond what was before it, with an allocator that is told to give
-large blocks back at once. Target: at most 1.02.
+ResNet-18 learns the scores and layer2 of ResNet-34, on 128 x 128 images, sixteen in a batch. Linux only: the peak is
+the largest resident memory that the system reports during a step, minus the resident memory before it, with an
+allocator that returns large blocks at once. Target: at most 1.02.
 """
 
 import copy
@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import torch
-from interleaved import TakingTurns, told
+from interleaved import TakingTurns, report_ratio
 from torch import Tensor
 from torch.nn.functional import mse_loss
 from torchvision.models import resnet18, resnet34
@@ -24,21 +24,21 @@ from compresskit import Match, ProgressiveDistiller, Stage
 STEPS, SKIPPED = 16, 4
 
 
-def resident(what: str) -> int:
-    """VmRSS or VmHWM, in KB."""
-    found = re.search(rf"{what}:\s+(\d+)", Path("/proc/self/status").read_text())
-    return int(found[1]) if found else 0
+def resident(field: str) -> int:
+    """Return VmRSS or VmHWM, in KB."""
+    line = re.search(rf"{field}:\s+(\d+)", Path("/proc/self/status").read_text())
+    return int(line[1]) if line else 0
 
 
 class Peaks(TakingTurns):
-    """Takes the peak of memory where the parent takes time."""
+    """Loader that measures peaks of memory instead of time."""
 
     def batches(self, position):
-        """The batches from number `position` on, without end."""
+        """Yield the batches from number `position` on, without end."""
         steps = super(TakingTurns, self).batches(position)
         for batch in steps:
             for side in ("other", "engine"):
-                Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+                Path("/proc/self/clear_refs").write_text("5")  # resets the peak
                 before = resident("VmRSS")
                 if side == "other":
                     self.other_step(*batch.value)
@@ -48,7 +48,7 @@ class Peaks(TakingTurns):
 
 
 def main() -> None:
-    """Take turns, and tell the ratio of the peaks."""
+    """Take turns, and print the ratio of the peaks."""
     torch.manual_seed(0)
     teacher, student = resnet34().eval(), resnet18()
     mine = copy.deepcopy(student)
@@ -57,15 +57,15 @@ def main() -> None:
 
     def by_hand(inputs: Tensor, _: Tensor) -> None:
         optimizer.zero_grad()
-        found = {}
+        features = {}
         hooks = [
-            model.layer2.register_forward_hook(lambda *call, name=name: found.update({name: call[2]}))
+            model.layer2.register_forward_hook(lambda *call, name=name: features.update({name: call[2]}))
             for name, model in (("teacher", teacher), ("student", mine))
         ]
         with torch.no_grad():
             theirs = teacher(inputs)
         ours = mine(inputs)
-        (mse_loss(ours, theirs) + mse_loss(found["student"], found["teacher"])).backward()
+        (mse_loss(ours, theirs) + mse_loss(features["student"], features["teacher"])).backward()
         optimizer.step()
         for hook in hooks:
             hook.remove()
@@ -75,11 +75,11 @@ def main() -> None:
     ProgressiveDistiller(teacher, student, [stage], device="cpu").fit(turns)
     ours, theirs = turns.engine[SKIPPED:], turns.other[SKIPPED:]
     print(f"peaks in MB: engine {ours[-1] / 1000:.0f}, by hand {theirs[-1] / 1000:.0f}")
-    told("engine / by hand, peak memory", ours, theirs, block=1)
+    report_ratio("engine / by hand, peak memory", ours, theirs, block=1)
 
 
 if __name__ == "__main__":
-    prompt = {"MALLOC_MMAP_THRESHOLD_": "32768", "MALLOC_TRIM_THRESHOLD_": "0"}
-    if not prompt.items() <= os.environ.items():
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **prompt})
+    allocator = {"MALLOC_MMAP_THRESHOLD_": "32768", "MALLOC_TRIM_THRESHOLD_": "0"}
+    if not allocator.items() <= os.environ.items():
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **allocator})
     main()

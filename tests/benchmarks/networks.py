@@ -2,9 +2,10 @@
 
     OMP_NUM_THREADS=1 python -m tests.benchmarks.networks
 
-Forward alone and forward with backward, planes of 64 x 64, two at a time, float32, with and without instance norm. Each
-figure is the median over rounds of the ratio to the transcription, with a 95 % bootstrap interval. PyNET-QxQ's
-transcription has its mosaic put together in torch here, so that it can be trained; all else is as plain as it is.
+Forward alone and forward with backward, planes of 64 x 64, two in a batch, float32, with and without instance norm.
+Each figure is the median over rounds of the ratio to the transcription, with a 95 % bootstrap interval. Here the
+transcription of PyNET-QxQ puts its mosaic together in torch, so that it can be trained; everything else is the plain
+transcription.
 """
 
 import copy
@@ -14,7 +15,7 @@ from functools import partial
 import torch
 
 from tests.benchmarks import transcription
-from tests.benchmarks.interleaved import told
+from tests.benchmarks.interleaved import report_ratio
 from zoo.pynet import PyNET, PyNETQxQ
 from zoo.raw import CFA
 
@@ -64,15 +65,15 @@ def measure(name, plain, ours, planes):
         )
     ways = {"transcription": plain, "ours": ours, "ours, channels_last": last}
     for step in (forward, forward_and_backward):
-        found = {way: [] for way in ways}
+        durations = {way: [] for way in ways}
         for model in ways.values():
             step(model, planes)
         for _ in range(ROUNDS):
             for way, model in ways.items():
-                found[way].append(seconds(partial(step, model, planes)))
-        base = found.pop("transcription")
-        for way, times in found.items():
-            told(f"  {step.__name__}, {way}", times, base, block=1)
+                durations[way].append(seconds(partial(step, model, planes)))
+        base = durations.pop("transcription")
+        for way, times in durations.items():
+            report_ratio(f"  {step.__name__}, {way}", times, base, block=1)
 
 
 def main():

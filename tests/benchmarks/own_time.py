@@ -1,4 +1,4 @@
-"""What the engine itself takes of a step: models, losses and the optimizer do next to nothing.
+"""The engine's own time in a step: models, losses and the optimizer do almost nothing.
 
     OMP_NUM_THREADS=1 python tests/benchmarks/own_time.py
 
@@ -18,11 +18,11 @@ from compresskit import Match, ProgressiveDistiller, Stage
 STEPS = 600
 
 
-class Still(nn.Module):
+class Identity(nn.Module):
     """A layer without work."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """The input."""
+        """Return the input."""
         return x
 
 
@@ -32,20 +32,20 @@ class Student(nn.Module):
     def __init__(self, layers: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
-        self.layers = nn.ModuleList(Still() for _ in range(layers))
+        self.layers = nn.ModuleList(Identity() for _ in range(layers))
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """The tensor after each layer."""
+        """Return the tensor after each layer."""
         x = x + self.weight
-        found = []
+        outputs = []
         for layer in self.layers:
             x = layer(x)
-            found.append(x)
-        return found
+            outputs.append(x)
+        return outputs
 
 
-class Nothing(Optimizer):
-    """Takes no step."""
+class NoUpdate(Optimizer):
+    """Optimizer that changes nothing."""
 
     def __init__(self, parameters: object) -> None:
         super().__init__(parameters, {"lr": 1.0})
@@ -55,14 +55,14 @@ class Nothing(Optimizer):
 
 
 def loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """As little as has a gradient."""
+    """Return a sum: the least work that has a gradient."""
     return (student - teacher).sum()
 
 
 def own_time(matches: int, out: str | None) -> float:
-    """Median microseconds of a step beyond those of the loop by hand."""
+    """Return the median time of a step beyond that of the loop by hand, in microseconds."""
     teacher, student, mine = Student(matches), Student(matches), Student(matches)
-    optimizer = Nothing(mine.parameters())
+    optimizer = NoUpdate(mine.parameters())
 
     def by_hand(inputs: Tensor, _: Tensor) -> float:
         optimizer.zero_grad()
@@ -77,7 +77,7 @@ def own_time(matches: int, out: str | None) -> float:
     stage = Stage(
         "s",
         matches=[Match(f"layers.{k}", loss=loss, adapter=None) for k in range(matches)],
-        optimizer=Nothing,
+        optimizer=NoUpdate,
         steps=STEPS,
     )
     turns = TakingTurns([(torch.zeros(1), torch.zeros(1))], 1, by_hand)
@@ -87,7 +87,7 @@ def own_time(matches: int, out: str | None) -> float:
 
 
 def main() -> None:
-    """Several rounds over 1 to 8 matches; the slope is the time a match."""
+    """Measure 1 and 8 matches in several rounds, and print the time a step and, from the slope, a match."""
     for folder in (False, True):
         base, slope = [], []
         for _ in range(5):

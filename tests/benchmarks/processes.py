@@ -2,9 +2,9 @@
 
     python tests/benchmarks/processes.py
 
-PyNET teaches PyNET-QxQ, both of width 8 without instance norm, crops of 64 pixels, eight in each whole batch. Inside
-two processes the engine and the loop by hand take turns step by step. Runs of one process and of two take turns, too;
-their ratio has a limit of 0.5, and wants a machine with two free cores.
+PyNET-QxQ learns from PyNET, both of width 8 without instance norm, on crops of 64 pixels, eight in each whole batch. In
+two processes, the engine and the loop by hand take turns step by step. Runs in one process and in two take turns, too;
+the limit of their ratio is 0.5, and measuring it needs a machine with two free cores.
 """
 
 import copy
@@ -18,7 +18,7 @@ from statistics import median
 
 import torch
 import torch.distributed as dist
-from interleaved import Fixed, TakingTurns, interval, told
+from interleaved import Fixed, TakingTurns, interval, report_ratio
 from pynet_pair import imitation, pair
 from torch.nn.parallel import DistributedDataParallel
 
@@ -29,7 +29,7 @@ STEPS, SKIPPED, ROUNDS = 40, 10, 5
 
 
 def run(folder: str, *, by_hand: bool) -> None:
-    """What each process does; the first one leaves the seconds of its steps."""
+    """Train in one process of several, and write the seconds of its steps to the folder."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     teacher, student = pair()
@@ -47,15 +47,15 @@ def run(folder: str, *, by_hand: bool) -> None:
     loader = TakingTurns(samples, 8, step) if by_hand else SampleLoader(samples, 8)
     stage = Stage("s", matches=[Match(".")], tasks=[Task("mse")], steps=STEPS)
     result = ProgressiveDistiller(teacher, student, [stage], device="cpu").fit(loader)
-    found = [8 / record["samples_per_s"] for record in result.history]
+    seconds = [8 / record["samples_per_s"] for record in result.history]
     if isinstance(loader, TakingTurns):
-        found = [loader.engine, loader.other]
-    Path(folder, str(dist.get_rank())).write_text(json.dumps(found))
+        seconds = [loader.engine, loader.other]
+    Path(folder, str(dist.get_rank())).write_text(json.dumps(seconds))
     dist.destroy_process_group()
 
 
-def measured(processes: int, *, by_hand: bool = False) -> list:
-    """What the first of so many processes left."""
+def measure(processes: int, *, by_hand: bool = False) -> list:
+    """Return the seconds of the main process's steps in a run of so many processes."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     with tempfile.TemporaryDirectory() as folder:
         command = [*launch, __file__, folder, "by hand" if by_hand else "alone"]
@@ -64,11 +64,11 @@ def measured(processes: int, *, by_hand: bool = False) -> list:
 
 
 def main() -> None:
-    """Both comparisons."""
-    turns = [measured(2, by_hand=True) for _ in range(ROUNDS)]
+    """Print both ratios."""
+    turns = [measure(2, by_hand=True) for _ in range(ROUNDS)]
     ours, theirs = ([step for round_ in turns for step in round_[side][SKIPPED : STEPS - 1]] for side in (0, 1))
-    told("engine / by hand under DDP, in two processes", ours, theirs, block=5)
-    steps = [[median(measured(count)[SKIPPED:]) for count in (1, 2)] for _ in range(ROUNDS)]
+    report_ratio("engine / by hand under DDP, in two processes", ours, theirs, block=5)
+    steps = [[median(measure(count)[SKIPPED:]) for count in (1, 2)] for _ in range(ROUNDS)]
     low, middle, high = interval([two / one for one, two in steps])
     print(f"two processes / one: {middle:.3f}  [{low:.3f}, {high:.3f}]")
 

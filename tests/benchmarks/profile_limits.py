@@ -1,4 +1,4 @@
-"""Time and memory of profiling a 108-megapixel frame. Run it by hand; as a test it would fail on a busy machine.
+"""Time and memory of profiling a 108-megapixel frame. Run it by hand: as a test it would fail on a busy machine.
 
 python tests/benchmarks/profile_limits.py
 """

@@ -1,4 +1,4 @@
-"""What is measured against computes the same, in every part that a tap can name."""
+"""The transcriptions compute the same as the networks, in every module that a tap can name."""
 
 import pytest
 import torch
@@ -10,24 +10,24 @@ SIDE_HEADS = {f"conv_l{level}_out" for level in (1, 2, 3, 4, 5)}
 
 
 def outputs(network, packed):
-    """What each part of the network puts out, by name; '' is the network."""
-    found = {}
+    """Return the output of each module by name; '' is the network."""
+    tensors = {}
     for name, part in network.named_modules():
-        part.register_forward_hook(lambda _module, _inputs, output, name=name: found.update({name: output.clone()}))
+        part.register_forward_hook(lambda _module, _inputs, output, name=name: tensors.update({name: output.clone()}))
     with torch.no_grad():
         network(packed)
-    return found
+    return tensors
 
 
 def assert_same(ours, plain, packed, pictures):
-    """The pictures in float32; all parts in float64: untrained norms divide by so little that rounding grows."""
+    """Compare pictures in float32, all modules in float64: untrained norms divide by so little that rounding grows."""
     plain.load_state_dict(ours.state_dict(), strict=True)
-    found, expected = outputs(ours, packed), outputs(plain, packed)
+    actual, expected = outputs(ours, packed), outputs(plain, packed)
     for name in pictures:
-        torch.testing.assert_close(found[name], expected[name], atol=1e-5, rtol=0)
-    found, expected = outputs(ours.double(), packed.double()), outputs(plain.double(), packed.double())
-    assert found.keys() <= expected.keys()  # the transcription has more: padding and activations are modules there
-    for name, output in found.items():
+        torch.testing.assert_close(actual[name], expected[name], atol=1e-5, rtol=0)
+    actual, expected = outputs(ours.double(), packed.double()), outputs(plain.double(), packed.double())
+    assert actual.keys() <= expected.keys()  # the transcription has more: padding and activations are modules there
+    for name, output in actual.items():
         torch.testing.assert_close(output, expected[name], atol=1e-6, rtol=0, msg=f"{name!r} differs")
 
 

@@ -1,8 +1,8 @@
-"""PyNET and the released PyNET-QxQ written down plainly from their descriptions, to measure against.
+"""Plain transcriptions of PyNET and the released PyNET-QxQ from their descriptions, as references for measurements.
 
-They pad, convolve, normalise and activate in separate steps and keep every map until the picture is done. PyNET-QxQ
-puts the mosaic back together block by block in numpy, for which it leaves torch. Their parameters have the names of the
-releases, so they take the same weights as `zoo.pynet.PyNET` and `zoo.pynet.PyNETQxQ`.
+They pad, convolve, normalise and activate in separate steps and keep every feature map until the picture is done.
+PyNET-QxQ leaves torch and puts the mosaic together block by block in numpy. The parameters have the names of the
+releases, so both take the same weights as `zoo.pynet.PyNET` and `zoo.pynet.PyNETQxQ`.
 """
 
 import numpy as np
@@ -232,12 +232,12 @@ class ReleasedPyNET(nn.Module):
 
 
 def mosaic_of(packed):
-    """Planes blue, green of red's rows, red, green of blue's rows back to a GRBG mosaic of 4x4 blocks, in loops."""
+    """Return a GRBG mosaic of 4x4 blocks, in loops, from the planes blue, green of red's rows, red, green of blue's."""
     count, _, height, width = packed.shape
     mosaic = np.zeros((count, 1, 2 * height, 2 * width), np.float32)
-    places = [(4, 0), (0, 0), (0, 4), (4, 4)]
+    offsets = [(4, 0), (0, 0), (0, 4), (4, 4)]
     for sample in range(count):
-        for plane, (top, left) in enumerate(places):
+        for plane, (top, left) in enumerate(offsets):
             for row in range(0, height, 4):
                 for column in range(0, width, 4):
                     block = packed[sample, plane, row : row + 4, column : column + 4]

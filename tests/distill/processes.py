@@ -1,4 +1,7 @@
-"""What each of two processes does, for test_processes.py: runs every case, and writes what it found as JSON."""
+"""The cases of test_processes.py.
+
+As a script it is one of two processes: it runs every case and writes the results as JSON.
+"""
 
 import json
 import os
@@ -32,7 +35,7 @@ class Samples:
 
 
 class Student(nn.Module):
-    """With what goes wrong where processes go apart: running statistics, dropout, a layer that no term reaches."""
+    """A model in which processes could differ: running statistics, dropout, a layer that no term reaches."""
 
     def __init__(self):
         super().__init__()
@@ -46,8 +49,8 @@ class Student(nn.Module):
         return self.scores(self.dropout(self.norm(self.first(x)).mean((2, 3))))
 
 
-class Fickle(nn.Module):
-    """Runs a layer up to its fourth forward only, or only from there on; the first three just look."""
+class Irregular(nn.Module):
+    """A model that runs one layer in its first two forwards only, or only after them; the first one looks ahead."""
 
     def __init__(self, *, late=False):
         super().__init__()
@@ -59,19 +62,20 @@ class Fickle(nn.Module):
         return self.always(x) + (self.sometimes(x) if (self.calls > 2) == self.late else 0)
 
 
-def plain(width):
+def plain_model(width):
     return nn.Sequential(
         nn.Conv2d(3, width, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 4)
     )
 
 
-def made(build, seed):
+def with_seed(build, seed):
+    """Return the model of `build`, whose initial weights depend on `seed` alone."""
     torch.manual_seed(seed)
     return build()
 
 
 def teacher():
-    return made(lambda: plain(8), 0)
+    return with_seed(lambda: plain_model(8), 0)
 
 
 def stages(**options):
@@ -87,8 +91,8 @@ def plain_stages(**options):
     return [hint, *stages(**options)[1:]]
 
 
-def place():
-    """The rank of this process, and how many there are."""
+def rank_and_size():
+    """Return the rank of this process and the number of processes."""
     return launched() if not dist.is_initialized() else (dist.get_rank(), dist.get_world_size())
 
 
@@ -112,52 +116,52 @@ def marks(model):
     ]
 
 
-def learned(loader, **options):
-    """A student without anything that depends on how a batch is parted; each process's own initial weights differ."""
-    student = made(lambda: plain(4), 1 + place()[0])
+def train(loader, **options):
+    """Train a student whose terms do not depend on the split of a batch; each process starts with other weights."""
+    student = with_seed(lambda: plain_model(4), 1 + rank_and_size()[0])
     result = ProgressiveDistiller(teacher(), student, plain_stages(**options), device="cpu").fit(loader)
     losses = [term["value"] for record in result.history for term in record["terms"].values()]
     return weights(student), losses
 
 
 def sample_loader():
-    return learned(SampleLoader(Samples(), 4))
+    return train(SampleLoader(Samples(), 4))
 
 
-def accumulated():
-    return learned(SampleLoader(Samples(), 2), accumulate=4)
+def accumulation():
+    return train(SampleLoader(Samples(), 2), accumulate=4)
 
 
 def one_list():
-    return learned(batches())
+    return train(batches())
 
 
 def own_lists():
-    rank, processes = place()
-    return learned([(x[rank::processes], y[rank::processes]) for x, y in batches((4, 6))])
+    rank, processes = rank_and_size()
+    return train([(x[rank::processes], y[rank::processes]) for x, y in batches((4, 6))])
 
 
 def distributed_sampler():
-    rank, processes = place()
+    rank, processes = rank_and_size()
     data = TensorDataset(PICTURES[:20], LABELS[:20])
     sampler = DistributedSampler(data, processes, rank, shuffle=False)
-    return learned(DataLoader(data, batch_size=4 // processes, sampler=sampler))
+    return train(DataLoader(data, batch_size=4 // processes, sampler=sampler))
 
 
-def apart():
-    """What two processes might come to differ in, and what they leave on the student."""
-    student = made(Student, 1)
+def dropout_and_statistics():
+    """Train with dropout, running statistics and averages; return the weights and whether the student is as it was."""
+    student = with_seed(Student, 1)
     before = marks(student)
     ProgressiveDistiller(teacher(), student, stages(ema=0.9), device="cpu").fit(SampleLoader(Samples(), 4))
     return state(student), marks(student) == before
 
 
-def best():
-    student = made(Student, 1)
+def best_weights():
+    student = with_seed(Student, 1)
     options = {"every": 2, "best": "min loss"}
     distiller = ProgressiveDistiller(teacher(), student, stages(**options), device="cpu")
     result = distiller.fit(
-        SampleLoader(Samples(), 4), SampleLoader(Samples(), 5), lambda _: {"asked": float(place()[0])}
+        SampleLoader(Samples(), 4), SampleLoader(Samples(), 5), lambda _: {"rank": float(rank_and_size()[0])}
     )
     return state(student), result.stages[-1].validation, result.stages[-1].metrics
 
@@ -166,8 +170,8 @@ class LoaderError(Exception):
     pass
 
 
-class Stopping(SampleLoader):
-    """Fails after some batches."""
+class FailingLoader(SampleLoader):
+    """A loader that fails after some batches."""
 
     left = 6
 
@@ -179,38 +183,38 @@ class Stopping(SampleLoader):
             yield batch
 
 
-def resumed():
+def resume():
     run_folder.CHECKPOINT_SECONDS, usual = 0.0, run_folder.CHECKPOINT_SECONDS
-    found = []
-    for folder, loaders in {"whole": [SampleLoader], "parts": [Stopping, SampleLoader]}.items():
+    results = []
+    for folder, loaders in {"whole": [SampleLoader], "parts": [FailingLoader, SampleLoader]}.items():
         for loader in loaders:
-            student = made(Student, 1)
+            student = with_seed(Student, 1)
             distiller = ProgressiveDistiller(teacher(), student, stages(), device="cpu", out=f"{FOLDER}/{folder}")
             try:
                 result = distiller.fit(loader(Samples(), 4))
             except LoaderError:
                 continue
-            found.append([state(student), [record["terms"] for record in result.history]])
+            results.append([state(student), [record["terms"] for record in result.history]])
     run_folder.CHECKPOINT_SECONDS = usual
-    return found
+    return results
 
 
-def cached():
-    student = made(Student, 1)
+def cache_in_folder():
+    student = with_seed(Student, 1)
     cache = {"budget": "1MB", "folder": f"{FOLDER}/cache"}
     distiller = ProgressiveDistiller(teacher(), student, stages(), device="cpu", cache=cache)
     result = distiller.fit(SampleLoader(Samples(), 7))
     return state(student), [stage.recalled for stage in result.stages]
 
 
-def uncached():
-    student = made(Student, 1)
+def no_cache():
+    student = with_seed(Student, 1)
     ProgressiveDistiller(teacher(), student, stages(), device="cpu").fit(SampleLoader(Samples(), 7))
     return state(student)
 
 
-def cached_in_memory():
-    distiller = ProgressiveDistiller(teacher(), made(Student, 1), stages(), device="cpu", cache={"budget": "1MB"})
+def cache_in_memory():
+    distiller = ProgressiveDistiller(teacher(), with_seed(Student, 1), stages(), device="cpu", cache={"budget": "1MB"})
     try:
         distiller.fit(SampleLoader(Samples(), 7))
     except CompressKitError as error:
@@ -218,7 +222,7 @@ def cached_in_memory():
     return "not refused"
 
 
-def refused(student):
+def training_error(student):
     stage = Stage("s", matches=[Match(".", loss="kl")], steps=6)
     try:
         ProgressiveDistiller(teacher(), student, [stage], device="cpu").fit(batches())
@@ -227,38 +231,38 @@ def refused(student):
     return "not refused"
 
 
-def fickle():
-    return refused(Fickle())
+def gradient_missing():
+    return training_error(Irregular())
 
 
-def late():
-    return refused(Fickle(late=True))
+def gradient_added():
+    return training_error(Irregular(late=True))
 
 
-def validated():
-    """By a loader that gives each process its part, and by one that gives all of them the same."""
-    rank, processes = place()
+def validation():
+    """Validate with a loader that gives each process its part, and with one that gives all of them the same."""
+    rank, processes = rank_and_size()
     data = TensorDataset(PICTURES[:20], LABELS[:20])
-    parted = DataLoader(
+    part_loader = DataLoader(
         data, batch_size=4 // processes, sampler=DistributedSampler(data, processes, rank, shuffle=False)
     )
-    found = []
-    for loader in (parted, batches()):
-        student = made(lambda: plain(4), 1)
+    results = []
+    for loader in (part_loader, batches()):
+        student = with_seed(lambda: plain_model(4), 1)
         result = ProgressiveDistiller(teacher(), student, plain_stages(), device="cpu").fit(batches(), loader)
-        found.append(result.stages[-1].validation)
-    return found
+        results.append(result.stages[-1].validation)
+    return results
 
 
 def gradient_norms():
-    student = made(lambda: plain(4), 1)
+    student = with_seed(lambda: plain_model(4), 1)
     stages = plain_stages(gradient_norms=2)
     result = ProgressiveDistiller(teacher(), student, stages, device="cpu").fit(batches())
     return [[term.get("gradient_norm") for term in record["terms"].values()] for record in result.history]
 
 
-def fickle_wrapped():
-    student = made(Fickle, 1)
+def unused_parameters():
+    student = with_seed(Irregular, 1)
     wrapped = DistributedDataParallel(student, find_unused_parameters=True)
     stage = Stage("s", matches=[Match(".", loss="kl")], steps=6)
     result = ProgressiveDistiller(teacher(), wrapped, [stage], device="cpu").fit(batches())
@@ -266,9 +270,9 @@ def fickle_wrapped():
 
 
 def own_loop():
-    """Gradients of the first stage's adapter and layer, and of two backwards of which the second one exchanges."""
-    rank, processes = place()
-    student = made(Student, 1)
+    """Return the gradients of one backward, and half those of two backwards with one exchange, in the second."""
+    rank, processes = rank_and_size()
+    student = with_seed(Student, 1)
     wrapped = DistributedDataParallel(student)
     distiller = ProgressiveDistiller(teacher(), wrapped, stages(), device="cpu")
     inputs, targets = PICTURES[:8][rank::processes], LABELS[:8][rank::processes]
@@ -284,17 +288,34 @@ def own_loop():
         twice = [parameter.grad / 2 for parameter in parameters]
         with torch.no_grad():
             objective(inputs, targets)
-    return [[value for gradient in found for value in gradient.flatten().tolist()] for found in (once, twice)]
+    return [[value for gradient in gradients for value in gradient.flatten().tolist()] for gradients in (once, twice)]
 
 
-CASES = (sample_loader, accumulated, one_list, own_lists, distributed_sampler, apart, best, resumed)
-CASES += (cached, uncached, cached_in_memory, fickle, late, fickle_wrapped, validated, gradient_norms, own_loop)
+CASES = (
+    sample_loader,
+    accumulation,
+    one_list,
+    own_lists,
+    distributed_sampler,
+    dropout_and_statistics,
+    best_weights,
+    resume,
+    cache_in_folder,
+    no_cache,
+    cache_in_memory,
+    gradient_missing,
+    gradient_added,
+    unused_parameters,
+    validation,
+    gradient_norms,
+    own_loop,
+)
 
 if __name__ == "__main__":
     FOLDER = Path(sys.argv[1])
     torch.set_num_threads(1)
-    found = {"joining_often": [learned(batches()) for _ in range(3)], "joined": dist.is_initialized()}
+    results = {"several_fits": [train(batches()) for _ in range(3)], "initialized": dist.is_initialized()}
     with init_processes(torch.device("cpu")):
-        found |= {case.__name__: case() for case in CASES}
-        (FOLDER / f"{dist.get_rank()}.json").write_text(json.dumps(found))
+        results |= {case.__name__: case() for case in CASES}
+        (FOLDER / f"{dist.get_rank()}.json").write_text(json.dumps(results))
     os._exit(0)  # gloo's threads end slowly

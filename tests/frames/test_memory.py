@@ -1,25 +1,24 @@
 import pytest
 import torch
 
-from compresskit.errors import CompressKitError
-from zoo.frames.memory import UNKNOWN, bytes_per_pixel, peak_bytes
+from zoo.frames.memory import SCRATCH, UNKNOWN, bytes_per_pixel
 from zoo.raw import CFA, BinBicubic
 
 
-def test_peak_bytes_counts_the_tensors_that_live_at_once():
-    class Chain(torch.nn.Module):
-        def forward(self, packed):
-            doubled = packed * 2
-            tripled = doubled + packed
-            del doubled
-            return torch.nn.functional.pixel_shuffle(tripled[:, :4].repeat(1, 3, 1, 1), 2)
+class Chain(torch.nn.Module):
+    """A module with a peak that can be counted by hand."""
 
-    # 4 planes of 8x8 floats make 1024 bytes: then three (doubled, tripled), then tripled, repeated, shuffled: 1 + 3 + 3
-    assert peak_bytes(Chain(), 16, 16) == 7 * 1024
+    def forward(self, packed):
+        doubled = packed * 2
+        tripled = doubled + packed
+        del doubled
+        return torch.nn.functional.pixel_shuffle(tripled[:, :4].repeat(1, 3, 1, 1), 2)
 
 
-def test_a_module_that_needs_values_has_an_unknown_peak():
-    in_numpy = BinBicubic("bayer", bayer="menon")
-    with pytest.raises(CompressKitError):
-        peak_bytes(in_numpy, 32, 32)
-    assert bytes_per_pixel(in_numpy, CFA.of("bayer")) == UNKNOWN
+def test_a_pixel_takes_the_bytes_of_the_tensors_that_live_at_once():
+    # 4 planes are 4 bytes a pixel: first two of them (doubled, tripled), then tripled, repeated, shuffled: 1 + 3 + 3
+    assert bytes_per_pixel(Chain(), CFA.of("bayer")) == pytest.approx(SCRATCH * 7 * 4)
+
+
+def test_a_module_that_needs_values_takes_an_unknown_number_of_bytes():
+    assert bytes_per_pixel(BinBicubic("bayer", bayer="menon"), CFA.of("bayer")) == UNKNOWN

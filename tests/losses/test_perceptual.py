@@ -70,12 +70,10 @@ def test_an_error_about_an_unknown_layer_names_the_nearest(weights):
 
 
 def test_an_error_names_the_missing_file_of_weights():
-    with pytest.raises(RecipeError, match="match: perceptual needs the option 'weights'"):
-        check_options("perceptual", {}, where="match")
-    with pytest.raises(
-        CheckpointError, match=r"match: perceptual: no file 'vgg.pth'; it needs .* nothing is downloaded"
-    ):
-        make_loss(CATALOGUE["perceptual"], {"weights": "vgg.pth"}, where="match")
+    with pytest.raises(RecipeError, match="perceptual needs the option 'weights'"):
+        check_options("perceptual", {})
+    with pytest.raises(CheckpointError, match=r"perceptual: no file 'vgg.pth'; it needs .* nothing is downloaded"):
+        make_loss(CATALOGUE["perceptual"], {"weights": "vgg.pth"})
 
 
 def test_a_file_without_vgg_weights_is_refused(tmp_path):

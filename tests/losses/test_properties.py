@@ -71,7 +71,7 @@ def build(tmp_path_factory):
 
     def built(name, **more):
         options = {**CASES[name].options, **more} | ({"weights": str(weights)} if name == "perceptual" else {})
-        loss = make_loss(CATALOGUE[name], options, where="loss")
+        loss = make_loss(CATALOGUE[name], options)
         return loss if CATALOGUE[name].built else lambda *sides: loss(*sides, **options)
 
     return built

@@ -106,7 +106,7 @@ def test_a_recipe_provides_the_inputs_of_its_models(capsys):
             [CONV, "--input", "1x3x8x8", "--no-check", "--json", "no/a.json"],
             "no/a.json cannot be written: there is no folder no",
         ),
-        ([CONV, CONV, "--input", "1x3x8x8"], "MODEL 'torch.nn.Conv2d(3, 4, 3)' stands there twice"),
+        ([CONV, CONV, "--input", "1x3x8x8"], "MODEL 'torch.nn.Conv2d(3, 4, 3)' is named twice"),
         (["torch.nn.Conv3", "--input", "1x3"], "torch.nn.Conv3: torch.nn has no 'Conv3'; did you mean 'Conv3d'"),
         (
             ["torch.nn.Conv2d(3, 4, kernel=3)", "--input", "1x3"],

@@ -11,7 +11,7 @@
 - `development`: levels, white balance, demosaicing and the output's numbers, for a part of a frame.
 - `tiled_inference`: a frame within a memory, whole or in tiles, with the same result.
 - `memory`: the memory that a module takes, and its return to the system.
-- `reach`: the distance that a module sees, so the surroundings that a tile needs.
+- `reach`: the halo of a tile: the distance that a module sees.
 - `tiling`: the division of a frame into tiles, and the loop over them.
 - `fold_instance_norm`: instance norm as a fixed part of the convolutions before it.
 - `writing`: PNG, TIFF and NumPy files, whole or not there.

@@ -57,7 +57,7 @@ class Development:
 def picture_of(working: Domain, target: Domain, bits: int | None) -> Finish:
     """Return the last step to a picture (height, width, 3) in the domain `target`.
 
-    Its numbers are uint8 or uint16, of which the largest is white, or float32 as they are if `bits` is None.
+    Its numbers are uint8 or uint16, whose largest is white, or float32 as they are if `bits` is None.
     """
 
     def finish(picture: Float[Tensor, "3 h w"]) -> Shaped[Tensor, "h w 3"]:
@@ -81,7 +81,7 @@ def mosaic_of(working: Domain, source: Domain, levels: Levels, cfa: CFA) -> Fini
 
 
 def scale_gains(levels: Levels, *, largest: bool) -> Levels:
-    """Return the same levels with gains of which the smallest is 1, or the largest.
+    """Return the same levels with gains scaled so that the smallest is 1, or the largest.
 
     With the smallest at 1 a full pixel stays full in every colour; with the largest at 1 nothing is cut off.
     """

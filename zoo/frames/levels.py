@@ -52,7 +52,7 @@ class Input:
 
     cfa: CFA | None = None
     photographs: bool = False
-    """The images are colour photographs, of which a sensor with the array is simulated."""
+    """The images are colour photographs; a sensor with the array is simulated from them."""
     layout: Layout | None = None
     black: float | None = None
     white: float | None = None

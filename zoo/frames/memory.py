@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from compresskit.errors import CompressKitError
-from compresskit.profiling import profile
+from compresskit.profiling import peak_bytes
 from zoo.frames.reach import MULTIPLE
 from zoo.raw.sensor.cfa import CFA
 
@@ -37,27 +37,11 @@ def bytes_per_pixel(module: nn.Module, cfa: CFA) -> float:
     """Estimate the bytes that a process needs for each pixel that the module makes at once."""
     unit = math.lcm(cfa.period, MULTIPLE)
     side = -(-SIDE // unit) * unit
+    packed = torch.empty(1, 4, side // 2, side // 2, device="meta")
     try:
-        return SCRATCH * peak_bytes(module, side, side) / side**2
+        return SCRATCH * peak_bytes(module, packed) / side**2
     except CompressKitError:
         return UNKNOWN
-
-
-def peak_bytes(module: nn.Module, height: int, width: int) -> int:
-    """Return the most bytes that tensors take at once while the module makes a picture, without making it.
-
-    The memory that libraries allocate inside an operation is not counted: convolutions on the CPU can double it.
-
-    Args:
-        module: A module from packed mosaics to pictures.
-        height: Height of the picture in pixels.
-        width: Width of the picture in pixels.
-
-    Raises:
-        CompressKitError: The module needs values, not only shapes.
-    """
-    packed = torch.empty(1, 4, height // 2, width // 2, device="meta")
-    return profile(module, (packed,), device="meta").activations.peak
 
 
 def return_freed_memory() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from compresskit import load_model
-from compresskit.errors import CheckpointError, RecipeError
+from compresskit.errors import CheckpointError, RecipeError, first_line
 from zoo.pynet.released import network_of
 from zoo.raw.methods.lmmse import LMMSEPhase
 from zoo.raw.methods.methods import METHODS
@@ -62,7 +62,7 @@ def _to_device(module: nn.Module, device: str) -> nn.Module:
     try:
         return module.to(device)
     except (RuntimeError, AssertionError) as error:  # torch's two ways to say that there is none
-        raise RecipeError(f"--device {device}: {str(error).strip().splitlines()[0]}") from error
+        raise RecipeError(f"--device {device}: {first_line(error)}") from error
 
 
 def _training_domain(recipe: Mapping[str, Any] | None) -> Domain:

@@ -1,7 +1,7 @@
 """The reach of a demosaicing module: the surroundings that a tile needs to come out as in the whole frame.
 
-`compresskit.profiling` measures a receptive field too, from one row or column of any input. Tiles need the reach of a
-whole tile of the colour filter array, since its places have filters of their own, and also through comparisons.
+It counts more than `compresskit.profiling.footprint`: finite values that differ after NaN have seen the tile, too. NaN
+changes the decisions of Menon's method up to a tile of the array farther away than other values do.
 """
 
 import math
@@ -30,8 +30,8 @@ def reach(module: nn.Module, cfa: CFA, *, farthest: int = FARTHEST) -> int | Non
     """Return the distance past a tile of the array at which a change of that tile still shows in the picture.
 
     One tile in the middle of a noise mosaic becomes NaN, and every pixel of the picture that becomes NaN has seen it.
-    Unlike a change of values, NaN is not lost by rounding or by a weight of zero. Comparisons do lose it, so the tile
-    also takes other values, and every pixel that differs has seen it too.
+    Unlike a change of values, NaN is not lost by rounding or by a weight of zero. Comparisons do lose it, so every
+    pixel that differs has seen the tile too, and the tile also takes other values.
 
     Args:
         module: A module from packed mosaics (n, 4, h/2, w/2) to pictures (n, 3, h, w), in eval mode.

@@ -1,7 +1,6 @@
 """Mosaics from files: PNG, TIFF, NumPy, binary dumps and camera files; and photographs and defect maps beside them."""
 
 import struct
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 from jaxtyping import Shaped
 from PIL import Image
 
-from compresskit.errors import DataError
+from compresskit.errors import DataError, first_line
 from zoo.frames.camera import CAMERA_SUFFIXES, read_camera
 from zoo.frames.frame import Frame
 from zoo.frames.mipi import Layout, read_binary
@@ -112,8 +111,7 @@ def _decoding(path: Path) -> Iterator[None]:
     except DataError:
         raise
     except Exception as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise DataError(f"{path} is damaged, or not what its ending says: {lines[0]}") from error
+        raise DataError(f"{path} is damaged, or not what its ending says: {first_line(error)}") from error
 
 
 def _npy(path: Path) -> np.ndarray:
@@ -155,8 +153,7 @@ def _large_pictures() -> Iterator[None]:
     """Let Pillow open frames inside the block that it would take for an attack; their size is checked before."""
     most, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
-        with warnings.catch_warnings():
-            yield
+        yield
     finally:
         Image.MAX_IMAGE_PIXELS = most
 

@@ -17,7 +17,7 @@ UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**
 
 
 class CacheError(RecipeError):
-    """The cache cannot be used for this data, teacher or folder. With `cache="auto"` the run goes on without it."""
+    """The cache cannot be used for this data, teacher or folder. With `cache="auto"` the run continues without it."""
 
     reason = ""
     """The first line of the message, without the option's name."""

@@ -17,7 +17,7 @@ from compresskit.distill.objective.extra_modules import ExtraModules
 from compresskit.distill.objective.models import Point
 from compresskit.distill.objective.resizing import Step, extra_tokens, size_of, steps_between
 from compresskit.distill.spec.describe import describe
-from compresskit.errors import RecipeError, ShapeError, within
+from compresskit.errors import RecipeError, ShapeError, at
 
 _LINEAR_MAPS: Mapping[int, tuple[str, Callable[[int, int], nn.Module]]] = {
     2: ("linear", nn.Linear),
@@ -149,7 +149,6 @@ def bind_adapter(
     shapes: tuple[torch.Size, torch.Size],
     agree: Collection[str],
     extra_modules: ExtraModules,
-    where: str,
 ) -> Adapter:
     """Return the adapter from the tensor at the first point to that at the second.
 
@@ -159,7 +158,6 @@ def bind_adapter(
         shapes: Shapes of the two traced tensors.
         agree: Properties that have to agree.
         extra_modules: Collection in which the adapters' modules live.
-        where: Start of messages.
 
     Raises:
         RecipeError: A node cannot be built, or the pair already has another adapter.
@@ -171,16 +169,18 @@ def bind_adapter(
     get_or_build = partial(extra_modules.get_or_build, f"adapter:{pair}")
     if spec == "auto":
         dtype = extra_modules.dtype
-        with within(where):
-            return build_adapter(*shapes, agree, keep=lambda build: get_or_build(lambda: build().to(dtype), "auto"))
-    module = get_or_build(lambda: _own_module(spec, where), describe(spec))
+        return build_adapter(*shapes, agree, keep=lambda build: get_or_build(lambda: build().to(dtype), "auto"))
+    module = get_or_build(lambda: _own_module(spec), describe(spec))
     if isinstance(spec, nn.Module) and module is not spec:
-        raise RecipeError(f"{where}: the pair {pair} already has another adapter; one pair, one adapter")
+        raise RecipeError(f"the pair {pair} already has another adapter; one pair, one adapter")
     return Adapter(module)
 
 
-def _own_module(spec: Any, where: str) -> nn.Module:
-    return spec if isinstance(spec, nn.Module) else nodes.build(spec, kind="module", where=f"{where}: adapter")
+def _own_module(spec: Any) -> nn.Module:
+    if isinstance(spec, nn.Module):
+        return spec
+    with at("adapter"):
+        return nodes.build(spec, kind="module")
 
 
 def _channels_of(shape: torch.Size) -> int:

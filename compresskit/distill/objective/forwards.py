@@ -17,6 +17,7 @@ from compresskit.distill.spec.address import HYBRID, PREVIOUS, STUDENT
 from compresskit.distill.spec.stage import Stage
 from compresskit.distill.taps.taps import Taps
 from compresskit.distill.timing import Clock
+from compresskit.errors import within
 from compresskit.nested import clone_tensors
 from compresskit.restore import explain_copy_failure, preserve_state
 
@@ -181,7 +182,7 @@ class Forwards(Mapping[Point, Tensor]):
     def __len__(self) -> int:
         return len(self._points)
 
-    def _trace(self, splicing: Splicing, extra_modules: ExtraModules, inputs: Any, where: str) -> dict[str, Trace]:
+    def _trace(self, splicing: Splicing, extra_modules: ExtraModules, inputs: Any, title: str) -> dict[str, Trace]:
         """Run each model once, the hybrid last, and build the splices' adapters in between."""
         targets = splicing.targets
         reads = self._by_model([*self._points, *targets])
@@ -193,7 +194,8 @@ class Forwards(Mapping[Point, Tensor]):
                 replaced = {}
                 if name == HYBRID:
                     shapes = {p: traces[p.model].shapes[p.address] for p in (*splicing.sources, *targets)}
-                    splicing.bind(shapes, extra_modules, where)
+                    with within(title):
+                        splicing.bind(shapes, extra_modules)
                     splicing.take(sources)
                     replaced = splicing.replaced
                 learns = name == HYBRID or name in self.learners

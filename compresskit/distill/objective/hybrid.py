@@ -10,7 +10,7 @@ from compresskit.distill.objective.adapters import Adapter, bind_adapter
 from compresskit.distill.objective.extra_modules import ExtraModules
 from compresskit.distill.objective.models import Models, Point
 from compresskit.distill.spec.match import Splice
-from compresskit.errors import RecipeError, ShapeError
+from compresskit.errors import RecipeError, ShapeError, within
 from compresskit.losses.entry import EVERYTHING
 
 
@@ -42,7 +42,7 @@ class Splicing:
         self._adapters: dict[Point, Adapter] = {}
         self._tensors: dict[Point, Tensor] = {}
 
-    def bind(self, shapes: Mapping[Point, torch.Size], extra_modules: ExtraModules, where: str) -> None:
+    def bind(self, shapes: Mapping[Point, torch.Size], extra_modules: ExtraModules) -> None:
         """Build the adapters for tensors of these shapes.
 
         Raises:
@@ -50,9 +50,9 @@ class Splicing:
             ShapeError: No adapter can be built between two shapes.
         """
         for splice, source, target in zip(self._splices, self.sources, self.targets, strict=True):
-            name = f"{where}: splice {splice.source} -> {splice.into}"
             pair, sizes = (source, target), (shapes[source], shapes[target])
-            self._adapters[target] = bind_adapter(splice.adapter, pair, sizes, EVERYTHING, extra_modules, name)
+            with within(f"splice {splice.source} -> {splice.into}"):
+                self._adapters[target] = bind_adapter(splice.adapter, pair, sizes, EVERYTHING, extra_modules)
             self.replaced[target.address] = partial(self._replacement, source, target)
 
     def modules(self) -> Iterator[nn.Module]:

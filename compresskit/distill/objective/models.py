@@ -64,6 +64,11 @@ class Models:
         """The process group of the user's wrapper; None stands for all processes."""
         return None if self.wrapper is None else self.wrapper.process_group
 
+    @property
+    def modules(self) -> tuple[nn.Module, ...]:
+        """The student and all teachers."""
+        return self.student, *self.teachers.values()
+
     def module(self, name: str) -> nn.Module:
         """Return the student or a teacher."""
         return self.student if name == STUDENT else self.teachers[name]

@@ -17,7 +17,7 @@ from compresskit.distill.spec.match import Match, Task
 from compresskit.distill.spec.schedules import value_at
 from compresskit.distill.spec.stage import Stage
 from compresskit.distill.timing import Clock
-from compresskit.errors import TapError, within
+from compresskit.errors import CompressKitError, TapError, within
 from compresskit.nested import device_of
 
 _UNCONNECTED = (
@@ -67,7 +67,7 @@ class Objective:
         self.steps = steps
         self._extra_modules = extra_modules
         self.step = 0
-        """Step of the stage at which the schedules stand."""
+        """Current step of the stage, for the schedules."""
         self.points = {name: _points(term, models) for name, term in stage.terms.items()}
         """The points on the student's and on the teacher's side of each term."""
         self.learners = models.learners(stage.terms.values())
@@ -164,10 +164,11 @@ class Objective:
         return terms @ self._weight_vector[1], terms
 
     def _bind(self, name: str, spec: Match | Task) -> Term:
-        where, (student, teacher) = f"stage {self.stage.name!r}: {name}", self.points[name]
-        if isinstance(spec, Match):
-            return bind_match(spec, student, teacher, self.shapes(name), self._extra_modules, where)
-        return bind_task(spec, student[0], self._extra_modules, where)
+        student, teacher = self.points[name]
+        with within(f"stage {self.stage.name!r}: {name}"):
+            if isinstance(spec, Match):
+                return bind_match(spec, student, teacher, self.shapes(name), self._extra_modules)
+            return bind_task(spec, student[0], self._extra_modules)
 
     def _weights_now(self) -> dict[str, float]:
         return {name: value_at(term.spec.weight, self.step, self.steps) for name, term in self.terms.items()}
@@ -176,8 +177,12 @@ class Objective:
         student, teacher = self.points[name]
         constants = [tensors[point] for point in teacher]
         constants = [tensor.detach() if tensor.requires_grad else tensor for tensor in constants]
-        with within(f"stage {self.stage.name!r}: {name}", about=self.stage.name):
+        try:  # not `with within(...)`: this runs in every step, for every term
             return term.value([tensors[point] for point in student], constants, targets, self.step, self.steps)
+        except CompressKitError as error:
+            error.within(f"stage {self.stage.name!r}: {name}")
+            error.about += (self.stage.name,)
+            raise
 
 
 def _full_precision(inputs: Any) -> AbstractContextManager[Any]:

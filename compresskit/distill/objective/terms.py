@@ -14,7 +14,7 @@ from compresskit.distill.objective.models import Point
 from compresskit.distill.spec.describe import describe
 from compresskit.distill.spec.match import Match, Task
 from compresskit.distill.spec.schedules import value_at
-from compresskit.errors import DataError, RecipeError, ShapeError
+from compresskit.errors import DataError, RecipeError, ShapeError, at
 from compresskit.losses.catalogue import make_loss, resolve_loss
 from compresskit.losses.entry import Entry
 
@@ -79,7 +79,6 @@ def bind_match(
     teacher: Sequence[Point],
     shapes: tuple[Sequence[torch.Size], Sequence[torch.Size]],
     extra_modules: ExtraModules,
-    where: str,
 ) -> Term:
     """Return the term of a match.
 
@@ -89,40 +88,40 @@ def bind_match(
         teacher: Taps on the teacher's side.
         shapes: Traced shapes on both sides.
         extra_modules: Collection in which adapters and losses with parameters live.
-        where: Start of messages.
 
     Raises:
         RecipeError: A node cannot be built, or the pair already has another adapter.
         ShapeError: No adapter can be built between these shapes.
     """
-    entry = resolve_loss(match.loss, where=where)
+    entry = resolve_loss(match.loss)
     adapter = Adapter()
     if isinstance(match.student, str) and isinstance(match.teacher, str):
         pair = student[0], teacher[0]
-        adapter = bind_adapter(match.adapter, pair, (shapes[0][0], shapes[1][0]), entry.agree, extra_modules, where)
+        adapter = bind_adapter(match.adapter, pair, (shapes[0][0], shapes[1][0]), entry.agree, extra_modules)
     elif match.adapter not in ("auto", None):
-        raise RecipeError(f"{where}: a match of several taps takes no adapter; its loss gets tuples as they are")
-    return Term(match, entry, _bind_loss(match, entry, extra_modules, (*student, *teacher), where), adapter)
+        raise RecipeError("a match of several taps takes no adapter; its loss gets tuples as they are")
+    return Term(match, entry, _bind_loss(match, entry, extra_modules, (*student, *teacher)), adapter)
 
 
-def bind_task(task: Task, student: Point, extra_modules: ExtraModules, where: str) -> Term:
+def bind_task(task: Task, student: Point, extra_modules: ExtraModules) -> Term:
     """Return the term of a task.
 
     Raises:
         RecipeError: The loss or the target's node cannot be built.
     """
-    entry = resolve_loss(task.loss, where=where)
+    entry = resolve_loss(task.loss)
     target = task.target
     if isinstance(target, Mapping):
-        target = nodes.build(target, kind="callable", where=f"{where}: target")
-    return Term(task, entry, _bind_loss(task, entry, extra_modules, (student,), where), target=target)
+        with at("target"):
+            target = nodes.build(target, kind="callable")
+    return Term(task, entry, _bind_loss(task, entry, extra_modules, (student,)), target=target)
 
 
 def _bind_loss(
-    spec: Match | Task, entry: Entry, extra_modules: ExtraModules, points: Sequence[Point], where: str
+    spec: Match | Task, entry: Entry, extra_modules: ExtraModules, points: Sequence[Point]
 ) -> Callable[..., Any]:
     """Return the loss; a module lives on in the stages that use it on these taps with the same options."""
-    loss = make_loss(entry, spec.options, where=where)
+    loss = make_loss(entry, spec.options)
     if not isinstance(loss, nn.Module):
         return loss
     key = f"loss:{entry.name}({describe(spec.options)}) {' -> '.join(point.key for point in points)}"

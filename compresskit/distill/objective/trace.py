@@ -76,7 +76,7 @@ class Traces:
 def batch_signature(models: Models, *parts: Any) -> tuple[Any, ...]:
     """Return what decides a trace: shapes, types and devices in a batch, and the very parameters of the models."""
     batch = tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in tensors_in(parts))
-    return batch, tuple(id(p) for model in (models.student, *models.teachers.values()) for p in model.parameters())
+    return batch, tuple(id(p) for model in models.modules for p in model.parameters())
 
 
 def trace_stages(

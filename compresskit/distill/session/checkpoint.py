@@ -73,7 +73,7 @@ def fingerprint(
 ) -> dict[str, str]:
     """Return the properties that must be the same for a run to be continued, each as a short hash or value.
 
-    Of a model that learns only the names and shapes count: its weights are the run's own.
+    For a model that learns, only names and shapes are compared, because the run changes its weights.
     """
     teachers = [
         f"{name} {_structure(teacher) if name in learning else weights_digest(teacher)}"
@@ -89,14 +89,14 @@ def fingerprint(
     }
 
 
-def check_fingerprint(found: Mapping[str, str], expected: Mapping[str, str], folder: Path) -> None:
+def check_fingerprint(stored: Mapping[str, str], expected: Mapping[str, str], folder: Path) -> None:
     """Refuse the checkpoint of another run.
 
     Raises:
         CheckpointError: A part differs; the message names it.
     """
     for part, value in expected.items():
-        if found.get(part) != value:
+        if stored.get(part) != value:
             raise CheckpointError(
                 f"{folder} holds another run: its {part} differs from this one's.\n"
                 "Continue it with what it was started with, or choose another folder."

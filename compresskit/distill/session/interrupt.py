@@ -10,7 +10,7 @@ from types import FrameType
 
 @dataclass
 class Interrupt:
-    """Flag that Ctrl-C raises."""
+    """Flag that Ctrl-C sets."""
 
     requested: bool = False
     """True if Ctrl-C was pressed since the block began."""

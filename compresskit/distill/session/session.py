@@ -61,7 +61,7 @@ class Session:
         out: Folder of the run, or None.
         profiled: Whether to write a profiler's trace of a few steps of each stage.
         display: Display of the progress.
-        interrupt: Flag that Ctrl-C raises.
+        interrupt: Flag that Ctrl-C sets.
         traced_plan: The last plan: a run on a batch of its signature need not look ahead again.
     """
 
@@ -246,13 +246,12 @@ class Session:
     def _step(self, loop: StageLoop, stream: BatchStream, validator: Validator) -> None:
         """Take the next batches, do one optimizer step, log it, and validate, save or stop where that is due."""
         step, steps = self.position.step, loop.objective.steps
-        loop.objective.step = step
         if self._cache is not None and stream.epoch_begins and not self.processes.is_single:
             self._share_cache(self._cache)
         with self.clock.phase("load"):
             batches = stream.take(loop.stage.accumulate)
         stop_or_save = self.processes.any_async(lambda: (self.interrupt.requested, self.run_folder.due))
-        record = loop.train_step(batches)
+        record = loop.train_step(batches, step)
         loss = record.pop("loss")
         last = step + 1 == steps
         if loop.stage.every is not None and (last or (step + 1) % loop.stage.every == 0):
@@ -260,9 +259,8 @@ class Session:
         self.run_folder.log.append(
             {"stage": loop.stage.name, "step": step, "global_step": self.position.global_step, **record}
         )
-        self.position = replace(
-            self.position, step=step + 1, global_step=self.position.global_step + 1, batches=stream.position
-        )
+        done = self.position
+        self.position = Position(done.stage, step + 1, done.global_step + 1, stream.position)
         self.display.advance(step + 1, loss, record["samples_per_s"])
         stop, save = stop_or_save()
         if stop or (save and not last):
@@ -295,7 +293,7 @@ class Session:
         return metrics
 
     def _stop(self, where: str) -> None:
-        """End the run, which is saved, as Ctrl-C does."""
+        """Raise KeyboardInterrupt; the run has been saved."""
         saved = "nothing was saved (no out=)" if self.out is None else f"saved in {self.out}, to continue with resume"
         self.display.note(f"stopped {where}; {saved}")
         raise KeyboardInterrupt

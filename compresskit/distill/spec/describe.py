@@ -6,8 +6,10 @@ from typing import Any
 
 from torch import nn
 
-FORMER_NAMES = {"compresskit.schedules.WarmupCosine": "compresskit.distill.schedules.WarmupCosine"}
-"""Names that checkpoints of before a move hold, by today's names: their runs can still be continued."""
+from compresskit.nodes import FORMER_NAMES
+
+_NAMES_IN_CHECKPOINTS = {name: former for former, name in FORMER_NAMES.items()}
+"""Former names by today's names: a checkpoint that was written before a move is still recognized."""
 
 
 def describe(value: Any) -> str:
@@ -17,7 +19,7 @@ def describe(value: Any) -> str:
     if isinstance(value, (tuple, list)):
         return "[" + ", ".join(describe(item) for item in value) + "]"
     if isinstance(value, nn.Module):
-        return repr(FORMER_NAMES.get(value, value) if isinstance(value, str) else value)
+        return repr(value)
     if fields := getattr(value, "__dataclass_fields__", None):
         return (
             f"{type(value).__name__}(" + ", ".join(f"{name}={describe(getattr(value, name))}" for name in fields) + ")"
@@ -26,4 +28,4 @@ def describe(value: Any) -> str:
         return f"partial({describe(value.func)}, {describe(value.args)}, {describe(value.keywords)})"
     if callable(value):
         return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
-    return repr(FORMER_NAMES.get(value, value) if isinstance(value, str) else value)
+    return repr(_NAMES_IN_CHECKPOINTS.get(value, value) if isinstance(value, str) else value)

@@ -8,7 +8,7 @@ from torch import nn
 
 from compresskit.distill.spec.address import parse_address, split_model
 from compresskit.distill.spec.schedules import check_schedule, is_number
-from compresskit.errors import RecipeError, TapError, within
+from compresskit.errors import RecipeError, TapError, at, within
 from compresskit.losses.catalogue import check_options, is_schedule, resolve_loss
 from compresskit.losses.entry import Entry
 
@@ -214,7 +214,8 @@ def _check_address(text: Any, name: str) -> None:
 def _check_term(loss: Any, weight: Any, options: Mapping[str, Any]) -> Entry:
     if not isinstance(loss, str) and not callable(loss):
         raise RecipeError(f"loss must be a name or a callable, got {loss!r}", path=("loss",))
-    entry = resolve_loss(loss)
+    with at("loss"):
+        entry = resolve_loss(loss)
     with within(f"loss {loss_name(loss)!r}"):
         check_options(entry, options)
     for name, value in {"weight": weight, **options}.items():

@@ -23,7 +23,7 @@ def check_schedule(value: Mapping[str, Any], name: str) -> None:
     if callable(shape) or (isinstance(shape, str) and "." in shape):
         options = {key: option for key, option in value.items() if key != "schedule"}
         with at(name):
-            check_arguments(_found(shape), options, positional=1, name=f"the schedule {shape}")
+            check_arguments(_function_of(shape), options, positional=1, name=f"the schedule {shape}")
         return
     if shape not in SHAPES:
         raise RecipeError(
@@ -52,19 +52,19 @@ def value_at(value: Any, step: int, steps: int) -> Any:
     shape = value["schedule"]
     if shape not in SHAPES:
         options = {key: option for key, option in value.items() if key != "schedule"}
-        return float(_found(shape)(progress, **options))
+        return float(_function_of(shape)(progress, **options))
     start, end = float(value["start"]), float(value.get("end", value["start"]))
     share = {"linear": progress, "cosine": (1 - math.cos(math.pi * progress)) / 2, "constant": 0.0}[shape]
     return start + (end - start) * share
 
 
-def _found(shape: Any) -> Any:
+def _function_of(shape: Any) -> Any:
     """Return the function of a schedule."""
-    return shape if callable(shape) else _looked_up(shape)
+    return shape if callable(shape) else _import_function(shape)
 
 
 @cache
-def _looked_up(dotted: str) -> Any:  # asked for at each step
+def _import_function(dotted: str) -> Any:  # cached because each step needs it
     return find(dotted, kind="callable")
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from compresskit.distill.spec.address import split_model
+from compresskit.distill.spec.address import HYBRID, split_model
 from compresskit.distill.spec.goal import parse_goal
 from compresskit.distill.spec.match import Match, Splice, Task
 from compresskit.distill.spec.schedules import is_number
@@ -94,7 +94,7 @@ class Stage:
             raise RecipeError(f"ema must be a decay from 0 to below 1, got {self.ema!r}", path=("ema",))
 
     def _check_splices(self) -> None:
-        read = any(split_model(text)[0] == "hybrid" for term in self.terms.values() for text in _addresses(term))
+        read = any(split_model(text)[0] == HYBRID for term in self.terms.values() for text in _addresses(term))
         if read and not self.splices:
             raise RecipeError("a term reads the hybrid, and there are no splices that make it")
         if self.splices and not read:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch._dynamo.exc import BackendCompilerFailed, FailOnRecompileLimitHit, TorchDynamoException
 
 from compresskit.distill.taps.taps import Taps
-from compresskit.errors import RecipeError
+from compresskit.errors import RecipeError, first_line
 
 
 class CompiledTaps(Mapping[str, Tensor]):
@@ -66,7 +66,7 @@ class CompiledTaps(Mapping[str, Tensor]):
         except TorchDynamoException as error:
             failed = isinstance(error, BackendCompilerFailed)
             what = "cannot be compiled here" if failed else "is no one graph"
-            why = str(error.inner_exception if failed else error).strip().partition("\n")[0]
+            why = first_line(error.inner_exception if failed else error)
             raise RecipeError(f"compile: the {self._name} {what}; leave compile off ({why})") from None
         finally:
             self._taps.clear()

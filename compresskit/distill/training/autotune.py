@@ -80,8 +80,7 @@ def _compared(
     candidates: list[Precision], stage: Stage, models: Models, batch: tuple[Any, Any], device: torch.device
 ) -> list[float]:
     """Return the median seconds of a forward and backward under each candidate."""
-    learning = [models.student, *models.teachers.values()]
-    with preserve_state(*learning, buffers=True), own_randomness(0):
+    with preserve_state(*models.modules, buffers=True), own_randomness(0):
         runs = [_prepare(candidate, stage, models, batch, device) for candidate in candidates]
         seconds: list[list[float]] = [[] for _ in runs]
         for run in (*runs, *runs):  # these warm up and compile
@@ -112,7 +111,7 @@ def _prepare(
                 models.module(name).zero_grad(set_to_none=True)
 
     def timed() -> float:
-        with precision.applied_to(models.student, *models.teachers.values()), objective:
+        with precision.applied_to(*models.modules), objective:
             wait_for_device(device)
             began = time.perf_counter()
             with precision.autocast(device.type):

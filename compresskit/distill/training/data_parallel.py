@@ -1,8 +1,8 @@
 """A stage's objective in several processes: gradients are averaged while a backward runs, as torch's DDP does it.
 
 DDP wants a module whose forward makes everything that is differentiated and whose parameters are those that train. A
-student that stops after its last tap is no such module; the whole objective is one. So it is the objective that is
-wrapped, for the length of a stage, and the user's models stay as they are.
+student that stops after its last tap is no such module; the whole objective is one. Therefore DDP wraps the objective
+during a stage, and the user's models stay as they are.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,13 +19,13 @@ from compresskit.distill.training.bound_stage import BoundStage
 from compresskit.errors import RecipeError, TrainingError
 
 _ADVICE = (
-    ", but the first batch was another case. Several processes then need\n"
+    ", unlike in the first batch. Several processes then need\n"
     "DistributedDataParallel(student, find_unused_parameters=True) as the student"
 )
 
 
 class SynchronizedObjective:
-    """`Objective.values`, after whose backward every process has the mean over all processes of the gradients.
+    """`Objective.values` under DDP: after the backward, every process has the mean of the gradients over all processes.
 
     Args:
         bound: Stage, the same in all processes, whose `training` block has been entered.

@@ -1,6 +1,7 @@
-"""A copy of a model with an exponential moving average of its weights."""
+"""Averaged weights: a copy of a model that follows its weights slowly, and their exchange for a while."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,22 @@ def moving_average(model: nn.Module, decay: float) -> AveragedModel:
     """
     with explain_copy_failure(model, "ema"):
         return AveragedModel(model, multi_avg_fn=_with_decay(decay), use_buffers=False)
+
+
+@contextmanager
+def exchanged_weights(model: nn.Module, other: nn.Module) -> Iterator[None]:
+    """Exchange the parameters and buffers of two copies of a model inside the block."""
+    pairs = list(zip(*([*m.parameters(), *m.buffers()] for m in (model, other)), strict=True))
+    _swap(pairs)
+    try:
+        yield
+    finally:
+        _swap(pairs)
+
+
+def _swap(pairs: Iterable[tuple[Tensor, Tensor]]) -> None:
+    for one, other in pairs:
+        one.data, other.data = other.data, one.data
 
 
 def _with_decay(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:

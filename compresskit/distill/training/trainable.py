@@ -93,7 +93,7 @@ def train_only(learners: Mapping[str, nn.Module], stage: Stage, names: Collectio
         try:
             yield set_modes
         finally:
-            restore_buffers(buffers)  # some modules count on in eval mode, too
+            restore_buffers(buffers)  # some modules update counters even in eval mode
 
 
 class _Learner(NamedTuple):

@@ -105,7 +105,7 @@ class Validator:
         return processes.broadcast({name: total / count for name, total in totals.items()})
 
     def metrics(self) -> dict[str, float]:
-        """Return the metrics that `evaluate` measures of the student, in the main process."""
+        """Return the metrics of `evaluate`. Every process measures, and all return the main one's figures."""
         if self._evaluate is None:
             return {}
         student = self._models.student

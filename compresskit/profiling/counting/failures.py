@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compresskit.errors import DataError, ShapeError
+from compresskit.errors import DataError, ShapeError, first_line
 from compresskit.profiling.counting.model_call import ModelCall
 from compresskit.profiling.counting.sizes import next_valid_size
 from compresskit.profiling.units import shape_text
@@ -61,7 +61,7 @@ def missing_values_error(error: Exception, copy: nn.Module, limit: int) -> DataE
     """
     module, line = _location(error, copy)
     return DataError(
-        f"{module} needs values at {line}, and tensors with shapes alone have none: {_first_line(error)}\n"
+        f"{module} needs values at {line}, and tensors with shapes alone have none: {first_line(error)[:200]}\n"
         f"Profile a smaller input (up to {limit:,} pixels run for real), or pass --device cpu to run this one"
     )
 
@@ -87,7 +87,7 @@ def explain(error: Exception, copy: nn.Module, model: nn.Module, call: ModelCall
         if valid is not None and (valid.height, valid.width) != picture:
             hint = f"; try a multiple of {valid.multiple} ({valid.height}x{valid.width})"
         return ShapeError(f"input {picture[0]}x{picture[1]} fails at {module}: sizes {sizes[0]} and {sizes[1]}{hint}")
-    return ShapeError(f"input {', '.join(call.describe())} fails at {module} ({line}): {_first_line(error)}")
+    return ShapeError(f"input {', '.join(call.describe())} fails at {module} ({line}): {first_line(error)[:200]}")
 
 
 def _unequal_sizes(error: Exception) -> tuple[str, str] | None:
@@ -136,7 +136,3 @@ def _location(error: Exception, copy: nn.Module) -> tuple[str, str]:
 
 def _frames(error: Exception) -> Iterator[FrameType]:
     return (frame for frame, _ in traceback.walk_tb(error.__traceback__))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -13,7 +13,7 @@ from compresskit.profiling.counting.parameters import total_parameters
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One module with all inside it. A module with several paths stands under the first."""
+    """One module with all inside it. A module with several paths is listed under its first path."""
 
     path: str
     """Path such as `encoder.0.conv`; "" is the model itself."""

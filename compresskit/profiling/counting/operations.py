@@ -97,7 +97,7 @@ class ForwardRecord:
 def record_operations(model: nn.Module, call: ModelCall, tracing_mode: str = "") -> ForwardRecord:
     """Run `model` itself once and record its operations. Its hooks are removed again; nothing else is protected.
 
-    The fused attention of `nn.MultiheadAttention` is off meanwhile, because torch would see one opaque operation.
+    The fused attention of `nn.MultiheadAttention` is off during the run, because torch would see one opaque operation.
 
     Args:
         model: Module to run.

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from compresskit.errors import CompressKitError, DataError, ShapeError
+from compresskit.errors import CompressKitError, DataError, ShapeError, first_line
 from compresskit.nested import device_of
 from compresskit.profiling.counting.copies import copy_to, copy_without_values, guard
 from compresskit.profiling.counting.failures import explain, is_about_shapes, missing_values_error, needs_values
@@ -102,7 +102,7 @@ def initialize_lazy_modules(model: nn.Module, call: ModelCall) -> nn.Module:
         try:
             inputs.run(copy)
         except (RuntimeError, ValueError) as error:
-            raise ShapeError(f"--materialize: the forward fails: {str(error).splitlines()[0]}") from error
+            raise ShapeError(f"--materialize: the forward fails: {first_line(error)}") from error
     return copy
 
 
@@ -136,8 +136,7 @@ def _resolve(model: nn.Module, name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        first = str(error).splitlines()[0]
-        raise DataError(f"--device {name}: {first}; use auto, meta, cpu or cuda") from error
+        raise DataError(f"--device {name}: {first_line(error)}; use auto, meta, cpu or cuda") from error
     return device
 
 

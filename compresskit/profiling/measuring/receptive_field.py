@@ -88,8 +88,8 @@ def footprint(
 ) -> Tensor:
     """Return a mask of the positions along an axis of the output that depend on a stripe of the input.
 
-    The stripe becomes NaN, and what is NaN in the output depends on it: unlike a change of values, NaN is lost in no
-    rounding and multiplied away by no weight of zero. Comparisons lose it, so the stripe can also get other values.
+    The stripe becomes NaN, and what is NaN in the output depends on it: unlike a change of values,
+    neither rounding nor a zero weight removes NaN. Comparisons lose it, so the stripe can also get other values.
 
     Args:
         function: From a picture (..., height, width) to a picture with as many axes.

@@ -14,7 +14,7 @@ from torch import nn
 
 from compresskit import nodes
 from compresskit.distill.spec.address import STUDENT
-from compresskit.errors import RecipeError, close_names
+from compresskit.errors import RecipeError, close_names, within
 from compresskit.randomness import own_randomness
 from compresskit.recipe.building.closed_form import fit_to_data
 from compresskit.recipe.building.components import Components, build_components, build_model
@@ -53,7 +53,7 @@ def build_named(
     short = [_short(text) for text in texts]
     labels = short if len(set(short)) == len(short) else list(texts)
     if len(set(labels)) < len(labels):
-        raise RecipeError(f"MODEL {next(text for text in texts if texts.count(text) > 1)!r} stands there twice")
+        raise RecipeError(f"MODEL {next(text for text in texts if texts.count(text) > 1)!r} is named twice")
     recipes: dict[str, tuple[Recipe, Components | None]] = {}
     models = {}
     for label, text in zip(labels, texts, strict=True):
@@ -91,8 +91,9 @@ def parse_model(text: str) -> dict[str, Any]:
 
 def _build(text: str) -> nn.Module:
     try:
-        with own_randomness(0):
-            return nodes.build(parse_model(text), kind="module", where=text)
+        node = parse_model(text)
+        with own_randomness(0), within(text):
+            return nodes.build(node, kind="module")
     except URLError as error:
         raise RecipeError(
             f"{text}: it downloads weights, and that failed: {error.reason}; most builders take weights=None and "

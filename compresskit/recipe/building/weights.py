@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compresskit.errors import CheckpointError, close_names
+from compresskit.errors import CheckpointError, close_names, first_line
 
 _PREFIX = "module."
 """The beginning of every name in a model that DataParallel wraps."""
@@ -76,8 +76,7 @@ def _pickled(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"{path} is damaged, or holds more than tensors: {reason}") from error
+        raise CheckpointError(f"{path} is damaged, or holds more than tensors: {first_line(error)}") from error
     except (RuntimeError, EOFError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} is damaged, or is no file of torch.save: {error}") from error
 

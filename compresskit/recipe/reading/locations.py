@@ -1,4 +1,4 @@
-"""The line of a file or the option behind each part of a recipe, so that a message about it can name them."""
+"""The origin of each part of a recipe: a line of a file or an option, which messages about the part start with."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ class SourceMap:
     """The origin of each part of a recipe, by path."""
 
     source: str = "recipe"
-    """The file, as messages call it."""
+    """Name of the file in messages."""
     origins: dict[KeyPath, str] = field(default_factory=dict)
     """`"recipes/x.yaml, line 3"`, or `"--set stages.0.steps=5"`."""
     texts: dict[str, list[KeyPath]] = field(default_factory=dict)
@@ -30,7 +30,7 @@ class SourceMap:
         return sources
 
     def replace(self, path: KeyPath, value: Any, origin: str) -> None:
-        """Note that the value at a path, and all inside it, comes from elsewhere now."""
+        """Set the origin of the value at a path, and of everything inside it."""
         self.origins = {place: line for place, line in self.origins.items() if not _inside(place, path)}
         self.texts = {
             text: [place for place in places if not _inside(place, path)] for text, places in self.texts.items()

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from compresskit.errors import KeyPath, RecipeError, close_names, written
+from compresskit.errors import KeyPath, RecipeError, close_names, path_text
 from compresskit.recipe.reading import yaml
 from compresskit.recipe.reading.locations import SourceMap
 
@@ -68,7 +68,7 @@ def _set(tree: dict[str, Any], origin: str, text: str, value: Any, known: list[s
 
 def _key(owner: Any, step: str, path: KeyPath, origin: str, known: Iterable[str] = ()) -> str | int:
     """Return the key or index that one step of a path means."""
-    title = repr(written(path)) if path else "the recipe"
+    title = repr(path_text(path)) if path else "the recipe"
     if isinstance(owner, dict):
         if step not in owner:
             raise RecipeError(f"{origin}: {title} has no {step!r}{close_names(step, dict.fromkeys([*owner, *known]))}")

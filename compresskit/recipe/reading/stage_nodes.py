@@ -159,7 +159,7 @@ def _check_term_keys(node: Mapping[str, Any], keys: tuple[str, ...]) -> None:
     if not isinstance(loss, str):
         raise RecipeError(f"loss must be a name, got {loss!r}", path=("loss",))
     with at("loss"):
-        entry = resolve_loss(loss, where="")
+        entry = resolve_loss(loss)
     options = option_names(entry.function, positional=entry.positional)
     if options is not None:
         _check_keys(node, (*keys, *options))

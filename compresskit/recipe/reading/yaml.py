@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from compresskit.errors import KeyPath, RecipeError
+from compresskit.errors import KeyPath, RecipeError, first_line
 
 _LIMIT = 100_000
 """Largest number of values in one file: aliases of aliases grow exponentially."""
@@ -56,7 +56,7 @@ class Document:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
             raise RecipeError(f"{source}, line {line}: this is not YAML: {error.problem or error.context}") from None
         except yaml.YAMLError as error:  # a character that YAML forbids
-            raise RecipeError(f"{source}: this is not YAML: {str(error).splitlines()[0]}") from None
+            raise RecipeError(f"{source}: this is not YAML: {first_line(error)}") from None
         except RecursionError:
             raise RecipeError(f"{source}: this is nested too deeply") from None
         self.data: Any = None if node is None else self._value(node, (), ())

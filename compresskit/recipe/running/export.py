@@ -11,7 +11,7 @@ from torch.utils.data import default_collate
 from compresskit import export as exporting
 from compresskit import nodes
 from compresskit.distill.batches import unpack_batch
-from compresskit.errors import RecipeError, at
+from compresskit.errors import RecipeError, at, within
 from compresskit.export import Exported, Inputs
 from compresskit.recipe.building.trained_model import TrainedModel, load_model
 from compresskit.recipe.reading import overrides as changes_by_path
@@ -62,7 +62,8 @@ def export_model(
     tree = changes_by_path.apply(tree, changes, tree)
     model, samples = trained.model, _samples(tree, size, dynamic=dynamic)
     if wrap is not None:
-        model = nodes.build({"_target_": wrap}, model, kind="module", where="--wrap")
+        with within("--wrap"):
+            model = nodes.build({"_target_": wrap}, model, kind="module")
         if hasattr(model, "inputs_from"):
             samples = [(model.inputs_from(*sample),) for sample in samples]
     metadata = {"compresskit.recipe": yaml.dump(tree), "compresskit.part": trained.part}

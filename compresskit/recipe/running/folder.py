@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from compresskit.distill.precision import AUTO
-from compresskit.errors import CheckpointError, KeyPath, RecipeError, written
+from compresskit.errors import CheckpointError, KeyPath, RecipeError, path_text
 from compresskit.files import write_text
 from compresskit.nodes import FORMER_NAMES
 from compresskit.recipe.reading import yaml
@@ -16,7 +16,7 @@ from compresskit.recipe.reading.run_files import RECIPE_FILE
 RUNS = Path("runs")
 
 
-MEASURED: tuple[KeyPath, ...] = (("precision",), ("compile",), ("memory_format",))
+AUTO_PATHS: tuple[KeyPath, ...] = (("precision",), ("compile",), ("memory_format",))
 """Places in a recipe whose `auto` a run replaces by the fastest choice."""
 
 
@@ -100,11 +100,11 @@ def _difference(recipe: Recipe, folder: Path) -> str | None:
         return f"holds no run that could be continued ({RECIPE_FILE} is damaged)"
     there, here = _flat(data), _flat(yaml.value(yaml.dump(recipe.resolved()), RECIPE_FILE))
     for path in dict.fromkeys([*there, *here]):
-        if path == ("data", "workers") or (here.get(path) == AUTO and path in MEASURED):
+        if path == ("data", "workers") or (here.get(path) == AUTO and path in AUTO_PATHS):
             continue
         old, new = there.get(path, "absent"), here.get(path, "absent")
         if FORMER_NAMES.get(str(old), old) != new:
-            change = f"{written(path)} is {old!r} there and {new!r} here"
+            change = f"{path_text(path)} is {old!r} there and {new!r} here"
             return f"holds another recipe's run: {change}; go on with that recipe, or give another --out"
     return None
 

@@ -34,7 +34,7 @@ def call_options(preset: str | None, overrides: Mapping[str, Any] | Sequence[str
         *(() if preset is None else ("--preset", preset)),
         *(part for change in changes for part in ("--set", change)),
         *(() if device == "auto" else ("--device", device)),
-        *(part for package in nodes.allowed() for part in ("--allow", package)),
+        *(part for package in nodes.allowed_packages() for part in ("--allow", package)),
     ]
 
 

@@ -267,11 +267,11 @@ class _Run:
 
 def _begin(run: _Run, folder: Path, command: str, processes: Processes) -> dict[str, Any]:
     """Begin or resume the run in its folder, once everything is known to fit, and return this session's environment."""
-    session = {**environment(run.device), "processes": processes.count}
+    environment_record = {**environment(run.device), "processes": processes.count}
     fitted = run.fit_closed_form()
     run.resolve_auto(folder)
     if not processes.is_main:  # the main process came first and wrote the files below
-        return session
+        return environment_record
     if (folder / RECIPE_FILE).exists():
         say(f"going on in {folder}" if has_checkpoint(folder) else f"{folder} has no checkpoint yet: starting again")
     else:
@@ -279,10 +279,10 @@ def _begin(run: _Run, folder: Path, command: str, processes: Processes) -> dict[
         write_recipe(folder, run.recipe, command, f"The plan, traced on one batch before the run:\n\n{plans}")
         say(f"running in {folder}")
     sessions = read_json(folder / ENVIRONMENT_FILE) or []
-    write_json(folder / ENVIRONMENT_FILE, [*sessions, session])
+    write_json(folder / ENVIRONMENT_FILE, [*sessions, environment_record])
     if fitted:
         save_fitted(folder / FITTED_FILE, fitted)
-    return session
+    return environment_record
 
 
 def _train(run: _Run) -> None:

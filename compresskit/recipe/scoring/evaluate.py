@@ -13,7 +13,7 @@ from compresskit import nodes
 from compresskit.distill.distiller import chosen_device
 from compresskit.distill.spec.address import STUDENT, TEACHER
 from compresskit.environment import environment
-from compresskit.errors import RecipeError, close_names, within, written
+from compresskit.errors import RecipeError, close_names, path_text, within
 from compresskit.evaluation import Evaluation, as_evaluation, has_own
 from compresskit.files import write_json, write_text
 from compresskit.randomness import own_randomness
@@ -21,7 +21,7 @@ from compresskit.recipe.building.closed_form import fit_to_data
 from compresskit.recipe.building.components import Components, build_components, model_path
 from compresskit.recipe.reading.load import Recipe, load_recipe
 from compresskit.recipe.reading.overrides import parse
-from compresskit.recipe.reading.run_files import EVALUATION_FILE, RECIPE_FILE, WEIGHTS_FILE
+from compresskit.recipe.reading.run_files import EVALUATION_FILE, RECIPE_FILE, WEIGHTS_FILE, part_folder, pretraining_of
 from compresskit.recipe.scoring.measure import measure_model
 from compresskit.recipe.scoring.method_scores import MethodScores, Score
 from compresskit.recipe.scoring.metric import metrics_by_name
@@ -91,12 +91,14 @@ def evaluate_recipe(
 
 
 def _weights_of_run(folder: Path) -> dict[str, Any]:
-    """Return the files of a run's weights, as changes to its recipe. A teacher that went on learning has its own."""
-    files = {"student.weights": folder / WEIGHTS_FILE, "teacher.weights": folder / TEACHER / WEIGHTS_FILE}
+    """Return the files of a run's weights, as changes to its recipe.
+
+    A teacher that was trained further has weights of its own.
+    """
+    files = {"student.weights": folder / WEIGHTS_FILE}
     for name in load_recipe(folder / RECIPE_FILE).teachers:
-        if name != TEACHER:
-            last, pretrained = folder / f"{name}.safetensors", folder / f"teacher-{name}" / WEIGHTS_FILE
-            files[f"{written(model_path(name))}.weights"] = last if last.is_file() else pretrained
+        last, pretrained = folder / f"{name}.safetensors", part_folder(folder, pretraining_of(name)) / WEIGHTS_FILE
+        files[f"{path_text(model_path(name))}.weights"] = last if name != TEACHER and last.is_file() else pretrained
     return {place: str(file) for place, file in files.items() if file.is_file()}
 
 
@@ -131,7 +133,7 @@ def _models(recipe: Recipe, methods: Sequence[str] | None) -> tuple[dict[str, nn
         if name not in builders:
             raise RecipeError(f"--methods: there is no method {name!r}{close_names(name, builders)}")
         if name in trained and name not in components.loaded:
-            place = written(model_path(name))
+            place = path_text(model_path(name))
             option = "--weights FILE" if name == STUDENT else f"--set {place}.weights=FILE"
             raise RecipeError(
                 f"{place}: it has no weights; add {option}, or leave it out of --methods", path=model_path(name)

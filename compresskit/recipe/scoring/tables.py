@@ -39,7 +39,7 @@ class Table:
         """Return the table in Markdown."""
         full = [[*row, *[""] * (len(self.headings) - len(row))] for row in self.rows]
         lines = [self.headings, ["---", *["---:"] * (len(self.headings) - 1)], *full]
-        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
 
 def run_table(rows: Sequence[Row], cell: Callable[[Row, Metric], str] = Row.figure) -> Table:

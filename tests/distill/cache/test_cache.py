@@ -137,29 +137,19 @@ def test_entries_in_fp16_can_be_recalled_in_a_run_in_bf16(tmp_path):
     assert losses(first) == losses(second)
 
 
-def test_a_run_that_is_stopped_and_resumed_ends_with_the_same_weights(tmp_path):
+def test_a_run_that_is_stopped_and_resumed_ends_with_the_same_weights(tmp_path, interrupts_second_call):
     cache = {"budget": "1MB", "dtype": "fp16"}
     whole = run(cache, steps=(7, 7))
     teacher, loader = net(6, 1), SampleLoader(Shifted(), 4, seed=3)
     with pytest.raises(InterruptedError):
         ProgressiveDistiller(teacher, net(4, 2), stages(7, 7), seed=5, device="cpu", cache=cache, out=tmp_path).fit(
-            loader, evaluate=StopsAtTheSecond()
+            loader, evaluate=interrupts_second_call
         )
     resumed = ProgressiveDistiller(
         teacher, net(4, 2), stages(7, 7), seed=5, device="cpu", cache=cache, out=tmp_path
     ).fit(loader)
     for ours, theirs in zip(resumed.student.parameters(), whole.student.parameters(), strict=True):
         assert torch.equal(ours, theirs)
-
-
-class StopsAtTheSecond:
-    calls = 0
-
-    def __call__(self, _):
-        self.calls += 1
-        if self.calls == 2:
-            raise InterruptedError
-        return {}
 
 
 class NewEveryEpoch(Shifted):

@@ -6,7 +6,6 @@ from torch import nn
 
 from compresskit import Match, ProgressiveDistiller, RecipeError, Task, curricula
 
-SGD = {"_target_": "torch.optim.SGD", "lr": 0.1}
 POINTS = [Match("0"), Match("1"), Match(".", loss="kl")]
 TASK = Task("cross_entropy")
 
@@ -50,15 +49,15 @@ def run(teacher, student, stages, batches):
 WHOLE = {"student.0", "student.1", "student.2"}
 
 
-def test_joint_is_one_stage_in_which_everything_trains(batches):
-    stages = curricula.joint(POINTS, steps=2, tasks=[TASK], optimizer=SGD)
+def test_joint_is_one_stage_in_which_everything_trains(batches, sgd):
+    stages = curricula.joint(POINTS, steps=2, tasks=[TASK], optimizer=sgd)
     assert run(net(6, 1), net(4, 2), stages, batches) == [
         (WHOLE, {"mse(0)", "mse(1)", "kl(.)", "cross_entropy(., target)"})
     ]
 
 
-def test_fitnets_learns_from_the_hint_first_and_then_from_the_outputs_alone(batches):
-    stages = curricula.fitnets([Match("1")], [POINTS[2]], steps=[2, 3], tasks=[TASK], optimizer=SGD)
+def test_fitnets_learns_from_the_hint_first_and_then_from_the_outputs_alone(batches, sgd):
+    stages = curricula.fitnets([Match("1")], [POINTS[2]], steps=[2, 3], tasks=[TASK], optimizer=sgd)
     assert [stage.steps for stage in stages] == [2, 3]
     assert run(net(6, 1), net(4, 2), stages, batches) == [
         ({"student.0", "student.1"}, {"mse(1)"}),
@@ -66,8 +65,8 @@ def test_fitnets_learns_from_the_hint_first_and_then_from_the_outputs_alone(batc
     ]
 
 
-def test_progressive_cumulative_keeps_earlier_matches_and_trains_all_modules_that_feed_them(batches):
-    stages = curricula.progressive(POINTS, steps=1, tasks=[TASK], optimizer=SGD)
+def test_progressive_cumulative_keeps_earlier_matches_and_trains_all_modules_that_feed_them(batches, sgd):
+    stages = curricula.progressive(POINTS, steps=1, tasks=[TASK], optimizer=sgd)
     assert run(net(6, 1), net(4, 2), stages, batches) == [
         ({"student.0"}, {"mse(0)"}),
         ({"student.0", "student.1"}, {"mse(0)", "mse(1)"}),
@@ -75,8 +74,8 @@ def test_progressive_cumulative_keeps_earlier_matches_and_trains_all_modules_tha
     ]
 
 
-def test_progressive_isolated_has_one_match_at_a_time_and_leaves_earlier_modules_alone(batches):
-    stages = curricula.progressive(POINTS, steps=1, mode="isolated", tasks=[TASK], optimizer=SGD)
+def test_progressive_isolated_has_one_match_at_a_time_and_leaves_earlier_modules_alone(batches, sgd):
+    stages = curricula.progressive(POINTS, steps=1, mode="isolated", tasks=[TASK], optimizer=sgd)
     assert run(net(6, 1), net(4, 2), stages, batches) == [
         ({"student.0"}, {"mse(0)"}),
         ({"student.1"}, {"mse(1)"}),
@@ -99,24 +98,24 @@ def test_annealed_lowers_the_temperature_to_1_and_ends_with_the_tasks_alone(batc
     assert seen[-5:] == [5.0, 4.0, 3.0, 2.0, 1.0]
 
 
-def test_each_assistant_learns_from_the_one_before_and_the_student_from_the_last(batches):
+def test_each_assistant_learns_from_the_one_before_and_the_student_from_the_last(batches, sgd):
     teachers = {"large": net(8, 1), "middle": net(6, 2)}
-    stages = curricula.assistants(["large", "middle"], [POINTS[2]], steps=1, tasks=[TASK], optimizer=SGD)
+    stages = curricula.assistants(["large", "middle"], [POINTS[2]], steps=1, tasks=[TASK], optimizer=sgd)
     assert run(teachers, net(4, 3), stages, batches) == [
         ({"middle.0", "middle.1", "middle.2"}, {"kl(middle:., large:.)", "cross_entropy(middle:., target)"}),
         (WHOLE, {"kl(., middle:.)", "cross_entropy(., target)"}),
     ]
 
 
-def test_route_has_one_of_the_teacher_s_checkpoints_in_each_stage(batches):
+def test_route_has_one_of_the_teacher_s_checkpoints_in_each_stage(batches, sgd):
     teachers = {"early": net(6, 1), "late": net(6, 2)}
-    stages = curricula.route(["early", "late"], [Match("1")], steps=1, optimizer=SGD)
+    stages = curricula.route(["early", "late"], [Match("1")], steps=1, optimizer=sgd)
     half = {"student.0", "student.1"}
     assert run(teachers, net(4, 3), stages, batches) == [(half, {"mse(1, early:1)"}), (half, {"mse(1, late:1)"})]
 
 
-def test_anchored_compares_later_stages_with_the_student_from_their_beginning(batches):
-    stages = curricula.anchored([[POINTS[1]], [POINTS[2]]], anchor=Match("."), steps=2, optimizer=SGD)
+def test_anchored_compares_later_stages_with_the_student_from_their_beginning(batches, sgd):
+    stages = curricula.anchored([[POINTS[1]], [POINTS[2]]], anchor=Match("."), steps=2, optimizer=sgd)
     assert run(net(6, 1), net(4, 2), stages, batches) == [
         ({"student.0", "student.1"}, {"mse(1)"}),
         (WHOLE, {"kl(.)", "mse(., previous:.)"}),
@@ -124,8 +123,8 @@ def test_anchored_compares_later_stages_with_the_student_from_their_beginning(ba
 
 
 @pytest.mark.parametrize("mutual", [False, True])
-def test_together_trains_the_teacher_on_the_tasks_and_with_mutual_on_its_student(batches, mutual):
-    stages = curricula.together([POINTS[2]], mutual=mutual, steps=1, tasks=[TASK], optimizer=SGD)
+def test_together_trains_the_teacher_on_the_tasks_and_with_mutual_on_its_student(batches, mutual, sgd):
+    stages = curricula.together([POINTS[2]], mutual=mutual, steps=1, tasks=[TASK], optimizer=sgd)
     back = {"kl(teacher:., student:.)"} if mutual else set()
     terms = {"kl(., teacher:.)", "cross_entropy(., target)", "cross_entropy(teacher:., target)"}
     assert run(net(6, 1), net(4, 2), stages, batches) == [
@@ -143,8 +142,8 @@ def test_mutual_learning_compares_the_two_in_both_directions(batches):
     assert terms["kl(teacher:., student:.)"]["value"] == pytest.approx(back, rel=1e-4)
 
 
-def test_blockwise_goes_from_local_to_global_with_the_student_s_blocks_in_the_teacher(batches):
-    stages = curricula.blockwise(POINTS[:2], steps=[1, 2, 3], tasks=[TASK], outputs=[POINTS[2]], optimizer=SGD)
+def test_blockwise_goes_from_local_to_global_with_the_student_s_blocks_in_the_teacher(batches, sgd):
+    stages = curricula.blockwise(POINTS[:2], steps=[1, 2, 3], tasks=[TASK], outputs=[POINTS[2]], optimizer=sgd)
     assert [(stage.name, stage.steps) for stage in stages] == [
         ("1-0-local", 1),
         ("1-0-global", 2),

@@ -168,7 +168,7 @@ def test_a_pair_that_only_the_user_can_adapt_is_refused(student, teacher, messag
 
 def bound(extra_modules, student, teacher, **options):
     points = [Point("student", ".")], [Point("teacher", ".")]
-    return bind_match(Match(".", **options), *points, ([Size(student)], [Size(teacher)]), extra_modules, "here")
+    return bind_match(Match(".", **options), *points, ([Size(student)], [Size(teacher)]), extra_modules)
 
 
 def test_matches_of_one_pair_share_the_linear_map_and_nothing_else_is_kept():

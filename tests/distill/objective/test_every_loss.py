@@ -52,7 +52,7 @@ def test_the_gradients_are_those_of_the_same_mathematics_by_hand(name, vgg):
         between = teacher[:2](inputs)
     if entry.several:
         ours, theirs = (by_hand[:2](inputs), ours), (between, theirs)
-    function = make_loss(entry, options, where="test")
+    function = make_loss(entry, options)
     arguments = (ours, labels) if supervised else (ours, theirs, labels) if entry.labels else (ours, theirs)
     value = function(*arguments, **({} if entry.built else options))
     (value * (1.0 if supervised else 0.5)).backward()

@@ -62,20 +62,12 @@ def test_the_previous_student_is_a_frozen_copy_from_the_beginning_of_the_stage(b
     assert drift[1] > 0.0
 
 
+@pytest.mark.usefixtures("frequent_checkpoints")
 def test_a_stopped_run_with_anchor_learning_teacher_and_average_continues_to_the_same_weights(
-    batches, tmp_path, monkeypatch, net, state, changed
+    batches, tmp_path, net, state, changed, failing_loader
 ):
-    monkeypatch.setattr("compresskit.distill.session.run_folder.CHECKPOINT_SECONDS", 0.0)
     first = Stage("a", matches=[Match(".", loss="kl")], tasks=[Task("cross_entropy", "teacher:.")], steps=3)
     second = Stage("b", matches=[Match(".", "previous:.")], tasks=[Task("cross_entropy")], steps=5, ema=0.9)
-
-    class Dies:
-        def __iter__(self):
-            for batch in batches:
-                self.drawn = getattr(self, "drawn", 0) + 1
-                if self.drawn > 6:
-                    raise KeyboardInterrupt
-                yield batch
 
     def run(loader, out):
         teacher, student = net(4, 1), net(4, 2)
@@ -83,11 +75,11 @@ def test_a_stopped_run_with_anchor_learning_teacher_and_average_continues_to_the
         return teacher, student, result.student
 
     whole = run(batches, tmp_path / "whole")
-    with pytest.raises(KeyboardInterrupt):
-        run(Dies(), tmp_path / "part")
+    with pytest.raises(SystemExit):
+        run(failing_loader(batches, 6), tmp_path / "part")
     for ours, theirs in zip(run(batches, tmp_path / "part"), whole, strict=True):
         assert changed(state(theirs), ours) == set()
-    again = run([], tmp_path / "part")  # finished: nothing is trained, and the average is given back
+    again = run([], tmp_path / "part")  # finished: nothing is trained, and the average is returned
     assert changed(state(whole[2]), again[2]) == set()
 
 
@@ -154,3 +146,14 @@ def test_a_model_without_usable_weights_is_refused_at_once(make, message):
     with pytest.raises(RecipeError) as caught:
         ProgressiveDistiller(nn.Linear(3, 2), make(), [Stage("s", matches=[Match(".")], steps=1)])
     assert message in str(caught.value)
+
+
+def test_a_teacher_that_shares_a_norm_with_its_student_is_refused(losses):
+    norm = nn.BatchNorm1d(2, affine=False)
+    with pytest.raises(RecipeError, match="shares parameters or buffers with the student"):
+        losses(
+            nn.Sequential(nn.Linear(3, 2), norm),
+            nn.Sequential(nn.Linear(3, 2), norm),
+            Match("."),
+            inputs=torch.randn(4, 3),
+        )

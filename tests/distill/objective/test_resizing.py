@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from compresskit import Match, ProgressiveDistiller, Stage
 from compresskit.distill.objective.adapters import build_adapter
 
 ALL = {"channels", "space"}
@@ -87,3 +88,12 @@ def test_a_1x1_map_and_a_vector_become_each_other():
     assert adapted(torch.tensor([[[[1.0]], [[2.0]]]]), (1, 2)).tolist() == [[1.0, 2.0]]
     assert adapted(torch.tensor([[1.0, 2.0]]), (1, 2, 1, 1)).tolist() == [[[[1.0]], [[2.0]]]]
     assert adapted(torch.tensor([[1.0, 2.0]]), (1, 2, 1, 1, 1)).shape == (1, 2, 1, 1, 1)
+
+
+@pytest.mark.parametrize("size", [4, 16])
+def test_a_stage_resizes_maps_of_another_size_to_the_teacher_s(size):
+    teacher = nn.Conv2d(3, 2, 1)
+    student = nn.Sequential(nn.Upsample((size, size)), nn.Conv2d(3, 2, 1))
+    stage = Stage("s", matches=[Match(".")], steps=2)
+    history = ProgressiveDistiller(teacher, student, [stage]).fit([(torch.randn(2, 3, 8, 8), None)]).history
+    assert len(history) == 2

@@ -117,11 +117,11 @@ def _interrupt_in(part, step):
     """An update of the loop that is interrupted in one part of the run, at one step."""
     update, seen = StageLoop.train_step, []
 
-    def interrupted(loop, batches):
+    def interrupted(loop, *arguments):
         seen.append(_part(loop))
         if seen[-1] == part and seen.count(part) == step:
             raise KeyboardInterrupt
-        return update(loop, batches)
+        return update(loop, *arguments)
 
     return interrupted
 
@@ -130,9 +130,9 @@ def _noted(trained):
     """An update of the loop that notes which part of the run it belongs to."""
     update = StageLoop.train_step
 
-    def noted(loop, batches):
+    def noted(loop, *arguments):
         trained.append(_part(loop))
-        return update(loop, batches)
+        return update(loop, *arguments)
 
     return noted
 

@@ -76,11 +76,11 @@ def test_a_chain_resumes_where_it_was_stopped(chain, monkeypatch):
 
     update, calls = StageLoop.train_step, []
 
-    def dies(self, batches):
+    def dies(self, *arguments):
         calls.append(1)
         if len(calls) > 5 + 4 + 2:
             raise KeyboardInterrupt
-        return update(self, batches)
+        return update(self, *arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(StageLoop, "train_step", dies)

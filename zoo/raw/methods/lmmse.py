@@ -59,8 +59,8 @@ class LMMSEPhase(nn.Module):
     inverse of its contrast. On Kodak's pictures both together are worth 0.3 dB. The filters come from `fit_to` or `fit`
     and not from gradients; they are parameters that require none, so that they are counted, moved and saved.
 
-    `forward` is one convolution, with the tile as its stride, and a pixel shuffle. Past its borders the mosaic goes on
-    with copies of its outermost tiles, which keeps the phase; there the picture is some dB worse than inside.
+    `forward` is one convolution, with the tile as its stride, and a pixel shuffle. Past its borders the mosaic
+    continues with copies of its outermost tiles, which keeps the phase; there the picture is some dB worse than inside.
 
     Args:
         cfa: The colour filter array, or its name.

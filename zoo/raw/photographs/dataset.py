@@ -36,7 +36,7 @@ class PhotographCrops(Dataset[Pair]):
         crops_per_photograph: Samples of each photograph in an epoch.
         cfa: The colour filter array, or its name.
         flips: Show crops in all eight flips and quarter turns.
-        candidates: Number of crops drawn for each sample, of which the one with the strongest fine detail is taken.
+        candidates: Number of crops drawn for each sample; the one with the strongest fine detail is taken.
             With more than 1, flat areas, from which there is little to learn, are seen less often than they occur.
         sensor: Noise and quantisation of the mosaic; the picture stays clean. None gives exact values.
         variants: Number of epochs after which the same crops come again; None makes every epoch new.

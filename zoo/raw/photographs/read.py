@@ -10,7 +10,7 @@ from jaxtyping import Integer
 from PIL import Image, ImageFile, ImageOps
 from PIL.TiffImagePlugin import TiffImageFile
 
-from compresskit.errors import DataError
+from compresskit.errors import DataError, first_line
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 """Endings of the files that count as photographs, in any case."""
@@ -57,7 +57,7 @@ def read_header(path: Path) -> Header:
             mode, deep, bits = image.mode, _is_deep(image), _bits(image)
             image.verify()
     except Exception as error:  # Pillow's readers raise any error that their format's code meets
-        raise DataError(f"{path} cannot be read as a photograph: {_reason(error)}") from error
+        raise DataError(f"{path} cannot be read as a photograph: {first_line(error)}") from error
     if mode not in COLOUR_MODES:
         raise DataError(
             f"{path} is not a colour photograph (its mode is {mode}); demosaicing needs red, green and blue"
@@ -78,7 +78,7 @@ def read_picture(path: Path, header: Header) -> Integer[np.ndarray, "h w 3"]:
         if header.deep:
             picture = picture.astype(np.uint16) << 8 | _decode(path, low=True)
     except Exception as error:  # as above
-        raise DataError(f"{path} cannot be decoded: {_reason(error)}") from error
+        raise DataError(f"{path} cannot be decoded: {first_line(error)}") from error
     if picture.shape[:2] != (header.height, header.width):
         raise DataError(f"{path} was {header.height}x{header.width} pixels and is now {picture.shape[:2]}: it changed")
     return picture
@@ -117,8 +117,3 @@ def _is_turnable(image: Image.Image) -> bool:
 
 def _is_turned(image: Image.Image) -> bool:
     return _is_turnable(image) and image.getexif().get(ORIENTATION, 1) >= 5
-
-
-def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

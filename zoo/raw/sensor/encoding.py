@@ -18,7 +18,7 @@ DOMAINS: tuple[Domain, ...] = ("linear", "display")
 
 
 def to_display(linear: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Encode linear light from 0 to 1 by the curve of sRGB. Its straight part goes on below 0, which noise needs.
+    """Encode linear light from 0 to 1 by the curve of sRGB. Its straight part continues below 0, which noise needs.
 
     Source: IEC 61966-2-1:1999.
     """

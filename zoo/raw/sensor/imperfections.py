@@ -15,7 +15,7 @@ def crosstalk(mosaic: Float[Tensor, "n 1 h w"], cfa: CFA, share: float) -> Float
     """Give a share of each pixel's light to its four direct neighbours, a quarter to each.
 
     At the edge of a block they see another colour, so a block's outer pixels are tinted and its inner ones are not.
-    Past the border the mosaic goes on with copies of its outermost tiles.
+    Past the border the mosaic continues with copies of its outermost tiles.
     """
     wide = cfa.extend(mosaic, (1, 1, 1, 1))
     around = wide[..., 1:-1, :-2] + wide[..., 1:-1, 2:] + wide[..., :-2, 1:-1] + wide[..., 2:, 1:-1]

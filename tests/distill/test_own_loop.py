@@ -1,7 +1,6 @@
-"""The engine inside a loop of the user's own."""
+"""One stage inside a training loop of the user's own."""
 
 import copy
-from functools import partial
 
 import pytest
 import torch
@@ -21,13 +20,6 @@ def batches():
     return [(torch.randn(8, 3, generator=generator), torch.randint(2, (8,), generator=generator)) for _ in range(3)]
 
 
-def marks(model):
-    return [
-        (name, module.training, len(module._forward_hooks), len(module._forward_pre_hooks), set(vars(module)))
-        for name, module in model.named_modules()
-    ] + [(name, p.requires_grad) for name, p in model.named_parameters()]
-
-
 STAGE = Stage(
     "s",
     matches=[Match("1", weight={"schedule": "linear", "start": 1.0, "end": 0.0})],
@@ -37,11 +29,11 @@ STAGE = Stage(
 )
 
 
-def test_a_loop_of_one_s_own_gives_the_weights_that_fit_gives(batches):
+def test_a_user_s_loop_gives_the_same_weights_as_fit(batches, marks):
     teacher, student = net(6, 1), net(4, 2)
     fitted = copy.deepcopy(student)
     ProgressiveDistiller(teacher, fitted, [STAGE]).fit(batches)
-    left = marks(teacher), marks(student)
+    before = marks(teacher), marks(student, gradients=False)
     with ProgressiveDistiller(teacher, student, [STAGE]).stage(0, batches[0]) as objective:
         optimizer = torch.optim.SGD(objective.parameters(), lr=0.1)
         for inputs, targets in batches:
@@ -52,10 +44,10 @@ def test_a_loop_of_one_s_own_gives_the_weights_that_fit_gives(batches):
     assert set(terms) == {"mse(1)", "cross_entropy(., target)"}
     for ours, theirs in zip(student.parameters(), fitted.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs)
-    assert (marks(teacher), marks(student)) == left
+    assert (marks(teacher), marks(student, gradients=False)) == before
 
 
-def test_three_lines_are_enough_where_no_adapter_is_needed(batches):
+def test_three_lines_are_enough_without_adapters(batches):
     stage = Stage("s", matches=[Match(".", loss="kl")], steps=1)
     distiller = ProgressiveDistiller(net(6, 1), net(4, 2), [stage])
     with distiller.stage(0) as objective:
@@ -63,7 +55,7 @@ def test_three_lines_are_enough_where_no_adapter_is_needed(batches):
     assert loss.requires_grad
 
 
-def test_adapters_that_no_optimizer_was_given_are_warned_of(batches):
+def test_a_warning_says_that_adapters_need_an_optimizer(batches):
     with (
         ProgressiveDistiller(net(6, 1), net(4, 2), [STAGE]).stage(0) as objective,
         pytest.warns(UserWarning, match="only if your optimizer is given objective.parameters"),
@@ -90,7 +82,7 @@ def test_adapters_can_be_saved_and_loaded(batches):
     assert torch.equal(adapter(again), adapter(trained))
 
 
-def test_what_the_stage_does_not_train_is_frozen_inside_and_free_again_outside(batches):
+def test_other_parameters_are_frozen_inside_the_block_and_trainable_again_outside(batches):
     student = net(4, 2)
     stage = Stage("s", matches=[Match(".")], train=["3.*"], steps=1)
     with ProgressiveDistiller(net(6, 1), student, [stage]).stage(0, batches[0]) as objective:
@@ -100,7 +92,7 @@ def test_what_the_stage_does_not_train_is_frozen_inside_and_free_again_outside(b
     assert student[0].weight.requires_grad
 
 
-def test_train_and_eval_in_a_loop_of_one_s_own_do_not_wake_what_the_stage_holds_still(batches):
+def test_train_and_eval_in_a_user_s_loop_do_not_change_the_modes_of_frozen_modules(batches):
     teacher, student = net(6, 1), net(4, 2)
     before = [buffer.clone() for model in (teacher, student) for buffer in model.buffers()]
     stage = Stage("s", matches=[Match(".")], train=["3.*"], steps=1)
@@ -132,7 +124,7 @@ def test_schedules_advance_with_calls_that_have_gradients(batches):
         assert objective.step == 1
 
 
-def test_wrong_uses_say_what_is_right(batches):
+def test_an_error_about_a_wrong_use_names_the_right_one(batches):
     distiller = ProgressiveDistiller(net(6, 1), net(4, 2), [STAGE])
     with pytest.raises(RecipeError, match="stage 1: there are 1 stages, counted from 0"):
         distiller.stage(1)
@@ -142,7 +134,7 @@ def test_wrong_uses_say_what_is_right(batches):
         distiller.stage(0, batches[0])(*batches[0])
 
 
-def test_one_block_at_a_time(batches):
+def test_only_one_block_may_be_open_at_a_time(batches):
     stages = [STAGE, Stage("t", matches=[Match(".")], train=["3.*"], steps=1)]
     distiller = ProgressiveDistiller(net(6, 1), net(4, 2), stages)
     first, second = distiller.stage(0, batches[0]), distiller.stage(1, batches[0])
@@ -154,10 +146,9 @@ def test_one_block_at_a_time(batches):
         second(*batches[0])
 
 
+@pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize("options", [{"precision": "bf16"}, {"memory_format": "channels_last"}, {"compile": True}])
-def test_a_loop_of_one_s_own_computes_as_fit_does(options, batches, monkeypatch):
-    torch._dynamo.reset()
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+def test_a_user_s_loop_computes_the_same_terms_as_fit(options, batches):
     teacher, student = net(6, 1), net(4, 2)
     fitted = copy.deepcopy(student)
     first = ProgressiveDistiller(teacher, fitted, [STAGE], device="cpu", **options).fit(batches[:1]).history[0]["terms"]
@@ -165,10 +156,9 @@ def test_a_loop_of_one_s_own_computes_as_fit_does(options, batches, monkeypatch)
         assert objective.parameters()
         _, terms = objective(*batches[0])
     assert {name: value.item() for name, value in terms.items()} == {name: t["value"] for name, t in first.items()}
-    torch._dynamo.reset()
 
 
-def test_auto_is_settled_before_a_loop_of_one_s_own(batches):
+def test_auto_is_resolved_before_a_user_s_loop(batches):
     distiller = ProgressiveDistiller(net(6, 1), net(4, 2), [STAGE], device="cpu", precision="auto")
     with pytest.raises(RecipeError, match=r"auto is measured on a batch .*: distiller.resolve_auto\(batch\)"):
         distiller.stage(0)
