@@ -7,6 +7,7 @@ Rooms, in reading order:
 
 - `distill/`: the engine: stages, taps, losses on taps, training, the teacher cache, one call of `fit`.
 - `losses/`: losses as pure functions, and the catalogue of their names.
+- `inheritance/`: a student's initial weights from its teacher.
 - `recipe/`: an experiment as a YAML file, from its text to the table and the card at its end.
 - `profiling/`: the cost of running a model.
 - `commands/`: the commands of the command line.
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from compresskit.distill.spec.match import Task as Task
     from compresskit.distill.spec.stage import Stage as Stage
     from compresskit.evaluation import Evaluation as Evaluation
+    from compresskit.inheritance import inherit as inherit
     from compresskit.profiling import compare as compare
     from compresskit.profiling import profile as profile
     from compresskit.recipe.building.trained_model import load_model as load_model
@@ -60,6 +62,7 @@ _HOMES = {
     "Task": "compresskit.distill.spec.match",
     "compare": "compresskit.profiling",
     "curricula": "compresskit.distill",
+    "inherit": "compresskit.inheritance",
     "load_model": "compresskit.recipe.building.trained_model",
     "load_recipe": "compresskit.recipe.reading.load",
     "profile": "compresskit.profiling",
@@ -80,6 +83,7 @@ __all__ = [
     "Task",
     "compare",
     "curricula",
+    "inherit",
     "load_model",
     "load_recipe",
     "profile",

@@ -28,6 +28,7 @@ PUBLIC = [
     "Task",
     "compare",
     "curricula",
+    "inherit",
     "load_model",
     "load_recipe",
     "profile",
