@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from compresskit.distill.taps.taps import call_model
-from compresskit.errors import ShapeError, TapError
+from compresskit.errors import RecipeError, ShapeError, TapError, close_names, first_line
 from compresskit.inheritance.channels import Axis, Channel, Channels
 from compresskit.inheritance.pairing import Pairing, pair_channels
 from compresskit.inheritance.report import InheritanceReport, InheritedTensor
@@ -52,9 +52,13 @@ def inherit(
             coupled layers are added.
 
     Raises:
+        RecipeError: A model is no module.
         TapError: `names` names a module that a model lacks.
-        ShapeError: No inputs were passed, and none that suit the models were found.
+        ShapeError: A model does not take the inputs, or none were passed and none that suit it were found.
     """
+    for role, model in (("teacher", teacher), ("student", student)):
+        if not isinstance(model, nn.Module):
+            raise RecipeError(f"inherit: the {role} must be a torch module, got {type(model).__name__}")
     sources = _sources(teacher, student, names or {})
     theirs = _traced(teacher, inputs if teacher_inputs is None else teacher_inputs)
     ours = _traced(student, inputs)
@@ -78,9 +82,9 @@ def _sources(teacher: nn.Module, student: nn.Module, names: Mapping[str, str]) -
     modules = dict(student.named_modules())
     for glob, path in names.items():
         if not any(fnmatchcase(name, glob) for name in modules):
-            raise TapError(f"names: the student has no module {glob!r}")
-        if path not in dict(teacher.named_modules()):
-            raise TapError(f"names: the teacher has no module {path!r}")
+            raise TapError(f"names: the student has no module {glob!r}{close_names(glob, filter(None, modules))}")
+        if path not in (known := dict(teacher.named_modules())):
+            raise TapError(f"names: the teacher has no module {path!r}{close_names(path, filter(None, known))}")
     state = teacher.state_dict()
     sources = {name: _renamed(name, names) for name in student.state_dict()}
     return {name: source for name, source in sources.items() if source in state}
@@ -179,7 +183,12 @@ def _reason(axis: Axis, pairs: Mapping[int, int], channels: Channels, pairing: P
 
 def _traced(model: nn.Module, inputs: Any) -> Channels:
     if inputs is not None:
-        return trace_channels(model, inputs)
+        try:
+            return trace_channels(model, inputs)
+        except (RuntimeError, TypeError) as error:
+            raise ShapeError(
+                f"inherit: {type(model).__name__} does not take the inputs: {first_line(error)}"
+            ) from error
     why: Exception | None = None
     for candidate in _candidates(model):
         try:

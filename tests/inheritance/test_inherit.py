@@ -6,7 +6,7 @@ from torch import nn
 from torchvision.models import VisionTransformer, mobilenet_v2, resnet18, resnet34
 from torchvision.models.resnet import Bottleneck, ResNet
 
-from compresskit import TapError, inherit
+from compresskit import RecipeError, ShapeError, TapError, inherit
 from zoo.pynet import PyNET, PyNETQxQ
 
 
@@ -211,3 +211,16 @@ def test_an_operator_that_is_not_understood_keeps_its_widths():
 def test_a_name_that_no_model_has_is_an_error():
     with pytest.raises(TapError, match="no module 'nope'"):
         inherit(nn.Linear(2, 2), nn.Linear(2, 2), names={"nope": ""})
+
+
+@pytest.mark.parametrize(
+    ("teacher", "options", "error", "message"),
+    [
+        ("resnet18", {}, RecipeError, "the teacher must be a torch module, got str"),
+        (nn.Linear(3, 4), {"inputs": torch.zeros(2, 5)}, ShapeError, "Linear does not take the inputs: mat1 and mat2"),
+        (nn.Sequential(nn.Linear(3, 4)), {"names": {"1": "0"}}, TapError, "the student has no module '1'"),
+    ],
+)
+def test_a_wrong_argument_is_refused_with_the_reason(teacher, options, error, message):
+    with pytest.raises(error, match=message):
+        inherit(teacher, nn.Sequential(nn.Linear(3, 2)), **options)
