@@ -114,6 +114,8 @@ def demosaic(
         overwrite=overwrite,
     )
     chosen = _method(method, weights, domain, device, precision)
+    if precision == "bf16" and not chosen.half:
+        typer.echo("--precision bf16: this processor has no bfloat16 units, so the network runs in float32", err=True)
     for line in command.demosaic(images, chosen, inputs, output, memory=memory):
         typer.echo(line)
 

@@ -32,9 +32,16 @@ def leaky_relu(features: Tensor) -> Tensor:
     """Return the leaky ReLU of features."""
     features = F.leaky_relu(features, SLOPE)
     if features.dtype == torch.bfloat16 and features.requires_grad and not torch.compiler.is_compiling():
-        # the gradient of a concatenation is a slice, whose bfloat16 numbers torch would take one by one
         features.register_hook(_without_gaps)
     return features
+
+
+def _without_gaps(gradient: Tensor) -> Tensor:
+    """Return the gradient without gaps between its pixels, which a slice of a concatenation's gradient has.
+
+    Torch's leaky ReLU takes bfloat16 numbers one by one where a pixel has fewer than 32 of them between gaps.
+    """
+    return to_layout(gradient, channels_last=True) if gradient.stride(1) == 1 else gradient
 
 
 def is_autocast(tensor: Tensor) -> bool:
@@ -46,11 +53,6 @@ def is_autocast(tensor: Tensor) -> bool:
 def without_autocast(tensor: Tensor) -> AbstractContextManager[object]:
     """Return the block in which operations on a tensor keep its type, whatever autocast is around it."""
     return torch.autocast(tensor.device.type, enabled=False) if is_autocast(tensor) else nullcontext()
-
-
-def _without_gaps(features: Tensor) -> Tensor:
-    """Return features without gaps in memory, in the order that they have."""
-    return to_layout(features, channels_last=features.stride(1) == 1)
 
 
 class ReflectedConv2d(nn.Conv2d):
