@@ -75,8 +75,8 @@ def demosaic(
     ] = 2.0,
     device: Annotated[str, typer.Option(help="'cpu', 'cuda', …")] = "cpu",
     precision: Annotated[
-        Literal["fp32", "bf16"],
-        typer.Option(help="Precision of a network; bf16 is faster on processors that have bfloat16 units."),
+        Literal["fp32", "bf16", "auto"],
+        typer.Option(help="Precision of a network; bf16, or auto, is faster where the processor has bfloat16 units."),
     ] = "fp32",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist already.")] = False,
 ) -> None:
@@ -132,7 +132,7 @@ def _method(name: str | None, weights: Path | None, domain: "Domain | None", dev
     if name not in known:
         raise RecipeError(f"--method: there is no {name!r}{close_names(name, known)}")
     if name not in networks:
-        if precision != "fp32":
+        if precision == "bf16":
             raise RecipeError(f"--precision {precision} is for networks, and {name} is none; leave it out")
         return conventional_method(name, weights, domain, device)
     if weights is None:

@@ -273,13 +273,14 @@ def test_a_run_with_weights_supplies_its_recipe():
 
 
 @pytest.mark.usefixtures("_units")
-def test_bf16_makes_nearly_the_same_picture(photograph, capsys):
+@pytest.mark.parametrize("precision", ["bf16", "auto"])
+def test_bf16_makes_nearly_the_same_picture(precision, photograph, capsys):
     torch.manual_seed(0)
     network = PyNETQxQ(4, instance_norm_level_1=False)
     torch.nn.init.normal_(network.conv_l0_d1.conv2d.weight, std=0.3)
     torch.save(network.state_dict(), "released.pth")
     options = ("a.png", "--mosaic", "--weights", "released.pth")
-    assert demosaic(*options, "-o", "fp32") == demosaic(*options, "-o", "bf16", "--precision", "bf16") == 0
+    assert demosaic(*options, "-o", "fp32") == demosaic(*options, "-o", "bf16", "--precision", precision) == 0
     assert capsys.readouterr().out.count(", bf16, ") == 1
     full, half = picture("fp32/a_student.png"), picture("bf16/a_student.png")
     assert not np.array_equal(full, half)

@@ -51,7 +51,7 @@ def conventional_method(name: str, weights: Path | None, domain: Domain | None, 
 def network_method(part: str, weights: Path, domain: Domain | None, device: str, precision: str = "fp32") -> Method:
     """Return the method of a run's network, `student` or `teacher`, or of a published checkpoint.
 
-    With the precision "bf16" it runs in bfloat16, unless the processor has no units for it and would be slower.
+    With the precision "bf16" or "auto" it runs in bfloat16, unless the processor has no units for it and is slower.
 
     Raises:
         CheckpointError: The weights, or the recipe beside them, cannot be used.
@@ -61,7 +61,7 @@ def network_method(part: str, weights: Path, domain: Domain | None, device: str,
     cfa = getattr(model, "cfa", None)
     if not isinstance(cfa, CFA):
         raise CheckpointError(f"{weights} is a {type(model).__name__}, which does not say for which array it is")
-    half = precision == "bf16" and (device_of(model).type != "cpu" or has_bfloat16_units())
+    half = precision != "fp32" and (device_of(model).type != "cpu" or has_bfloat16_units())
     return Method(part, lambda _: model, cfa, domain or _training_domain(loaded.recipe), half)
 
 
