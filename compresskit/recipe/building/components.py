@@ -18,8 +18,8 @@ from compresskit.distill.spec.stage import Stage
 from compresskit.distill.taps.taps import call_model
 from compresskit.errors import DataError, KeyPath, at
 from compresskit.evaluation import Evaluation, as_evaluation
+from compresskit.files import load_weights
 from compresskit.randomness import own_randomness
-from compresskit.recipe.building.weights import load_weights
 from compresskit.recipe.reading.load import Recipe
 
 

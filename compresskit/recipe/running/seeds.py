@@ -25,7 +25,8 @@ from compresskit.recipe.scoring.differences import Difference, differences
 from compresskit.recipe.scoring.measure import Row
 from compresskit.recipe.scoring.metric import Metric
 from compresskit.recipe.scoring.tables import run_table
-from compresskit.recipe.terminal import plain_text, say, words
+from compresskit.recipe.terminal import say, words
+from compresskit.tables import plain_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
