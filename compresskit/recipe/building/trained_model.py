@@ -13,7 +13,7 @@ from compresskit.files import load_weights, read_json, read_weights
 from compresskit.recipe.building.components import bare_model
 from compresskit.recipe.reading import yaml
 from compresskit.recipe.reading.load import load_recipe
-from compresskit.recipe.reading.run_files import ALONE, RECIPE_FILE, WEIGHTS_FILE, part_folder
+from compresskit.recipe.run_files import ALONE, RECIPE_FILE, WEIGHTS_FILE, part_folder
 
 PARTS = (STUDENT, TEACHER, ALONE)
 

@@ -24,7 +24,7 @@ from compresskit.nested import batch_size
 from compresskit.recipe.building.closed_form import fit_to_data, restore_fitted
 from compresskit.recipe.building.components import build_components, control_stages
 from compresskit.recipe.reading.load import Recipe, load_recipe
-from compresskit.recipe.reading.run_files import (
+from compresskit.recipe.run_files import (
     ALONE,
     ENVIRONMENT_FILE,
     FITTED_FILE,
