@@ -114,7 +114,9 @@ def test_a_finished_run_is_made_a_shipped_network(tmp_path):
 
     state = torch.nn.Linear(3, 2).state_dict()
     save_file(state, run / "student.safetensors")
-    (run / "environment.json").write_text(json.dumps([{"commit": "abc", "device": "cpu"}]))
+    (run / "environment.json").write_text(
+        json.dumps([{"commit": "abc", "device": "cpu", "threads": 1, "platform": "Linux"}])
+    )
     (run / "metrics.jsonl").write_text('{"global_step": 3}\n')
     facts = {"data": "d", "hours": 1.0, "history": "h", "figures": {"psnr": 1.0}}
     with pytest.raises(ValueError, match="figures is missing"):

@@ -42,7 +42,7 @@ def ship(run: Path, name: str, facts: dict[str, Any], folder: Path) -> None:
         "parameters": sum(parameter.numel() for parameter in trained.model.parameters()),
         "commit": environment["commit"],
         "steps": json.loads(lines[-1])["global_step"] + 1,
-        "machine": environment["device"],
+        "machine": f"{environment['device']}, {environment['threads']} threads, {environment['platform']}",
         **{key: facts[key] for key in FACTS},
         "sha256": hashlib.sha256(content).hexdigest(),
         "recipe": recipe,
