@@ -16,6 +16,7 @@ import typer
 
 from compresskit.commands import evaluate, export, profile, run
 from compresskit.errors import CompressKitError, ExportError, TrainingError
+from compresskit.installation import without_current_folder
 
 _CTRL_C = 130
 
@@ -30,11 +31,11 @@ app = typer.Typer(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code. Exceptions of a bug or of the user's own code pass through."""
-    _add_installed_commands()
     try:
-        code = app(
-            list(sys.argv[1:] if arguments is None else arguments), prog_name="compresskit", standalone_mode=False
-        )
+        with without_current_folder():  # `--allow` puts it back, at the end
+            _add_installed_commands()
+            given = list(sys.argv[1:] if arguments is None else arguments)
+            code = app(given, prog_name="compresskit", standalone_mode=False)
     except SystemExit as end:  # typer ends a command in this way
         code = end.code
     except Exception as error:

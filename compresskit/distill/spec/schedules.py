@@ -65,7 +65,7 @@ def _function_of(shape: Any) -> Any:
 
 @cache
 def _import_function(dotted: str) -> Any:  # cached because each step needs it
-    return find(dotted, kind="callable")
+    return find(dotted, kind="schedule")
 
 
 class WarmupCosine(LRScheduler):

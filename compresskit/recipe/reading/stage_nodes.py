@@ -9,6 +9,7 @@ from compresskit.distill.spec.match import Match, Splice, Task
 from compresskit.distill.spec.stage import DEFAULT_OPTIMIZER, Stage
 from compresskit.errors import RecipeError, at, close_names
 from compresskit.losses import check_options, resolve_loss
+from compresskit.losses.torchdistill import full_name
 from compresskit.signature import check_arguments, option_names
 
 _STAGE = tuple(field.name for field in fields(Stage))
@@ -69,7 +70,7 @@ def _curriculum(node: Mapping[str, Any]) -> tuple[Stage, ...]:
     dotted = node.get("_target_")
     if not isinstance(dotted, str):
         raise RecipeError("a curriculum is a node such as {_target_: compresskit.curricula.progressive, ...}")
-    curriculum = nodes.find(dotted, kind="callable")
+    curriculum = nodes.find(dotted, kind="curriculum")
     options = {key: value for key, value in node.items() if key != "_target_"}
     own = option_names(curriculum)
     _check_keys(options, own if own is not None else (*_parameters(curriculum), *_STAGE))
@@ -162,6 +163,10 @@ def _check_term_keys(node: Mapping[str, Any], keys: tuple[str, ...]) -> None:
     options = option_names(entry.function, positional=entry.positional)
     if options is not None:
         _check_keys(node, (*keys, *options))
+    if "." in loss:
+        nodes.check_listed_options(
+            full_name(loss), {key: node[key] for key in node if key not in keys}, kind="callable"
+        )
     check_options(entry, {key: value for key, value in node.items() if key not in keys})
 
 
