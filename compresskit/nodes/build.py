@@ -61,6 +61,8 @@ def build(node: Any, *args: Any, kind: Kind, **offered: Any) -> Any:
             allowed packages, the user's own code, pass through unchanged.
     """
     function, own_args, options = _parse(node, kind, len(args))
+    if kind == "dataset":
+        _without_ghostscript()
     args = (*args, *_visit_inside(own_args, ("_args_",), build))
     options = {key: _visit_inside(value, (key,), build) for key, value in options.items()}
     options = {**_accepted(function, offered, len(args)), **options}
@@ -157,7 +159,7 @@ def _check_argument(entry: Allowed, name: str, value: Any, *, path: KeyPath = ()
             f"a recipe may not set {name!r} of {entry.dotted}{hint or f'; if you trust it, add --allow {top}'}",
             path=path,
         )
-    if entry.marks[name] == PUBLISHED and isinstance(value, str) and not re.fullmatch(r"[\w.-]+", value):
+    if entry.marks[name] == PUBLISHED and not (value is None or re.fullmatch(r"[\w.-]+", str(value))):
         raise RecipeError(
             f"{name} names something that {top} publishes: letters, digits, '_', '-' and '.', got {value!r}; your "
             "own weights are loaded by weights: beside _target_",
@@ -193,6 +195,13 @@ def _call(function: Callable[..., Any], args: tuple[Any, ...], options: dict[str
         if is_allowed(dotted):  # the user's own code: its traceback says more than we could
             raise
         raise RecipeError(f"{dotted} refuses these options: {error or type(error).__name__}") from error
+
+
+def _without_ghostscript() -> None:
+    """Let Pillow start no Ghostscript in this process: it would for a file that is named .jpg and is PostScript."""
+    from PIL import EpsImagePlugin
+
+    EpsImagePlugin.gs_binary = False
 
 
 def _short(thing: Any) -> str:

@@ -180,7 +180,7 @@ def test_what_the_program_has_imported_already_needs_to_be_allowed_too(package):
     with nodes.allow(["strangers"]):
         _build({"_target_": "strangers.parts.Net"})
     for name in ("Net", "broken"):
-        with pytest.raises(RecipeError, match="may not use strangers.* add --allow strangers"):
+        with pytest.raises(RecipeError, match=r"may not use strangers.* add --allow strangers"):
             _build({"_target_": f"strangers.parts.{name}"})
     assert package
 
@@ -199,7 +199,7 @@ def test_the_result_of_a_call_must_fit_the_slot(package):
 
 
 def test_our_own_errors_keep_their_class_and_start_with_the_place():
-    with pytest.raises(DataError, match=r"data\.train: no folder 'absent'"), at("data", "train"):
+    with pytest.raises(DataError, match=r"data\.train: the folder of photographs 'absent'"), at("data", "train"):
         _build({"_target_": "zoo.raw.PhotographFrames", "photographs": "absent"}, kind="dataset")
 
 
