@@ -27,6 +27,7 @@ Files that the rooms share:
 - `environment`: versions, machine and commit of a run.
 - `files`: `write_atomically`: files that are whole or absent, and JSON.
 - `installation`: the import path without the current folder.
+- `tensor_files`: tensors from files that anybody may have written.
 - `errors`: the family of errors, paths in messages, and `close_names`: the end of "did you mean …?".
 """
 

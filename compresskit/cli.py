@@ -15,7 +15,7 @@ from importlib.metadata import entry_points
 import typer
 
 from compresskit.commands import evaluate, export, profile, run
-from compresskit.errors import CompressKitError, ExportError, TrainingError
+from compresskit.errors import CompressKitError, ExportError, TrainingError, cut_middle
 from compresskit.installation import without_current_folder
 
 _CTRL_C = 130
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if message is None:
             raise
         if text := message():  # without any arguments the help was printed, and there is nothing to add
-            sys.stderr.write(f"compresskit: {text}\nSee compresskit --help.\n")
+            sys.stderr.write(f"compresskit: {cut_middle(text)}\nSee compresskit --help.\n")
         code = 2
     return code if isinstance(code, int) else 0
 
@@ -79,6 +79,8 @@ def _exit_codes() -> Iterator[None]:
     except KeyboardInterrupt:
         raise _failure("stopped by Ctrl-C", _CTRL_C) from None
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise _failure(cut_middle(f"the name {str(error.filename)!r} is too long for a file"), 2) from error
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise _failure(f"the disk is full: {error}", 1) from error

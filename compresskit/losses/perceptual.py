@@ -1,6 +1,5 @@
 """Perceptual distance: the features of two images in VGG-16, with weights from a local file."""
 
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compresskit.errors import CheckpointError, RecipeError, ShapeError, close_names, first_line
+from compresskit.errors import CheckpointError, RecipeError, ShapeError, close_names, within
 from compresskit.losses.checks import same_size_images
+from compresskit.tensor_files import read_tensors
 
 _BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 """Channels of VGG-16's convolutions; a 2 x 2 max pooling lies between two blocks."""
@@ -123,17 +123,8 @@ def _read(path: Path) -> Mapping[str, Any]:
             f"perceptual: no file {str(path)!r}; it needs torchvision's VGG-16 weights in a local .pth or .safetensors "
             "file, because nothing is downloaded"
         )
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
-        raise CheckpointError(
-            f"perceptual: {path} is damaged, or holds more than tensors: {first_line(error)}"
-        ) from error
+    with within("perceptual"):
+        state = read_tensors(path)
     if not isinstance(state, Mapping):
         raise CheckpointError(f"perceptual: {path} is not torchvision's VGG-16: it holds {type(state).__name__}")
     return state

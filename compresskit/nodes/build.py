@@ -107,7 +107,11 @@ def _parse(node: Any, kind: Kind, before: int) -> tuple[Callable[..., Any], list
         misspelt = get_close_matches("_target_", map(str, node), n=1) if isinstance(node, Mapping) else ()
         raise RecipeError(f"expected a node such as {hint}, got {_short(node)}", path=tuple(misspelt))
     dotted, args = node["_target_"], node.get("_args_", [])
-    function, entry = find_with_entry(dotted, kind)
+    try:
+        function, entry = find_with_entry(dotted, kind)
+    except RecipeError as error:
+        error.inner = error.inner or ("_target_",)
+        raise
     if not callable(function):
         raise RecipeError(f"{dotted} cannot be called: it is {_short(function)}")
     options = {key: value for key, value in node.items() if key not in ("_target_", "_args_")}

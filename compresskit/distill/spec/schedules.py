@@ -102,4 +102,6 @@ class WarmupCosine(LRScheduler):
 
 def is_number(value: Any) -> bool:
     """Return whether `value` is a finite number. True and False are not numbers."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) < 2**1023  # a larger one is no float
+    return isinstance(value, float) and math.isfinite(value)

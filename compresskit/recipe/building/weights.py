@@ -1,14 +1,12 @@
 """A model's weights from a file: all of them or none. Nothing in the file can run code."""
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from compresskit.errors import CheckpointError, close_names, first_line
+from compresskit.errors import CheckpointError, close_names
+from compresskit.tensor_files import read_tensors
 
 _PREFIX = "module."
 """The beginning of every name in a model that DataParallel wraps."""
@@ -49,7 +47,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise CheckpointError(f"no file {str(path)!r}{_neighbours(path)}")
-    state = _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
+    if path.suffix not in (".safetensors", ".pt", ".pth"):
+        raise CheckpointError(f"weights are a .safetensors, .pt or .pth file, got {str(path)!r}")
+    state = read_tensors(path)
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
     if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
@@ -58,27 +58,6 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         )
         raise CheckpointError(f"{path} is not a mapping of names to tensors, it holds {content}")
     return {str(key): tensor for key, tensor in state.items()}
-
-
-def _safetensors(path: Path) -> Any:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except (SafetensorError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged, or is no safetensors file: {error}") from error
-
-
-def _pickled(path: Path) -> Any:
-    if path.suffix not in (".pt", ".pth"):
-        raise CheckpointError(f"weights are a .safetensors, .pt or .pth file, got {str(path)!r}")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{path} is damaged, or holds more than tensors: {first_line(error)}") from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} is damaged, or is no file of torch.save: {error}") from error
 
 
 def _shape(tensor: Tensor) -> str:

@@ -6,6 +6,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from compresskit import nodes
 from compresskit.distill.spec.match import Match, Splice, Task
+from compresskit.distill.spec.misplaced import home_of
 from compresskit.distill.spec.stage import DEFAULT_OPTIMIZER, Stage
 from compresskit.errors import RecipeError, at, close_names
 from compresskit.losses import check_options, resolve_loss
@@ -73,6 +74,8 @@ def _curriculum(node: Mapping[str, Any]) -> tuple[Stage, ...]:
     curriculum = nodes.find(dotted, kind="curriculum")
     options = {key: value for key, value in node.items() if key != "_target_"}
     own = option_names(curriculum)
+    if "epochs" in options and "steps" not in options:
+        raise RecipeError("a curriculum counts in steps, not epochs, as in steps: 500", path=("epochs",))
     _check_keys(options, own if own is not None else (*_parameters(curriculum), *_STAGE))
     check_arguments(curriculum, options, name=dotted, noun="key")
     options = _parse_parts(options, _terms_of(curriculum))
@@ -181,7 +184,7 @@ def _check_node(node: Any, kind: nodes.Kind, **offered: Any) -> None:
 def _check_keys(node: Mapping[str, Any], known: tuple[str, ...] | list[str]) -> None:
     for key in node:
         if key not in known:
-            raise RecipeError(f"unknown key {key!r}{close_names(key, known)}", path=(key,))
+            raise RecipeError(f"unknown key {key!r}{home_of(key) or close_names(key, known)}", path=(key,))
 
 
 def _describe_stage(stage: Stage) -> dict[str, Any]:
