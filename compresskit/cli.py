@@ -15,7 +15,7 @@ from importlib.metadata import entry_points
 import typer
 
 from compresskit.commands import evaluate, export, profile, run
-from compresskit.errors import CompressKitError, ExportError, TrainingError, cut_middle
+from compresskit.errors import CompressKitError, ExportError, TrainingError, cut_middle, first_line
 from compresskit.installation import without_current_folder
 
 _CTRL_C = 130
@@ -78,6 +78,8 @@ def _exit_codes() -> Iterator[None]:
         raise _failure(str(error), 2) from error
     except KeyboardInterrupt:
         raise _failure("stopped by Ctrl-C", _CTRL_C) from None
+    except MemoryError as error:
+        raise _failure(cut_middle(f"there is not enough memory: {first_line(error)}"), 1) from error
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise _failure(cut_middle(f"the name {str(error.filename)!r} is too long for a file"), 2) from error

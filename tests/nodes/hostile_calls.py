@@ -2,9 +2,10 @@
 
     python tests/nodes/hostile_calls.py SEED SECONDS
 
-The current folder must be an empty one: every file and folder that a call looks for below it appears there at that
-moment, with hostile content. One line of JSON is printed: the number of calls and of objects that they built, and the
-faults, each with the name, its arguments and the event.
+First each name gets each hostile value for all of its arguments; mixtures follow for SECONDS. The current folder must
+be an empty one: every file and folder that a call looks for below it appears there at that moment, with hostile
+content. One line of JSON is printed: the number of calls and of objects that they built, and the faults, each with the
+name, its arguments and the event.
 """
 
 import importlib
@@ -183,8 +184,8 @@ def call(entry, arguments, positional=()):
     return thing
 
 
-def rounds(seed):
-    """Yield a name and its arguments, first each name with each hostile value everywhere, then mixtures without end."""
+def rounds(seed, seconds):
+    """Yield a name and its arguments, first each name with each hostile value everywhere, then mixtures."""
     entries = [entry for entry in allowed_names().values() if importlib.util.find_spec(entry.module.partition(".")[0])]
     choose = random.Random(seed)
     choose.shuffle(entries)
@@ -194,7 +195,8 @@ def rounds(seed):
         yield entry, dict.fromkeys(files, str(ROOT)), ()
         for value in hostile_values():
             yield entry, dict.fromkeys(entry.arguments, value), ()
-    while True:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
         entry = choose.choice(entries)
         needed = [name for name in entry.arguments if choose.random() < 0.5]
         arguments = {name: choose.choice(plain_values()) for name in needed}
@@ -260,10 +262,8 @@ def main(seed, seconds):
     os.stat = appearing(watch, os.stat)
     missed = prove_that_the_watch_sees(watch)
     refused = built = 0
-    faults, end, tried = {}, time.monotonic() + seconds, set()
-    for entry, arguments, positional in rounds(seed):
-        if time.monotonic() > end:
-            break
+    faults, tried = {}, set()
+    for entry, arguments, positional in rounds(seed, seconds):
         watch.entry, watch.on = entry, True
         try:
             call(entry, arguments, positional)

@@ -108,7 +108,7 @@ def test_building_does_not_change_the_node():
         (
             {"_target_": "timm.create_model", "model_name": "hf-hub:x/y"},
             "module",
-            ("no package 'timm'", "timm would unp"),
+            ("no package 'timm'", "model_name names something that timm publishes"),
         ),
     ],
 )
