@@ -10,12 +10,14 @@ lifts all of that for one package.
 - `importing`: objects from dotted names, and the packages that the user allows.
 - `find`: the object of a name, if a recipe may use it in a slot.
 - `build`: nodes: checked, and called.
+- `downloads`: a block in which nothing is downloaded.
 """
 
 from compresskit.nodes.allowed import Kind as Kind
 from compresskit.nodes.build import build as build
 from compresskit.nodes.build import check as check
 from compresskit.nodes.build import check_listed_options as check_listed_options
+from compresskit.nodes.downloads import without_downloads as without_downloads
 from compresskit.nodes.find import FORMER_NAMES as FORMER_NAMES
 from compresskit.nodes.find import find as find
 from compresskit.nodes.importing import allow as allow

@@ -1,3 +1,4 @@
+import importlib
 import importlib.util
 import inspect
 import json
@@ -67,6 +68,35 @@ def _passes_on(entry, thing, argument):
     except Exception as error:  # noqa: BLE001  (of any wrong value)
         return "unexpected keyword" not in str(error) and "multiple values" not in str(error)
     return True
+
+
+PRIVATE = {"CATALOGUE", "Entry", "Photographs", "check_options", "make_loss", "resolve_loss"}
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["compresskit.losses", "compresskit.curricula", "compresskit.schedules", "zoo.classify", "zoo.pynet", "zoo.raw"],
+)
+def test_the_public_names_of_our_own_rooms_are_on_the_list(module):
+    top, name = module.split(".")
+    face = getattr(importlib.import_module(top), name, None) or importlib.import_module(module)
+    names = getattr(face, "__all__", None) or [
+        name for name, thing in vars(face).items() if callable(thing) and not name.startswith("_")
+    ]
+    listed = {entry.name for entry in allowed_names().values() if entry.module == module}
+    assert set(names) - PRIVATE == listed
+
+
+def test_a_dry_run_downloads_nothing(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: pytest.fail("a connection"))
+    node = {"_target_": "torchvision.models.squeezenet1_1", "weights": "DEFAULT"}
+    with (
+        nodes.without_downloads(),
+        pytest.raises(RecipeError, match=r"downloaded from https://download\.pytorch\.org/"),
+    ):
+        nodes.build(node, kind="module")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_the_list_has_no_argument_that_writes_downloads_or_names_a_function_to_read_with():
