@@ -130,6 +130,15 @@ def device_of(value: Any) -> torch.device:
     return next((tensor.device for tensor in tensors), torch.device("cpu"))
 
 
+def call_model(model: nn.Module, inputs: Any) -> Any:
+    """Return `model(*inputs)` for a tuple or list, `model(**inputs)` for a mapping, else `model(inputs)`."""
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    if isinstance(inputs, (tuple, list)):
+        return model(*inputs)
+    return model(inputs)
+
+
 def wait_for_device(device: torch.device) -> None:
     """Wait until a GPU has done all work that was queued on it. On any other device nothing is queued."""
     if device.type == "cuda":

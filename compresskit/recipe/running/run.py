@@ -17,6 +17,7 @@ from compresskit.distill.distiller import ProgressiveDistiller, chosen_device
 from compresskit.distill.processes import Processes, init_processes
 from compresskit.distill.session.plan import Plan, check_cache
 from compresskit.distill.spec.address import STUDENT, TEACHER
+from compresskit.distill.spec.inherit import Inherit
 from compresskit.distill.spec.stage import Stage
 from compresskit.environment import environment
 from compresskit.files import read_json, write_json, write_text
@@ -29,6 +30,7 @@ from compresskit.recipe.reading.run_files import (
     ALONE,
     ENVIRONMENT_FILE,
     FITTED_FILE,
+    INHERITED,
     RECIPE_FILE,
     SUMMARY_FILE,
     has_checkpoint,
@@ -163,7 +165,9 @@ class _Run:
         for name, stages in recipe.pretrain.items():
             view = {STUDENT: components.views[name]} if name in components.views else {}
             self._add(pretraining_of(name), {}, components.teachers[name], stages, device, view)
-        self._add(STUDENT, components.teachers, components.student, recipe.stages, device, components.views)
+        self._add(
+            STUDENT, components.teachers, components.student, recipe.stages, device, components.views, recipe.inherit
+        )
 
     @property
     def device(self) -> torch.device:
@@ -171,9 +175,10 @@ class _Run:
         return self.distillers[STUDENT].device
 
     def fit_closed_form(self) -> dict[str, Tensor]:
-        """Solve what has a closed form, or load the solution from the run's folder, and add the control.
+        """Solve what has a closed form, or load the solution from the run's folder, and add the controls.
 
-        The control comes last because it starts from a copy of the student's initial weights, which are final only now.
+        The controls come last because they start from a copy of the student's initial weights, which are final only
+        now.
 
         Returns:
             The state to save; empty if it was loaded.
@@ -185,9 +190,13 @@ class _Run:
         else:
             state = fit_to_data(self.components, self.recipe.seed)
         if self.recipe.control:
-            alone = copy.deepcopy(self.components.student)
-            view = {name: view for name, view in self.components.views.items() if name == STUDENT}
-            self._add(ALONE, {}, alone, control_stages(self.recipe.stages), str(self.device), view)
+            stages, device, views = control_stages(self.recipe.stages), str(self.device), self.components.views
+            own_view = {name: view for name, view in views.items() if name == STUDENT}
+            self._add(ALONE, {}, copy.deepcopy(self.components.student), stages, device, own_view)
+            if self.recipe.inherit is not None:
+                student, teachers = copy.deepcopy(self.components.student), self.components.teachers
+                self._add(INHERITED, teachers, student, stages, device, views, self.recipe.inherit)
+                self.distillers[STUDENT] = self.distillers.pop(STUDENT)  # last: a teacher may learn beside the student
         return state
 
     def resolve_auto(self, folder: Path) -> None:
@@ -232,6 +241,8 @@ class _Run:
         """Return a sentence about what is trained in a part."""
         if part == ALONE:
             return "the same student learns alone, on the supervised terms only"
+        if part == INHERITED:
+            return "the same student starts from the teacher's weights and learns alone"
         if part != STUDENT:
             return f"{'the teacher' if part == TEACHER else part.replace('-', ' ', 1)} learns on its own"
         return "the student learns" + (" from the teacher" if self.components.teachers else "")
@@ -248,7 +259,11 @@ class _Run:
         ]
         control = []
         if self.recipe.control:
-            control = [Contender("student alone", "alone", components.viewed(STUDENT, self.trained[ALONE]))]
+            control = [
+                Contender(f"student {part}", part, components.viewed(STUDENT, self.trained[part]))
+                for part in (ALONE, INHERITED)
+                if part in self.trained
+            ]
         return [*baselines, *teachers, *control, Contender("student distilled", "distilled", student)]
 
     def _add(
@@ -259,10 +274,18 @@ class _Run:
         stages: Sequence[Stage],
         device: str,
         views: Mapping[str, Any],
+        inherit: Inherit | None = None,
     ) -> None:
         recipe = self.recipe
         out = None if self.folder is None else part_folder(self.folder, part)
-        options = {"seed": recipe.seed, "device": device, "views": views, "out": out, "cache": recipe.cache}
+        options = {
+            "seed": recipe.seed,
+            "device": device,
+            "views": views,
+            "out": out,
+            "cache": recipe.cache,
+            "inherit": inherit,
+        }
         options |= recipe.precision.to_dict()
         self.distillers[part] = ProgressiveDistiller(teachers, student, stages, **options)
 
