@@ -22,7 +22,7 @@ SLOTS: Mapping[Kind, tuple[str, ...]] = {
     "dataset": ("datasets",),
     "callable": ("functions", "views", "modules", "transforms"),
     "curriculum": ("curricula",),
-    "schedule": (),
+    "schedule": ("functions",),
     "evaluation": ("evaluations",),
     "argument": ("modules", "datasets", "transforms", "functions", "parts"),
 }

@@ -76,6 +76,8 @@ def _refusal(dotted: str, kind: Kind) -> RecipeError:
             return RecipeError(f"no package {top!r} for {dotted!r}{close_names(top, PACKAGES)}")
         if top not in sys.modules:
             return RecipeError(f"importing {dotted} would run code of {top!r}; if you trust it, add --allow {top}")
+        if (owner := sys.modules.get(module)) is not None and name not in vars(owner):
+            return RecipeError(f"{module} has no {name!r}{close_names(name, [n for n in vars(owner) if n[0] != '_'])}")
         return RecipeError(f"a recipe may not use {dotted} here: {_REASONS[kind]}. If you trust it, add --allow {top}")
     if not is_importable(top):
         return RecipeError(f"no package {top!r} is installed, for {dotted!r}")

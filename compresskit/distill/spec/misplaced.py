@@ -27,7 +27,7 @@ _HOMES: Mapping[str, str] = {
     **dict.fromkeys(("loss", "weight", "adapter", "teacher", "student", "target", "temperature"), _TERM),
     **dict.fromkeys(("batch_size", "shuffle", "num_workers", "workers"), _LOADER),
 }
-"""Where an argument belongs, by its name."""
+"""The right place of an argument, by its name."""
 
 
 def home_of(name: str) -> str:

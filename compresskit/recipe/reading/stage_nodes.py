@@ -1,5 +1,6 @@
 """A recipe's stages: plain data to `Stage` objects, and back with every default written out."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, get_args, get_origin, get_type_hints
@@ -89,8 +90,8 @@ def _curriculum(node: Mapping[str, Any]) -> tuple[Stage, ...]:
 
 
 def _parameters(function: Any) -> tuple[str, ...]:
-    code = function.__code__
-    return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    parameters = inspect.signature(function).parameters.values()
+    return tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
 
 
 def _parse_parts(node: Mapping[str, Any], terms: Mapping[str, Any] | None = None) -> dict[str, Any]:

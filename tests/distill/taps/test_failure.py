@@ -14,7 +14,8 @@ class _Net(nn.Module):
         self.first, self.last = nn.Linear(4, width), nn.Linear(width, 3)
 
     def forward(self, x):
-        return {"logits": self.last(self.first(x)), "features": self.first(x)}
+        features = self.first(x)
+        return {"logits": self.last(features), "features": features}
 
 
 class _Own(nn.Module):
