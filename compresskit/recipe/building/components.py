@@ -15,7 +15,7 @@ from compresskit.distill.spec.address import HYBRID, STUDENT, TEACHER, split_mod
 from compresskit.distill.spec.goal import parse_goal
 from compresskit.distill.spec.match import Task
 from compresskit.distill.spec.stage import Stage
-from compresskit.errors import DataError, KeyPath, at
+from compresskit.errors import DataError, KeyPath, at, first_line
 from compresskit.evaluation import Evaluation, as_evaluation
 from compresskit.nested import call_model
 from compresskit.randomness import own_randomness
@@ -157,9 +157,16 @@ def is_student(address: str, *, through: bool = False) -> bool:
 def _dataset(node: Mapping[str, Any], split: str) -> Any:
     with at("data", split):
         dataset = nodes.build(node, kind="dataset")
-        if len(dataset) == 0:
+        if _length(dataset) == 0:
             raise DataError(f"{type(dataset).__name__} holds no samples")
         return dataset
+
+
+def _length(dataset: Any) -> int:
+    try:
+        return len(dataset)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{type(dataset).__name__} has no usable length: {first_line(error)}") from error
 
 
 def _view(node: Mapping[str, Any], name: str) -> Any:

@@ -76,7 +76,7 @@ class SourceMap:
 
         What the file says was right before the option came.
         """
-        inside = [place for place in self.options if _inside(place, path)] if path else []
+        inside = [place for place in self.options if _inside(place, path) and place in self.origins] if path else []
         if inside and path not in self.options:
             return self.origins[inside[-1]]
         return next((self.origins[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self.origins), None)
