@@ -32,13 +32,6 @@ NETWORK = {
 }
 SGD = {"_target_": "torch.optim.SGD", "lr": 0.1}
 DIGITS = {"_target_": "zoo.classify.Digits", "split": "train", "per_class": 2}
-ROWS = {
-    "_target_": "torchvision.transforms.Compose",
-    "transforms": [
-        {"_target_": "torchvision.transforms.ToTensor"},
-        {"_target_": "torch.nn.Flatten", "start_dim": 0, "end_dim": 1},
-    ],
-}
 RECIPES = [
     {
         "name": "plain",
@@ -83,18 +76,18 @@ RECIPES = [
         "views": {"teacher": {"_target_": "compresskit.distill.views.Resized", "size": 8}},
     },
     {
-        "student": {"_target_": "torch.nn.LSTM", "_args_": [8, 4], "batch_first": True},
+        "student": NETWORK,
         "data": {
             "train": {
                 "_target_": "torchvision.datasets.FakeData",
                 "size": 4,
                 "image_size": [1, 8, 8],
-                "num_classes": 4,
-                "transform": ROWS,
+                "num_classes": 10,
+                "transform": {"_target_": "torchvision.transforms.ToTensor"},
             }
         },
         "stages": [
-            {"name": "one", "epochs": 1, "tasks": [{"loss": "torch.nn.functional.cross_entropy", "student": ".[0]"}]}
+            {"name": "one", "epochs": 1, "tasks": [{"loss": "torch.nn.functional.cross_entropy", "student": "."}]}
         ],
     },
 ]

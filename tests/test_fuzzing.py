@@ -13,6 +13,7 @@ def _folder(tmp_path, monkeypatch):
     assert "evil" not in sys.modules
 
 
+@pytest.mark.timeout(200)
 def test_a_mutated_recipe_or_command_ends_in_a_plan_or_in_a_short_message():
     tried, faults = fuzzing.fuzz(1, examples=500, seconds=40)
     assert tried > 20

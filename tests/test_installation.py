@@ -27,8 +27,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("path", [[], [""], ["."], ["PLACE"]])
-@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize(("start", "path"), [("module", []), ("module", ["PLACE"]), ("interpreter", ["", "."])])
 def test_nothing_is_imported_from_the_current_folder(folder, start, path):
     if start == "interpreter":  # Python imports the command itself before compresskit can act
         for name in ("typer", "yaml"):

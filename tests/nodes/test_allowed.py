@@ -7,11 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from compresskit import nodes
 from compresskit.errors import RecipeError
-from compresskit.nodes.allowed import MORE, PACKAGES, PUBLISHED, SLOTS, allowed_names
+from compresskit.nodes.allowed import MORE, PACKAGES, SLOTS, allowed_names
 
 OPTIONAL = {"timm"}
 HOSTILE_CALLS = Path(__file__).with_name("hostile_calls.py")
@@ -41,33 +40,29 @@ def test_every_name_of_the_list_exists_in_what_is_installed():
     assert all(callable(_object(entry)) for entry in INSTALLED)
 
 
-def test_every_argument_of_the_list_is_one_of_the_signature_or_passed_on_to_the_class_that_is_built():
+def test_every_argument_of_the_list_is_one_of_the_signature_or_of_the_class_that_is_built():
     unknown = []
     for entry in INSTALLED:
         thing = _object(entry)
         parameters = _signature(thing)
-        passed_on = parameters is None or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-        for argument in entry.arguments:
-            if parameters and argument in parameters:
-                continue
-            if not passed_on or not _passes_on(entry, thing, argument):
-                unknown.append(f"{entry.dotted}: {argument}")
+        unknown += [
+            f"{entry.dotted}: {argument}"
+            for argument in entry.arguments
+            if not (parameters and argument in parameters) and not _passes_on(thing, parameters, argument)
+        ]
     assert unknown == []
 
 
-def _passes_on(entry, thing, argument):
+def _passes_on(thing, parameters, argument):
     """Return whether a call knows an argument that its signature does not have."""
-    if isinstance(thing, type):
-        return any(argument in (_signature(parent) or ()) for parent in thing.__mro__) or argument in thing.__doc__
-    if entry.group == "functions":  # a builtin, whose text begins with its signature
+    if parameters is None:  # a builtin, whose text begins with its signature
         return argument in str(thing.__doc__)
-    offline = {name: None for name, mark in entry.marks.items() if mark == PUBLISHED}
-    try:
-        with torch.device("meta"):
-            thing(**offline, **{argument: None})
-    except Exception as error:  # noqa: BLE001  (of any wrong value)
-        return "unexpected keyword" not in str(error) and "multiple values" not in str(error)
-    return True
+    if isinstance(thing, type):
+        return any(argument in (_signature(parent) or ()) for parent in thing.__mro__) or argument in str(thing.__doc__)
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return argument in str(thing.__doc__)
+    classes = [c for c in vars(inspect.getmodule(inspect.unwrap(thing))).values() if isinstance(c, type)]
+    return any(argument in (_signature(parent) or ()) for c in classes for parent in c.__mro__)
 
 
 PRIVATE = {"CATALOGUE", "Entry", "Photographs", "check_options", "make_loss", "resolve_loss"}
@@ -196,9 +191,10 @@ def test_what_reads_writes_or_imports_is_in_no_slot(dotted, kind):
         nodes.find(dotted, kind=kind)
 
 
+@pytest.mark.timeout(300)
 def test_no_call_of_the_list_reads_writes_imports_unpickles_starts_or_connects_whatever_its_arguments(tmp_path):
     command = [sys.executable, str(HOSTILE_CALLS), "1", "5"]
-    run = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=110)
+    run = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=280)
     assert run.returncode == 0, run.stderr
     report = json.loads(run.stdout.splitlines()[-1])
     assert report["missed"] == []
