@@ -192,28 +192,33 @@ def rounds(seed, seconds):
     choose = random.Random(seed)
     choose.shuffle(entries)
     for entry in entries:
-        values = hostile_values()
-        if entry.module.startswith("torchvision.models"):  # building them takes long
-            values = [values[0], values[3], values[11], values[13]]
-        else:
-            yield entry, {}, ()
-        files = {name for name, mark in entry.marks.items() if mark == FILE}
-        if files:
-            yield entry, dict.fromkeys(files, str(ROOT)), ()
-        for value in values:
-            yield entry, dict.fromkeys(entry.arguments, value), ()
+        for arguments in hostile_arguments(entry):
+            yield entry, arguments, ()
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         entry = choose.choice(entries)
-        needed = [name for name in entry.arguments if choose.random() < 0.5]
-        arguments = {name: choose.choice(plain_values()) for name in needed}
-        positional = [choose.choice([*hostile_values(), 2]) for _ in range(choose.choice([0, 0, 0, 1, 2, 4]))]
-        if entry.arguments:
-            arguments[choose.choice(entry.arguments)] = choose.choice(hostile_values())
-        for name, mark in entry.marks.items():
-            if mark == FILE and choose.random() < 0.8:
-                arguments[name] = str(ROOT)
-        yield entry, arguments, positional
+        yield entry, *mixture(entry, choose)
+
+
+def hostile_arguments(entry):
+    """Yield arguments that are all hostile, and those without which nothing is read."""
+    values = hostile_values()
+    if entry.module.startswith("torchvision.models"):  # building them takes long
+        values = [values[0], values[3], values[11], values[13]]
+    else:
+        yield {name: str(ROOT) for name, mark in entry.marks.items() if mark == FILE}
+    for value in values:
+        yield dict.fromkeys(entry.arguments, value)
+
+
+def mixture(entry, choose):
+    """Return some plain and some hostile arguments, by name and by position."""
+    arguments = {name: choose.choice(plain_values()) for name in entry.arguments if choose.random() < 0.5}
+    positional = [choose.choice([*hostile_values(), 2]) for _ in range(choose.choice([0, 0, 0, 1, 2, 4]))]
+    if entry.arguments:
+        arguments[choose.choice(entry.arguments)] = choose.choice(hostile_values())
+    arguments |= {name: str(ROOT) for name, mark in entry.marks.items() if mark == FILE and choose.random() < 0.8}
+    return arguments, positional
 
 
 def prove_that_the_watch_sees(watch):
