@@ -61,7 +61,7 @@ def build(node: Any, *args: Any, kind: Kind, **offered: Any) -> Any:
             allowed packages, the user's own code, pass through unchanged.
     """
     function, own_args, options = _parse(node, kind, len(args))
-    if kind == "dataset":
+    if kind in ("dataset", "argument"):
         _without_ghostscript()
     args = (*args, *_visit_inside(own_args, ("_args_",), build))
     options = {key: _visit_inside(value, (key,), build) for key, value in options.items()}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from compresskit import load_model
@@ -60,8 +61,10 @@ def network_method(part: str, weights: Path, domain: Domain | None, device: str)
 
 def _to_device(module: nn.Module, device: str) -> nn.Module:
     try:
+        if torch.device(device).type == "meta":
+            raise RecipeError("--device meta: tensors on it have no values")
         return module.to(device)
-    except (RuntimeError, AssertionError) as error:  # torch's two ways to say that there is none
+    except (RuntimeError, AssertionError, ImportError) as error:  # torch's ways to say that there is none
         raise RecipeError(f"--device {device}: {first_line(error)}") from error
 
 
