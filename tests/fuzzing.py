@@ -225,7 +225,7 @@ INPUTS = [
 
 def paths_in(tree, path=()):
     """Return the path of every value."""
-    members = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    members = list(tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ())
     return [(*path, key) for key, _ in members] + [p for key, value in members for p in paths_in(value, (*path, key))]
 
 
@@ -243,13 +243,13 @@ def recipes(draw):
             owner = owner[step]
         match draw(st.sampled_from(["set", "set", "set", "drop", "add"])):
             case "set":
-                owner[last] = draw(VALUES)
+                owner[last] = copy.deepcopy(draw(VALUES))
             case "drop":
                 del owner[last]
             case "add" if isinstance(owner, dict):
                 owner[
                     draw(st.sampled_from([*TEXTS[:20], "weights", "lr", "epochs", "device", "_args_", "adapter"]))
-                ] = draw(VALUES)
+                ] = copy.deepcopy(draw(VALUES))
     text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
     if draw(st.integers(0, 9)) == 0:
         at = draw(st.integers(0, len(text)))
@@ -271,7 +271,12 @@ def inputs(draw):
     command = ["run", "r.yaml", "--dry-run"]
     for _ in range(draw(st.integers(0, 2))):
         place = ".".join(map(str, draw(st.sampled_from(paths_in(tree)))))
-        written = yaml.safe_dump(draw(VALUES), default_flow_style=True, width=10**9).strip().removesuffix("...").strip()
+        written = (
+            yaml.safe_dump(copy.deepcopy(draw(VALUES)), default_flow_style=True, width=10**9)
+            .strip()
+            .removesuffix("...")
+            .strip()
+        )
         command += [
             "--set",
             draw(st.sampled_from([f"{place}={written}", f"{place}.x={written}", f"{place}", f"={written}"])),
