@@ -21,13 +21,14 @@ Files that the rooms share:
 - `data`: batches whose random choices are a function of seed, sample and epoch.
 - `export`: a model as a file for other runtimes.
 - `signature`: keyword arguments checked before a call.
-- `nested`: tensors in nested containers, their device and batch size.
+- `nested`: tensors in nested containers and modules, their device and batch size.
 - `restore`: a model put back as it was.
 - `randomness`: the global random generators, seeded and restored.
-- `environment`: versions, machine and commit of a run.
-- `files`: `write_atomically`: files that are whole or absent, and JSON.
+- `environment`: versions, machine and commit of a run; free memory.
+- `files`: files that are whole or absent: text, JSON, weights.
+- `tables`: tables for a terminal and in Markdown.
+- `units`: numbers and shapes as text.
 - `installation`: the import path without the current folder.
-- `tensor_files`: tensors from files that anybody may have written.
 - `errors`: the family of errors, paths in messages, and `close_names`: the end of "did you mean …?".
 """
 

@@ -1,12 +1,23 @@
-"""Files that are complete or absent after a crash, and JSON."""
+"""Files that are complete or absent after a crash: text, JSON and weights. Nothing that is read can run code."""
 
 import json
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from compresskit.errors import CheckpointError
+import torch
+from torch import Tensor, nn
+
+from compresskit.errors import CheckpointError, close_names, first_line
+
+_SUFFIXES = (".safetensors", ".pt", ".pth")
+
+_PAGE = re.compile(rb"\s*<(!doctype|html|\?xml|head|body)", re.IGNORECASE)
+
+_PREFIX = "module."
+"""The beginning of every name in a model that DataParallel wraps."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -44,3 +55,115 @@ def read_json(path: Path) -> Any:
         return None
     except ValueError as error:
         raise CheckpointError(f"{path} is damaged ({error}); remove it, and --resume makes it again") from None
+
+
+def write_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors as safetensors; those that share memory are written separately, for any loader."""
+    from safetensors.torch import save
+
+    content = save({name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()})
+    write_atomically(path, lambda part: part.write_bytes(content))
+
+
+def load_weights(model: nn.Module, path: str | Path) -> None:
+    """Fill `model` from a .safetensors file, or from a .pt or .pth file that holds a mapping of tensors.
+
+    Raises:
+        CheckpointError: There is no such file, it cannot be read, or it is another architecture's: the message names
+            the first key that differs, and both shapes. The model keeps its weights then.
+    """
+    state = read_weights(Path(path))
+    if state and all(key.startswith(_PREFIX) for key in state):
+        state = {key.removeprefix(_PREFIX): tensor for key, tensor in state.items()}
+    own = model.state_dict()
+    title = f"{path} does not fit {type(model).__name__}"
+    for key, tensor in own.items():
+        if key not in state:
+            spare = [other for other in state if other not in own]
+            hint = close_names(key, spare, most=1) if spare else ""
+            raise CheckpointError(f"{title}: {key!r} {_shape(tensor)} is not in the file{hint}")
+        if state[key].shape != tensor.shape:
+            raise CheckpointError(
+                f"{title}: {key!r} is {_shape(state[key])} in the file and {_shape(tensor)} in the model"
+            )
+    for key, tensor in state.items():
+        if key not in own:
+            raise CheckpointError(f"{title}: {key!r} {_shape(tensor)} is not in the model")
+    model.load_state_dict(state)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return the tensors in a file of weights, by name.
+
+    Raises:
+        CheckpointError: There is no such file, or it does not hold weights.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"no file {str(path)!r}{_neighbours(path)}")
+    if path.suffix not in _SUFFIXES:
+        raise CheckpointError(f"weights are a .safetensors, .pt or .pth file, got {str(path)!r}")
+    state = read_tensors(path)
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        content = (
+            f"the keys {', '.join(map(str, list(state)[:5]))}" if isinstance(state, Mapping) else type(state).__name__
+        )
+        raise CheckpointError(f"{path} is not a mapping of names to tensors, it holds {content}")
+    return {str(key): tensor for key, tensor in state.items()}
+
+
+def read_tensors(path: Path) -> Any:
+    """Return what a `.safetensors` file holds, or what `torch.save` wrote, on the CPU.
+
+    Raises:
+        CheckpointError: The file is something else, is damaged, or holds more than tensors and plain values.
+    """
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or first_line(error)}") from None
+    except MemoryError:
+        raise CheckpointError(f"{path} asks for more memory than there is: it is damaged, or too large") from None
+    except Exception as error:  # noqa: BLE001  (torch's readers raise whatever a wrong byte leads to)
+        reason = _reason(path, error)
+        raise CheckpointError(f"{path} is damaged, or holds more than tensors{reason and f': {reason}'}") from None
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Return what a file that cannot be read is, or what is wrong with it, as far as it can be told."""
+    with path.open("rb") as file:
+        start = file.read(512)
+    if not start:
+        return "it is empty"
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a pointer of Git LFS; fetch the file itself with `git lfs pull`"
+    if _PAGE.match(start):
+        return "it is a web page, which was downloaded in place of the file"
+    if _is_text(start):
+        return "it is text"
+    if path.suffix == ".safetensors":
+        return first_line(error)
+    if names := re.findall(r"GLOBAL ([\w.]+)", str(error)):  # torch's own advice is to trust the file
+        return f"it names {names[0]}; save the model's state_dict() alone"
+    return ""
+
+
+def _is_text(start: bytes) -> bool:
+    printable = sum(32 <= byte < 127 or byte in b"\t\n\r" for byte in start)
+    return len(start) > 1 and printable == len(start)
+
+
+def _shape(tensor: Tensor) -> str:
+    return str(tuple(tensor.shape))
+
+
+def _neighbours(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f": there is no folder {str(path.parent)!r}"
+    files = [other.name for other in path.parent.iterdir() if other.suffix in _SUFFIXES]
+    return close_names(path.name, sorted(files)) if files else ""

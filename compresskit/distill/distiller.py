@@ -1,13 +1,13 @@
 """ProgressiveDistiller: runs the stages of a curriculum over any teacher and any student."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import Dataset, IterableDataset
 
 from compresskit.distill.batches import BatchStream, Unpack, unpack_batch
@@ -34,7 +34,7 @@ from compresskit.distill.taps.locate import unwrap, wrapper_of
 from compresskit.distill.training.autotune import choose
 from compresskit.distill.training.validation import Evaluate
 from compresskit.errors import DataError, RecipeError, close_names, first_line
-from compresskit.nested import device_of, to_device
+from compresskit.nested import device_of, parameters_and_buffers, to_device
 from compresskit.randomness import own_randomness
 
 
@@ -212,7 +212,7 @@ class ProgressiveDistiller:
             stack.enter_context(torch.enable_grad())
             processes = stack.enter_context(init_processes(self.device, self.models.group))
             for model in self.models.modules:
-                processes.broadcast_tensors([*model.parameters(), *model.buffers()])
+                processes.broadcast_tensors(parameters_and_buffers(model))
             display = stack.enter_context(open_display(silent=not processes.is_main))
             stack.enter_context(own_randomness(self.seed, *(() if processes.is_main else (processes.rank,))))
             interrupt = stack.enter_context(deferred_interrupt())
@@ -285,9 +285,9 @@ class ProgressiveDistiller:
                 raise RecipeError(f"stages must be Stage objects, got {stage!r}")
         if not self.stages:
             raise RecipeError("stages: there are none")
-        of_student = set(_tensors(self.models.student))
+        of_student = set(parameters_and_buffers(self.models.student))
         for name, teacher in self.models.teachers.items():
-            if not of_student.isdisjoint(_tensors(teacher)):
+            if not of_student.isdisjoint(parameters_and_buffers(teacher)):
                 raise RecipeError(
                     f"{name} shares parameters or buffers with the student; give it a copy (copy.deepcopy)"
                 )
@@ -299,11 +299,6 @@ class ProgressiveDistiller:
             )
         for stage in self.stages:  # a missing model should be noticed at once
             self.models.check(stage)
-
-
-def _tensors(model: nn.Module) -> Iterator[Tensor]:
-    yield from model.parameters()
-    yield from model.buffers()
 
 
 def chosen_device(device: str | torch.device) -> torch.device:

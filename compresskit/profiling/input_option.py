@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from compresskit.errors import CheckpointError, DataError, close_names
+from compresskit.files import read_tensors
 from compresskit.profiling.counting.model_call import ModelCall
-from compresskit.tensor_files import read_tensors
 
 _DTYPES = (
     *(torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.complex64, torch.bool),

@@ -59,10 +59,12 @@ class Term:
             if self.target is not None:
                 target = _at_least_float32(self.target(target))
             arguments = (_at_least_float32(students[0]), target)
-        options = self.spec.options if not self.entry.built else {}  # a class or factory has got its options already
-        now = {name: value_at(option, step, steps) for name, option in options.items()}
         try:
-            value = self.loss(*arguments, **now)
+            if self.entry.built or not self.spec.options:  # a class or factory has got its options already
+                value = self.loss(*arguments)
+            else:
+                options = {name: value_at(option, step, steps) for name, option in self.spec.options.items()}
+                value = self.loss(*arguments, **options)
         except (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError) as error:
             if isinstance(error, CompressKitError) or not _is_torchs(self.entry.function):
                 raise

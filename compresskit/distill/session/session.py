@@ -3,9 +3,9 @@
 import copy
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -38,8 +38,7 @@ from compresskit.nested import batch_size
 from compresskit.randomness import restore_rng_state, rng_state, seed_all
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(NamedTuple):
     """The position of a run: how much of it is done."""
 
     stage: int = 0
@@ -145,7 +144,7 @@ class Session:
                 self._save()
             for index in range(self.position.stage, len(self.stages)):
                 self.results.append(self._train(index, steps, stream, validator))
-                self.position = replace(self.position, stage=index + 1, step=0)
+                self.position = self.position._replace(stage=index + 1, step=0)
                 self._save()
                 if self.processes.any(flag=self.interrupt.requested):
                     self._stop(f"after stage {self.stages[index].name!r}")
@@ -332,7 +331,7 @@ class Session:
             self._broadcast_buffers(loop)
         finished = self.position.stage == len(self.stages)
         state = {
-            **asdict(self.position),
+            **self.position._asdict(),
             "numerics": self.execution.precision.to_dict(),
             "student": self.student.state_dict(),
             "teachers": {name: self.models.teachers[name].state_dict() for name in self._learning_teachers},

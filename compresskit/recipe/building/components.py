@@ -17,9 +17,9 @@ from compresskit.distill.spec.match import Task
 from compresskit.distill.spec.stage import Stage
 from compresskit.errors import DataError, KeyPath, at, first_line
 from compresskit.evaluation import Evaluation, as_evaluation
+from compresskit.files import load_weights
 from compresskit.nested import call_model
 from compresskit.randomness import own_randomness
-from compresskit.recipe.building.weights import load_weights
 from compresskit.recipe.reading.load import Recipe
 
 

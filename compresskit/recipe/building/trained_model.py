@@ -9,12 +9,11 @@ from torch import Tensor, nn
 
 from compresskit.distill.spec.address import STUDENT, TEACHER
 from compresskit.errors import CheckpointError, RecipeError, at, close_names
-from compresskit.files import read_json
+from compresskit.files import load_weights, read_json, read_weights
 from compresskit.recipe.building.components import bare_model
-from compresskit.recipe.building.weights import load_weights, read_weights
 from compresskit.recipe.reading import yaml
 from compresskit.recipe.reading.load import load_recipe
-from compresskit.recipe.reading.run_files import ALONE, INHERITED, RECIPE_FILE, WEIGHTS_FILE, part_folder
+from compresskit.recipe.run_files import ALONE, INHERITED, RECIPE_FILE, WEIGHTS_FILE, part_folder
 
 PARTS = (STUDENT, TEACHER, ALONE, INHERITED)
 

@@ -20,13 +20,13 @@ from compresskit.distill.spec.address import STUDENT, TEACHER
 from compresskit.distill.spec.inherit import Inherit
 from compresskit.distill.spec.stage import Stage
 from compresskit.environment import environment
-from compresskit.files import read_json, write_json, write_text
+from compresskit.files import read_json, write_json, write_text, write_weights
 from compresskit.nested import batch_size
 from compresskit.nodes import without_downloads
-from compresskit.recipe.building.closed_form import fit_to_data, restore_fitted, save_fitted
+from compresskit.recipe.building.closed_form import fit_to_data, restore_fitted
 from compresskit.recipe.building.components import build_components, control_stages
 from compresskit.recipe.reading.load import Recipe, load_recipe
-from compresskit.recipe.reading.run_files import (
+from compresskit.recipe.run_files import (
     ALONE,
     ENVIRONMENT_FILE,
     FITTED_FILE,
@@ -43,7 +43,8 @@ from compresskit.recipe.scoring.card import card
 from compresskit.recipe.scoring.differences import Difference, differences
 from compresskit.recipe.scoring.measure import Contender, Row, illustrate, input_shapes, measure, stored_rows
 from compresskit.recipe.scoring.tables import run_table
-from compresskit.recipe.terminal import plain_text, say
+from compresskit.recipe.terminal import say
+from compresskit.tables import plain_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -145,10 +146,10 @@ def run_in_folder(
         return _result(folder)
     with processes.main_first():
         run = _Run(recipe, folder, device, trace=trace)
-        session = _begin(run, folder, f"compresskit run {shlex.join(arguments)}", processes)
+        environment_record = _begin(run, folder, f"compresskit run {shlex.join(arguments)}", processes)
     _train(run)
     if processes.is_main:
-        _finish(run, folder, session)
+        _finish(run, folder, environment_record)
     processes.wait()
     return _result(folder)
 
@@ -291,7 +292,7 @@ class _Run:
 
 
 def _begin(run: _Run, folder: Path, command: str, processes: Processes) -> dict[str, Any]:
-    """Begin or resume the run in its folder, once everything is known to fit, and return this session's environment."""
+    """Begin or resume the run in its folder, once everything is known to fit, and return this call's environment."""
     environment_record = {**environment(run.device), "processes": processes.count}
     fitted = run.fit_closed_form()
     run.resolve_auto(folder)
@@ -306,7 +307,7 @@ def _begin(run: _Run, folder: Path, command: str, processes: Processes) -> dict[
     sessions = read_json(folder / ENVIRONMENT_FILE) or []
     write_json(folder / ENVIRONMENT_FILE, [*sessions, environment_record])
     if fitted:
-        save_fitted(folder / FITTED_FILE, fitted)
+        write_weights(folder / FITTED_FILE, fitted)
     return environment_record
 
 
@@ -322,14 +323,14 @@ def _train(run: _Run) -> None:
             distiller.student.load_state_dict(result.student.state_dict())
 
 
-def _finish(run: _Run, folder: Path, session: Mapping[str, Any]) -> None:
+def _finish(run: _Run, folder: Path, environment_record: Mapping[str, Any]) -> None:
     """Measure all contenders, draw the pictures, and write the card and the summary."""
     contenders, evaluation, seed = run.contenders(), run.components.evaluation, run.recipe.seed
     inputs = run.components.sample()
     rows = measure(contenders, evaluation, inputs, folder, seed)
     illustrate(contenders, evaluation, folder / "images", seed)
     names = getattr(run.components.test, "names", ())
-    text = card(run.recipe, rows, differences(rows), session, inputs=input_shapes(inputs), samples=names)
+    text = card(run.recipe, rows, differences(rows), environment_record, inputs=input_shapes(inputs), samples=names)
     write_text(folder / "card.md", text)
     write_json(folder / SUMMARY_FILE, [row.summary() for row in rows])
 

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from compresskit.errors import CheckpointError
-from compresskit.tensor_files import read_tensors
+from compresskit.files import read_tensors
 
 CONTENTS = {
     "text": (b"not weights, but a note", "it is text"),
