@@ -22,7 +22,7 @@ def without_current_folder() -> Iterator[None]:
     """
     before = list(sys.path)
     sys.path[:] = [entry for entry in before if not _is_here(entry)]
-    if Path.cwd() == HOME:
+    if _is_here(str(HOME)):
         sys.path.append(str(HOME))
     try:
         yield
