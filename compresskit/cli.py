@@ -12,11 +12,13 @@ from contextlib import contextmanager
 from functools import wraps
 from importlib.metadata import entry_points
 
-import typer
-
-from compresskit.commands import evaluate, export, profile, run
 from compresskit.errors import CompressKitError, ExportError, TrainingError, cut_middle, first_line
 from compresskit.installation import without_current_folder
+
+with without_current_folder():  # PYTHONPATH may have put it before everything else
+    import typer
+
+    from compresskit.commands import evaluate, export, profile, run
 
 _CTRL_C = 130
 

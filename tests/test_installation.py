@@ -29,11 +29,8 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize(("start", "path"), [("module", []), ("module", ["PLACE"]), ("interpreter", ["", "."])])
 def test_nothing_is_imported_from_the_current_folder(folder, start, path):
-    if start == "interpreter":  # Python imports the command itself before compresskit can act
-        for name in ("typer", "yaml"):
-            (folder / f"{name}.py").unlink()
     entries = [str(folder) if entry == "PLACE" else entry for entry in path]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HOME), *entries])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*entries, str(HOME)])}
     command = [*STARTS[start], "run", "r.yaml", "--dry-run"]
     run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=100, check=False)
     assert not (folder / "ran").exists(), (folder / "ran").read_text()
