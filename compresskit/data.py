@@ -58,7 +58,21 @@ class _Stateless(Dataset):
 
     def _load(self, sample: SampleId) -> Any:
         seed_all(sample.seed, sample, sample.epoch)
-        return self.dataset[sample]
+        return load_sample(self.dataset, sample)
+
+
+def load_sample(dataset: Any, index: int) -> Any:
+    """Return one sample of a dataset. An error of torchvision's own datasets names the dataset and the sample.
+
+    Raises:
+        DataError: One of torchvision's datasets cannot make the sample from its options and files.
+    """
+    try:
+        return dataset[index]
+    except (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, CompressKitError) or not type(dataset).__module__.startswith("torchvision."):
+            raise
+        raise DataError(f"{type(dataset).__name__} cannot make sample {int(index)}: {first_line(error)}") from error
 
 
 class SampleLoader:

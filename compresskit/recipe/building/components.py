@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import default_collate
 
 from compresskit import nodes
-from compresskit.data import SampleLoader
+from compresskit.data import SampleLoader, load_sample
 from compresskit.distill.batches import unpack_batch
 from compresskit.distill.spec.address import HYBRID, STUDENT, TEACHER, split_model
 from compresskit.distill.spec.goal import parse_goal
@@ -67,7 +67,7 @@ class Components:
 
     def sample(self) -> Any:
         """Return the inputs of one training sample, as a batch of one."""
-        return unpack_batch(default_collate([self.train[0]]))[0]
+        return unpack_batch(default_collate([load_sample(self.train, 0)]))[0]
 
 
 def build_components(recipe: Recipe) -> Components:
