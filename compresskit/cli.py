@@ -12,10 +12,13 @@ from contextlib import contextmanager
 from functools import wraps
 from importlib.metadata import entry_points
 
-import typer
+from compresskit.errors import CompressKitError, ExportError, TrainingError, cut_middle, first_line
+from compresskit.installation import without_current_folder
 
-from compresskit.commands import evaluate, export, profile, run
-from compresskit.errors import CompressKitError, ExportError, TrainingError
+with without_current_folder():  # PYTHONPATH may have put it before everything else
+    import typer
+
+    from compresskit.commands import evaluate, export, profile, run
 
 _CTRL_C = 130
 
@@ -30,11 +33,11 @@ app = typer.Typer(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code. Exceptions of a bug or of the user's own code pass through."""
-    _add_installed_commands()
     try:
-        code = app(
-            list(sys.argv[1:] if arguments is None else arguments), prog_name="compresskit", standalone_mode=False
-        )
+        with without_current_folder():  # `--allow` puts it back, at the end
+            _add_installed_commands()
+            given = list(sys.argv[1:] if arguments is None else arguments)
+            code = app(given, prog_name="compresskit", standalone_mode=False)
     except SystemExit as end:  # typer ends a command in this way
         code = end.code
     except Exception as error:
@@ -44,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if message is None:
             raise
         if text := message():  # without any arguments the help was printed, and there is nothing to add
-            sys.stderr.write(f"compresskit: {text}\nSee compresskit --help.\n")
+            sys.stderr.write(f"compresskit: {cut_middle(text)}\nSee compresskit --help.\n")
         code = 2
     return code if isinstance(code, int) else 0
 
@@ -77,7 +80,11 @@ def _exit_codes() -> Iterator[None]:
         raise _failure(str(error), 2) from error
     except KeyboardInterrupt:
         raise _failure("stopped by Ctrl-C", _CTRL_C) from None
+    except MemoryError as error:
+        raise _failure(cut_middle(f"there is not enough memory: {first_line(error)}"), 1) from error
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise _failure(cut_middle(f"the name {str(error.filename)!r} is too long for a file"), 2) from error
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise _failure(f"the disk is full: {error}", 1) from error

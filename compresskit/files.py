@@ -2,7 +2,7 @@
 
 import json
 import os
-import pickle
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from compresskit.errors import CheckpointError, close_names, first_line
 
 _SUFFIXES = (".safetensors", ".pt", ".pth")
+
+_PAGE = re.compile(rb"\s*<(!doctype|html|\?xml|head|body)", re.IGNORECASE)
 
 _PREFIX = "module."
 """The beginning of every name in a model that DataParallel wraps."""
@@ -98,7 +100,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise CheckpointError(f"no file {str(path)!r}{_neighbours(path)}")
-    state = _content(path)
+    if path.suffix not in _SUFFIXES:
+        raise CheckpointError(f"weights are a .safetensors, .pt or .pth file, got {str(path)!r}")
+    state = read_tensors(path)
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
     if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
@@ -109,18 +113,49 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return {str(key): tensor for key, tensor in state.items()}
 
 
-def _content(path: Path) -> Any:
-    from safetensors import SafetensorError
+def read_tensors(path: Path) -> Any:
+    """Return what a `.safetensors` file holds, or what `torch.save` wrote, on the CPU.
+
+    Raises:
+        CheckpointError: The file is something else, is damaged, or holds more than tensors and plain values.
+    """
     from safetensors.torch import load_file
 
-    if path.suffix not in _SUFFIXES:
-        raise CheckpointError(f"weights are a .safetensors, .pt or .pth file, got {str(path)!r}")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged, or holds more than tensors: {first_line(error)}") from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or first_line(error)}") from None
+    except MemoryError:
+        raise CheckpointError(f"{path} asks for more memory than there is: it is damaged, or too large") from None
+    except Exception as error:  # noqa: BLE001  (torch's readers raise whatever a wrong byte leads to)
+        reason = _reason(path, error)
+        raise CheckpointError(f"{path} is damaged, or holds more than tensors{reason and f': {reason}'}") from None
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Return what a file that cannot be read is, or what is wrong with it, as far as it can be told."""
+    with path.open("rb") as file:
+        start = file.read(512)
+    if not start:
+        return "it is empty"
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a pointer of Git LFS; fetch the file itself with `git lfs pull`"
+    if _PAGE.match(start):
+        return "it is a web page, which was downloaded in place of the file"
+    if _is_text(start):
+        return "it is text"
+    if path.suffix == ".safetensors":
+        return first_line(error)
+    if names := re.findall(r"GLOBAL ([\w.]+)", str(error)):  # torch's own advice is to trust the file
+        return f"it names {names[0]}; save the model's state_dict() alone"
+    return ""
+
+
+def _is_text(start: bytes) -> bool:
+    printable = sum(32 <= byte < 127 or byte in b"\t\n\r" for byte in start)
+    return len(start) > 1 and printable == len(start)
 
 
 def _shape(tensor: Tensor) -> str:
