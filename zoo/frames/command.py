@@ -5,8 +5,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from compresskit.errors import DataError
 from zoo.frames.development import Development, align_phase, mosaic_of, picture_of, scale_gains
 from zoo.frames.levels import Input
@@ -91,7 +89,7 @@ def _demosaic_file(image: Path, result: Path, method: Method, inputs: Input, out
     with progress_bars(image.name) as start_bar:
         demosaiced = demosaic_frame(development, numbers, memory, start_bar=start_bar)
     picture = demosaiced.picture[top:, left:]
-    write(result, np.rot90(picture, frame.turn) if output.bayer is None else picture)
+    write(result, frame.upright(picture) if output.bayer is None else picture)
     height, width = frame.values.shape
     tiles = "whole" if demosaiced.tiles == 1 else f"{demosaiced.tiles} tiles"
     tiles += ", approximate" if demosaiced.approximate else ""
