@@ -37,7 +37,10 @@ def read_pgm(path: Path) -> tuple[Shaped[np.ndarray, "h w"], int, tuple[str, ...
         raise DataError(f"{path} claims to be {width}x{height} pixels up to {largest}, which is not read")
     if kind == b"P2":
         text = re.sub(rb"#[^\n\r]*", b"", path.read_bytes()[header.end() :]).split(maxsplit=width * height)
-        numbers = np.array([int(word) for word in text[: width * height]], np.int64)
+        try:
+            numbers = np.array(text[: width * height], "S20").astype(np.int64)
+        except ValueError as error:
+            raise DataError(f"{path} is damaged: {error}") from error
         rest = len(text) - len(numbers)
     else:
         dtype = np.dtype(">u2" if largest > 255 else "u1")
