@@ -65,9 +65,13 @@ def psnr(one, other):
     return -10 * np.log10(((one[inside].astype(float) - other[inside]) ** 2).mean() / 255**2)
 
 
+XTRANS = "GGRGGB/GGBGGR/BRGRBG/GGBGGR/GGRGGB/RBGBRG"
 ARRAYS = ["bayer-rggb", "quad-bggr", "nona", "qxq-gbrg"]
 COMBINATIONS = (
-    [(method, "quad-bggr") for method in METHODS] + [("nc", cfa) for cfa in ARRAYS] + [("lmmse", cfa) for cfa in ARRAYS]
+    [(method, "quad-bggr") for method in METHODS]
+    + [(method, XTRANS) for method in ("nc", "nc-plain", "skr", "lmmse")]
+    + [("nc", cfa) for cfa in ARRAYS]
+    + [("lmmse", cfa) for cfa in ARRAYS]
 )
 
 
@@ -200,6 +204,9 @@ MISTAKES = [
     ),
     ("r.raw -o out --method nc --cfa qxq --skip 4", "binary mosaics need both --packing and --size"),
     ("a.npy -o out --method nc --cfa qxq --clip 0.5", "a: --clip 0.5 is below white 1; give it as --white"),
+    ("a.npy -o out --method remosaic+malvar --cfa RGB/GBR/BRG", "a.npy: remosaic+malvar cannot be used: CFA(RGB"),
+    ("a.npy -o out --method bin --cfa RGB/GBR/BRG", "the methods for any array are nc, nc-plain, skr and lmmse"),
+    ("a.npy -o out --method nc --cfa RGB/GB", "a CFA tile must be square"),
     ("a.npy -o out --method nc --cfa qxq --device gpu", "--device gpu: Expected one of cpu, cuda"),
     ("a.npy -o out --method nc --cfa qxq --bits 12", "--bits is 8 or 16, got 12"),
     (

@@ -69,10 +69,10 @@ def _affected(module: nn.Module, cfa: CFA, shape: list[int], axis: int, start: i
     generator = torch.Generator().manual_seed(0)
     mosaic = torch.rand(shape, generator=generator)
     device = device_of(module)
-    picture = module(cfa.pack(mosaic).to(device))
+    picture = module(cfa.to_input(mosaic).to(device))
     tile = mosaic.narrow(axis, start, cfa.period)
     affected = torch.zeros_like(picture, dtype=torch.bool)
     for values in (torch.nan, *(torch.rand(tile.shape, generator=generator) for _ in range(CHANGES))):
         tile.copy_(torch.as_tensor(values))
-        affected |= module(cfa.pack(mosaic).to(device)) != picture  # NaN differs from everything
+        affected |= module(cfa.to_input(mosaic).to(device)) != picture  # NaN differs from everything
     return affected.any(dim=1).any(dim=4 - axis).flatten().cpu()

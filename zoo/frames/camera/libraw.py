@@ -42,7 +42,7 @@ class Decoded:
     """A camera file as LibRaw reads it."""
 
     values: UInt16[np.ndarray, "h w"]
-    """All pixels, with the borders."""
+    """Pixels, with the borders."""
     top: int
     """Rows above the visible part."""
     left: int

@@ -16,6 +16,7 @@ The phase names the blocks in reading order. GRBG, the default, has red top-righ
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Shaped
 from torch import Tensor
 
@@ -68,9 +69,11 @@ class CFA:
 
     @classmethod
     def of(cls, cfa: "CFA | str") -> "CFA":
-        """Return the array itself, or the array of a name: `qxq`, or with its phase, `quad-rggb`."""
+        """Return the array itself, or that of a name, `qxq` or `quad-rggb`, or of a tile, `RGB/GBR/BRG`."""
         if isinstance(cfa, CFA):
             return cfa
+        if "/" in cfa:
+            return cls([row.strip() for row in cfa.split("/")])
         name, _, phase = str(cfa).lower().partition("-")
         return cls.named(name, phase or "grbg")
 
@@ -99,6 +102,19 @@ class CFA:
                 "its mosaic and masks can be used"
             )
         return self.period // 2
+
+    @property
+    def grain(self) -> int:
+        """Scale of interpolation in pixels: the side of the largest square that every colour fills, such as a block.
+
+        It is at least half the side of the largest square that lacks a colour.
+        """
+        colours = self._masks.float().repeat(1, 3, 3)[:, None]  # every square up to the tile's size lies in three tiles
+        sides = range(1, self.period + 1)
+        squares = [F.avg_pool2d(colours, side, stride=1) for side in sides]
+        alike = [min(int((shares == 1).any()) for shares in square) for square in squares]
+        lacking = [side for side, square in zip(sides, squares, strict=True) if (square == 0).any()]
+        return max(1, sum(alike), -(-max(lacking, default=0) // 2))
 
     @property
     def name(self) -> str:
@@ -175,6 +191,14 @@ class CFA:
         plane = dict(zip(self._plane_positions(), planes, strict=True))
         rows = [torch.stack([plane[i, 0], plane[i, 1]], dim=-2) for i in (0, 1)]
         return torch.stack(rows, dim=2).flatten(4, 6).flatten(1, 3).unsqueeze(1)
+
+    def to_input(self, mosaic: Shaped[Tensor, "n c h w"]) -> Shaped[Tensor, "n planes h2 w2"]:
+        """Return a module's input: the packed planes, or the mosaic itself where the array has no planes."""
+        return mosaic if self.phase is None else self.pack(mosaic)
+
+    def from_input(self, planes: Shaped[Tensor, "n planes h2 w2"]) -> Shaped[Tensor, "n 1 h w"]:
+        """Return the mosaic of a module's input: the exact inverse of `to_input`."""
+        return planes if self.phase is None else self.unpack(planes)
 
     def extend(
         self, mosaic: Shaped[Tensor, "n 1 h w"], pixels: tuple[int, int, int, int]
