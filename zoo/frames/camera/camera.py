@@ -49,7 +49,7 @@ def _frame(path: Path, decoded: Decoded, pages: Sequence[Page]) -> Frame:
     turn, mirrored = FLIPS[decoded.flip % 8]
     frame = Frame(
         name=path.stem,
-        values=decoded.visible.copy(),
+        values=decoded.visible,
         cfa=cfa,
         black=black,
         white=decoded.white,
