@@ -97,6 +97,22 @@ def test_a_jpeg_with_wrong_codes_is_damaged_because_libraw_says_so(tmp_path, wri
         read_mosaic(path)
 
 
+@pytest.mark.parametrize(("tag", "number"), [(256, 64), (257, 32)])
+def test_a_size_that_the_lengths_contradict_is_damage(whole, tag, number):
+    content = bytearray(whole.read_bytes())
+    struct.pack_into("<I", content, entry(content, tag) + 8, number)
+    whole.write_bytes(content)
+    with pytest.raises(DataError, match=r"a.dng is damaged|a.dng cannot be read"):
+        read_mosaic(whole)
+
+
+@pytest.mark.parametrize("layout", ["plain", "strips", "jpeg"])
+def test_a_width_that_is_one_less_is_damage_where_no_tile_is_padded(tmp_path, write, layout):
+    path = write(tmp_path / "a.dng", {"values": VALUES, **LAYOUTS[layout], "tag_256": ("I", [95])})
+    with pytest.raises(DataError, match=r"a.dng is damaged"):
+        read_mosaic(path)
+
+
 @pytest.mark.parametrize(
     ("tags", "message"),
     [

@@ -17,6 +17,10 @@ UNCOMPRESSED, JPEG = 1, 7
 END_OF_JPEG = b"\xff\xd9"
 
 
+SLACK, LEAST_SLACK = 0.001, 8
+"""Share of its length, and bytes, by which an uncompressed part may exceed its pixels: some writers align it."""
+
+
 FRAME_HEADERS = (0xC0, 0xC1, 0xC3)
 """JPEG's markers of a baseline, an extended and a lossless frame."""
 
@@ -30,20 +34,20 @@ def check_segments(page: Page, data: Data) -> bool:
     Raises:
         DataError: Some are missing, lie beyond the file's end or are too short.
     """
-    offsets, lengths, sizes = _segments(page)
-    for number, (start, length, (height, width)) in enumerate(zip(offsets, lengths, sizes, strict=True)):
+    offsets, lengths, full, sizes = _segments(page)
+    for number, (start, length, size) in enumerate(zip(offsets, lengths, sizes, strict=True)):
         what = f"part {number + 1} of {len(sizes)} of its pixels"
         if start + length > len(data):
             raise DataError(f"{what} goes to byte {start + length}, and the file ends at {len(data)}")
-        _check_content(page, data[start : start + length], (height, width), what)
+        _check_content(page, data[start : start + length], full, size, what)
     compression = page.first(tiff.COMPRESSION, UNCOMPRESSED)
     if compression == UNCOMPRESSED and tiff.TILE_OFFSETS not in page.numbers:
         _check_contiguous(offsets, lengths)
     return compression == UNCOMPRESSED
 
 
-def _segments(page: Page) -> tuple[list[int], list[int], list[tuple[int, int]]]:
-    """Return the offset, the length and the pixels within the page of each strip or tile."""
+def _segments(page: Page) -> tuple[list[int], list[int], tuple[int, int], list[tuple[int, int]]]:
+    """Return the offset and the length of each strip or tile, their full size, and the part of each within the page."""
     height, width = page.shape
     tiled = tiff.TILE_OFFSETS in page.numbers
     tags = (tiff.TILE_OFFSETS, tiff.TILE_LENGTHS) if tiled else (tiff.STRIP_OFFSETS, tiff.STRIP_LENGTHS)
@@ -63,33 +67,32 @@ def _segments(page: Page) -> tuple[list[int], list[int], list[tuple[int, int]]]:
         for top in range(0, height, rows)
         for left in range(0, width, columns)
     ]
-    return offsets, lengths, sizes
+    return offsets, lengths, (rows if tiled else min(rows, height), columns), sizes
 
 
-def _check_content(page: Page, part: bytes, size: tuple[int, int], what: str) -> None:
-    height, width = size
+def _check_content(page: Page, part: bytes, full: tuple[int, int], size: tuple[int, int], what: str) -> None:
     compression = page.first(tiff.COMPRESSION, UNCOMPRESSED)
     if compression == UNCOMPRESSED:
+        height, width = full if tiff.TILE_OFFSETS in page.numbers else size
         needed = height * math.ceil(width * page.samples * page.first(tiff.BITS, 1) / 8)
-        if len(part) < needed:
+        if not 0 <= len(part) - needed <= max(LEAST_SLACK, SLACK * needed):
             raise DataError(f"{what} has {len(part)} bytes, and {width}x{height} pixels take {needed}")
     elif compression == JPEG:
         if not part.startswith(b"\xff\xd8"):
             raise DataError(f"{what} is no JPEG")
         if part.rfind(END_OF_JPEG) < 0:
             raise DataError(f"{what} is a JPEG that breaks off")
-        _check_jpeg(part, size, page.samples, what)
+        numbers = _numbers_of_jpeg(part, what)
+        if numbers not in (math.prod(full) * page.samples, math.prod(size) * page.samples):
+            raise DataError(f"{what} holds {numbers} numbers, which are not those of {size[1]}x{size[0]} pixels")
 
 
-def _check_jpeg(part: bytes, size: tuple[int, int], samples: int, what: str) -> None:
-    """Compare the numbers that a JPEG holds with those of a strip or tile, which it may arrange in another shape."""
+def _numbers_of_jpeg(part: bytes, what: str) -> int:
+    """Return how many numbers a JPEG holds; it may arrange them in another shape than its strip or tile has."""
     for marker, start in _markers(part):
         if marker in FRAME_HEADERS:
             height, width = (int.from_bytes(part[start + at : start + at + 2], "big") for at in (3, 5))
-            numbers = height * width * part[start + 7]
-            if numbers < math.prod(size) * samples:
-                raise DataError(f"{what} holds {numbers} numbers, and its {size[1]}x{size[0]} pixels take more")
-            return
+            return height * width * part[start + 7]
     raise DataError(f"{what} is a JPEG without a frame")
 
 
