@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from compresskit import cli
+from compresskit.export import export
 from zoo.pynet import PyNETQxQ
 from zoo.raw import CFA, FromMosaic, NormalisedConvolution
 
@@ -50,7 +51,23 @@ def test_a_size_is_cropped_from_the_photographs_or_tiled(capsys):
     assert "1x4x16x72" in capsys.readouterr().out
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_graph_from_the_mosaic_has_four_axes_and_fixed_names_and_takes_any_batch_and_size(tmp_path):
+    import onnx
+    import onnxruntime
+
+    path, model = tmp_path / "small.onnx", FromMosaic(NormalisedConvolution("qxq"))
+    samples = [(torch.rand(1, 1, 32, 32),), (torch.rand(1, 1, 48, 40),)]
+    export(model, samples, path, format="onnx", dynamic=True, any_batch=True)
+    graph = onnx.shape_inference.infer_shapes(onnx.load(path)).graph
+    assert max(len(value.type.tensor_type.shape.dim) for value in graph.value_info) <= 4
+    mosaics = torch.rand(3, 1, 24, 56)
+    (picture,) = onnxruntime.InferenceSession(path).run(["output"], {"mosaic": mosaics.numpy()})
+    torch.testing.assert_close(torch.from_numpy(picture), model(mosaics), atol=1e-5, rtol=1e-4)
+
+
 MISTAKES = [
+    ("export run --opset 18", 2, "an opset is a version of ONNX's operators, and the format is pt2"),
     ("export run/recipe.yaml", 2, "run/recipe.yaml: a recipe has no trained weights: add --weights"),
     ("export run --weights run/student.safetensors", 2, "run has its own weights"),
     ("export gone", 2, "no recipe 'gone'"),

@@ -21,6 +21,7 @@ from jaxtyping import Bool, Shaped
 from torch import Tensor
 
 from compresskit.errors import RecipeError, ShapeError, close_names
+from zoo.raw.sensor import four_axes
 
 BLOCKS = {"bayer": 1, "quad": 2, "nona": 3, "qxq": 4}
 """Side of a block of one colour, in pixels, by name of the array."""
@@ -53,6 +54,7 @@ class CFA:
             raise RecipeError(f"a CFA tile is written in R, G and B, got {', '.join(map(repr, extra))} in {text}")
         masks = [[[colour == letter for letter in row] for row in self.tile] for colour in "RGB"]
         self._masks = torch.tensor(masks, device="cpu")
+        self._mask_array = self._masks.numpy()
 
     @classmethod
     def named(cls, name: str = "qxq", phase: str = "grbg") -> "CFA":
@@ -138,6 +140,8 @@ class CFA:
             ShapeError: There are not three channels, or the period does not divide the size.
         """
         self._check(rgb, channels=3, period=self.period, what="a picture")
+        if _is_exporting(rgb):
+            return four_axes.mosaic(rgb, self._mask_array)
         masks = self._masks.to(rgb.device)[:, :, None, :]
         tiles = rgb.unflatten(-2, (-1, self.period)).unflatten(-1, (-1, self.period))
         red, green, blue = tiles.unbind(1)
@@ -154,6 +158,8 @@ class CFA:
             ShapeError: There is more than one channel, or the period does not divide the size.
         """
         self._check(mosaic, channels=1, period=self.period, what="a mosaic")
+        if _is_exporting(mosaic):
+            return four_axes.separate(mosaic, self._mask_array)
         tiles = mosaic.unflatten(-2, (-1, self.period)).unflatten(-1, (-1, self.period))
         masks = self._masks.to(mosaic.device)[:, None, :, None, :]
         return torch.where(masks, tiles, 0).flatten(-2).flatten(-3, -2)
@@ -172,6 +178,8 @@ class CFA:
         """
         block = self.block
         self._check(mosaic, channels=1, period=self.period, what="a mosaic")
+        if _is_exporting(mosaic):
+            return four_axes.pack(mosaic, block, self._plane_positions())
         blocks = mosaic.squeeze(1).unflatten(-2, (-1, 2, block)).unflatten(-1, (-1, 2, block))
         planes = [blocks[:, :, i, :, :, j].flatten(3, 4).flatten(1, 2) for i, j in self._plane_positions()]
         return torch.stack(planes, dim=1)
@@ -187,6 +195,8 @@ class CFA:
         """
         block = self.block
         self._check(packed, channels=4, period=block, what="a packed mosaic")
+        if _is_exporting(packed):
+            return four_axes.unpack(packed, block, self._plane_positions())
         planes = packed.unflatten(-2, (-1, block)).unflatten(-1, (-1, block)).unbind(1)
         plane = dict(zip(self._plane_positions(), planes, strict=True))
         rows = [torch.stack([plane[i, 0], plane[i, 1]], dim=-2) for i in (0, 1)]
@@ -260,6 +270,11 @@ class CFA:
 
     def __repr__(self) -> str:
         return f"CFA({self.name})"
+
+
+def _is_exporting(tensor: Tensor) -> bool:
+    """Return whether a model with floating-point numbers is exported, for runtimes that take four axes at most."""
+    return torch.compiler.is_exporting() and tensor.is_floating_point()
 
 
 def _blocks(phase: str, block: int) -> tuple[str, ...]:
