@@ -1,4 +1,4 @@
-"""What a colour filter array does to mosaics, as strided convolutions and pixel shuffles.
+"""Mosaics, packing and their inverses as strided convolutions and pixel shuffles.
 
 The views of `CFA` have six axes, and most runtimes of phones take four. Each function selects the same numbers by a
 convolution whose kernels are zero but for a one, and so is exact for finite numbers. `CFA` calls them when a model is
