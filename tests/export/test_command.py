@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from compresskit import cli
 from compresskit.export import export
 from zoo.pynet import PyNETQxQ
-from zoo.raw import CFA, FromMosaic, NormalisedConvolution
+from zoo.raw import CFA, FromAnyMosaic, FromMosaic, NormalisedConvolution
 
 RECIPE = """\
 student: {_target_: zoo.pynet.PyNETQxQ, width: 1, instance_norm_level_1: false}
@@ -64,6 +64,21 @@ def test_a_graph_from_the_mosaic_has_four_axes_and_fixed_names_and_takes_any_bat
     mosaics = torch.rand(3, 1, 24, 56)
     (picture,) = onnxruntime.InferenceSession(path).run(["output"], {"mosaic": mosaics.numpy()})
     torch.testing.assert_close(torch.from_numpy(picture), model(mosaics), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_graph_may_take_mosaics_that_are_no_whole_number_of_tiles(tmp_path):
+    import onnxruntime
+
+    path, model = tmp_path / "small.onnx", FromAnyMosaic(NormalisedConvolution("qxq"))
+    export(model, [(torch.rand(1, 1, 35, 50),), (torch.rand(1, 1, 70, 41),)], path, format="onnx", dynamic=True)
+    mosaic = torch.rand(1, 1, 27, 53)
+    (picture,) = onnxruntime.InferenceSession(path).run(["output"], {"mosaic": mosaic.numpy()})
+    whole = CFA.of("qxq").extend(mosaic[..., :24, :48], (0, 8, 0, 8))
+    whole[..., :27, :53] = mosaic  # pixels far from the border see nothing of what follows them
+    expected = FromMosaic(NormalisedConvolution("qxq"))(whole)
+    torch.testing.assert_close(torch.from_numpy(picture)[..., :16, :40], expected[..., :16, :40], atol=1e-5, rtol=1e-4)
+    assert picture.shape == (1, 3, 27, 53)
 
 
 MISTAKES = [
