@@ -31,19 +31,15 @@ class BlackLevels:
     by_row: Float[np.ndarray, " rows"] | None = None
     """Numbers that are added for each row."""
     by_column: Float[np.ndarray, " columns"] | None = None
-
-    @property
-    def largest(self) -> float:
-        """The largest level of any place."""
-        added = sum(float(deltas.max()) for deltas in (self.by_row, self.by_column) if deltas is not None)
-        return float(self.tile.max()) + added
+    largest: float
+    """The largest level of any place, of those outside the frame, too: the range to white begins there."""
 
     @property
     def simplified(self) -> "float | BlackLevels":
         """The level of all places if they have the same."""
         if any(deltas is not None and deltas.any() for deltas in (self.by_row, self.by_column)):
             return self
-        return float(self.tile.flat[0]) if np.ptp(self.tile) == 0 else self
+        return self.largest if (self.tile == self.largest).all() else self
 
     def of_rows(self, start: int, stop: int, width: int) -> Float[np.ndarray, "h w"]:
         """Return the level of each pixel in a range of rows."""

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from zoo.frames.read import read_mosaic
@@ -57,6 +57,7 @@ def test_a_bayer_array_has_the_colours_that_libraw_states(tmp_path, write, array
 black_tiles = st.sampled_from([(1, 1), (2, 2), (4, 4), (8, 8), (2, 4), (1, 2)])
 
 
+@example(corner=(0, 1), black_tile=(1, 1), seed=1182, by_row=False, by_column=True, order="<")  # the largest is cut off
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     corner=st.tuples(st.integers(0, 5), st.integers(0, 5)),

@@ -27,10 +27,13 @@ def black_of(decoded: Decoded, geometry: Geometry) -> tuple[float | BlackLevels,
     masked = _masked(decoded, page)
     if tiff.BLACK not in page.numbers and masked is not None:
         return masked, [f"states no black level; its masked border is {masked:g} on average"]
+    tile, (height, width) = _tile(page), geometry.area_shape
+    by_row, by_column = _deltas(page, tiff.BLACK_BY_ROW, height), _deltas(page, tiff.BLACK_BY_COLUMN, width)
     levels = BlackLevels(
-        tile=geometry.rolled(_tile(page)),
-        by_row=_deltas(page, tiff.BLACK_BY_ROW, geometry.area_shape[0], geometry.rows, decoded.height),
-        by_column=_deltas(page, tiff.BLACK_BY_COLUMN, geometry.area_shape[1], geometry.columns, decoded.width),
+        tile=geometry.rolled(tile),
+        by_row=by_row[np.clip(np.arange(decoded.height) + geometry.rows, 0, height - 1)],
+        by_column=by_column[np.clip(np.arange(decoded.width) + geometry.columns, 0, width - 1)],
+        largest=float(tile.max() + by_row.max() + by_column.max()),
     )
     remarks = []
     mean = float(levels.tile.mean())
@@ -42,7 +45,8 @@ def black_of(decoded: Decoded, geometry: Geometry) -> tuple[float | BlackLevels,
 def _of_channels(decoded: Decoded) -> float | BlackLevels:
     """Return LibRaw's level of each pixel's channel: the two greens have levels of their own."""
     side = decoded.channels[: math.lcm(12, 16), : math.lcm(12, 16)]  # whole tiles of every array that LibRaw knows
-    return BlackLevels(tile=np.array([*decoded.black, *[decoded.black[1]] * 7])[np.minimum(side, 10)]).simplified
+    tile = np.array([*decoded.black, *[decoded.black[1]] * 7])[np.minimum(side, 10)]
+    return BlackLevels(tile=tile, largest=float(tile.max())).simplified
 
 
 def _tile(page: Page) -> np.ndarray:
@@ -53,14 +57,12 @@ def _tile(page: Page) -> np.ndarray:
     return levels.reshape(*sides, page.samples)[:, :, 0]
 
 
-def _deltas(page: Page, tag: int, stated: int, first: int, count: int) -> np.ndarray | None:
-    """Return what is added to the black level of each visible row, or column."""
-    if tag not in page.numbers:
-        return None
-    deltas = page.numbers[tag].astype(float)
-    if len(deltas) != stated:
-        raise DataError(f"tag {tag} has {len(deltas)} black levels for {stated} rows or columns")
-    return deltas[np.clip(np.arange(first, first + count), 0, stated - 1)]
+def _deltas(page: Page, tag: int, count: int) -> np.ndarray:
+    """Return what is added to the black level of each row, or column, of the active area."""
+    deltas = page.numbers.get(tag, np.zeros(count)).astype(float)
+    if len(deltas) != count:
+        raise DataError(f"tag {tag} has {len(deltas)} black levels for {count} rows or columns")
+    return deltas
 
 
 def _masked(decoded: Decoded, page: Page) -> float | None:
