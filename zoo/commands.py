@@ -46,12 +46,20 @@ def demosaic(
         bool, typer.Option("--mosaic", help="The images are colour photographs: simulate a sensor that sees them.")
     ] = False,
     packing: Annotated[
-        Literal["raw10", "raw12", "raw16"] | None, typer.Option(help="How .raw and .bin files are packed.")
+        Literal["raw8", "raw10", "raw10p", "raw12", "raw12p", "raw14", "raw14p", "raw16", "raw16be"] | None,
+        typer.Option(help="How .raw and .bin files are packed."),
     ] = None,
     size: Annotated[str | None, typer.Option(metavar="WxH", help="Size of .raw and .bin files, in pixels.")] = None,
     stride: Annotated[int | None, typer.Option(help="Bytes from row to row of .raw and .bin files.")] = None,
+    skip: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BYTES", help="Bytes before the first row of .raw and .bin files; HEAD,FOOT for both ends."
+        ),
+    ] = None,
     black: Annotated[float | None, typer.Option(help="The number that means no light.")] = None,
     white: Annotated[float | None, typer.Option(help="The number where a pixel is full.")] = None,
+    clip: Annotated[float | None, typer.Option(help="The number at which the sensor clips, if above white.")] = None,
     white_balance: Annotated[
         str | None, typer.Option(metavar="R,G,B|none", help="Gains, instead of the file's own if it states some.")
     ] = None,
@@ -104,9 +112,10 @@ def demosaic(
     inputs = Input(
         cfa=None if cfa is None else CFA.of(cfa),
         photographs=mosaic,
-        layout=_layout(packing, size, stride),
+        layout=_layout(packing, size, stride, skip),
         black=black,
         white=white,
+        clip=clip,
         gains=_gains(white_balance),
         encoded=encoded,
         defects=defects,
@@ -141,17 +150,27 @@ def _method(name: str | None, weights: Path | None, domain: "Domain | None", dev
     return network_method(name, weights or Path(_SHIPPED[name]), domain, device, precision)
 
 
-def _layout(packing: "Packing | None", size: str | None, stride: int | None) -> "Layout | None":
+def _layout(packing: "Packing | None", size: str | None, stride: int | None, skip: str | None) -> "Layout | None":
     from zoo.frames.mipi import Layout
 
-    if packing is None and size is None and stride is None:
+    if packing is None and size is None and stride is None and skip is None:
         return None
     if packing is None or size is None:
         raise RecipeError("binary mosaics need both --packing and --size, such as --packing raw10 --size 4000x3000")
     width, _, height = size.partition("x")
     if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise RecipeError(f"--size is width x height in pixels, such as 4000x3000, got {size!r}")
-    return Layout(packing, int(width), int(height), stride)
+    return Layout(packing, int(width), int(height), stride, *_skip(skip))
+
+
+def _skip(text: str | None) -> tuple[int, int | None]:
+    """Return the bytes before and after the rows; a header alone leaves open what follows the rows."""
+    if text is None:
+        return 0, 0
+    header, comma, footer = text.partition(",")
+    if not (header.isdecimal() and (footer.isdecimal() or not comma)):
+        raise RecipeError(f"--skip is a number of bytes, or one before and one after the rows, 512,64; got {text!r}")
+    return int(header), int(footer) if comma else None
 
 
 def _gains(text: str | None) -> "Gains | None":

@@ -40,6 +40,9 @@ def export(
     reflection: Annotated[
         Literal["pad", "slices"], typer.Option(help="How reflection padding is written; slices run everywhere.")
     ] = "pad",
+    batch: Annotated[bool, typer.Option("--batch", help="Let the number of samples at once differ from 1.")] = False,
+    nhwc: Annotated[bool, typer.Option("--nhwc", help="Inputs with their channels as the last axis.")] = False,
+    opset: Annotated[int | None, typer.Option(help="Version of ONNX's operators.")] = None,
     tolerance: Annotated[
         float | None, typer.Option(help="Largest difference from PyTorch that passes.", show_default="1e-4; half 2e-2")
     ] = None,
@@ -63,6 +66,9 @@ def export(
             wrap=wrap,
             half=half,
             sliced_reflection=reflection == "slices",
+            any_batch=batch,
+            channels_last=nhwc,
+            opset=opset,
             tolerance=tolerance,
         )
     typer.echo(str(exported))

@@ -7,8 +7,9 @@ import torch
 from safetensors.torch import save_file
 
 from compresskit import cli
+from compresskit.export import export
 from zoo.pynet import PyNETQxQ
-from zoo.raw import CFA, FromMosaic, NormalisedConvolution
+from zoo.raw import CFA, FromAnyMosaic, FromMosaic, NormalisedConvolution
 
 RECIPE = """\
 student: {_target_: zoo.pynet.PyNETQxQ, width: 1, instance_norm_level_1: false}
@@ -50,7 +51,38 @@ def test_a_size_is_cropped_from_the_photographs_or_tiled(capsys):
     assert "1x4x16x72" in capsys.readouterr().out
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_graph_from_the_mosaic_has_four_axes_and_fixed_names_and_takes_any_batch_and_size(tmp_path):
+    import onnx
+    import onnxruntime
+
+    path, model = tmp_path / "small.onnx", FromMosaic(NormalisedConvolution("qxq"))
+    samples = [(torch.rand(1, 1, 32, 32),), (torch.rand(1, 1, 48, 40),)]
+    export(model, samples, path, format="onnx", dynamic=True, any_batch=True)
+    graph = onnx.shape_inference.infer_shapes(onnx.load(path)).graph
+    assert max(len(value.type.tensor_type.shape.dim) for value in graph.value_info) <= 4
+    mosaics = torch.rand(3, 1, 24, 56)
+    (picture,) = onnxruntime.InferenceSession(path).run(["output"], {"mosaic": mosaics.numpy()})
+    torch.testing.assert_close(torch.from_numpy(picture), model(mosaics), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_graph_may_take_mosaics_that_are_no_whole_number_of_tiles(tmp_path):
+    import onnxruntime
+
+    path, model = tmp_path / "small.onnx", FromAnyMosaic(NormalisedConvolution("qxq"))
+    export(model, [(torch.rand(1, 1, 35, 50),), (torch.rand(1, 1, 70, 41),)], path, format="onnx", dynamic=True)
+    mosaic = torch.rand(1, 1, 27, 53)
+    (picture,) = onnxruntime.InferenceSession(path).run(["output"], {"mosaic": mosaic.numpy()})
+    whole = CFA.of("qxq").extend(mosaic[..., :24, :48], (0, 8, 0, 8))
+    whole[..., :27, :53] = mosaic  # pixels far from the border see nothing of what follows them
+    expected = FromMosaic(NormalisedConvolution("qxq"))(whole)
+    torch.testing.assert_close(torch.from_numpy(picture)[..., :16, :40], expected[..., :16, :40], atol=1e-5, rtol=1e-4)
+    assert picture.shape == (1, 3, 27, 53)
+
+
 MISTAKES = [
+    ("export run --opset 18", 2, "an opset is a version of ONNX's operators, and the format is pt2"),
     ("export run/recipe.yaml", 2, "run/recipe.yaml: a recipe has no trained weights: add --weights"),
     ("export run --weights run/student.safetensors", 2, "run has its own weights"),
     ("export gone", 2, "no recipe 'gone'"),

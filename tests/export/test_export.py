@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from compresskit.errors import ExportError, RecipeError
-from compresskit.export import export, reflect_pad
+from compresskit.export import export, reflect_pad, unshuffle
 
 
 class Small(nn.Module):
@@ -133,3 +133,49 @@ def test_without_the_packages_of_onnx_an_error_names_them(model, tmp_path, monke
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(RecipeError, match=r"ONNX needs onnxruntime: pip install 'compresskit\[onnx\]'"):
         export(model, images((8, 8)), tmp_path / "a.onnx", format="onnx")
+
+
+def ranks_and_names(path):
+    import onnx
+
+    graph = onnx.shape_inference.infer_shapes(onnx.load(path)).graph
+    ranks = [len(value.type.tensor_type.shape.dim) for value in [*graph.value_info, *graph.output]]
+    return max(ranks), [value.name for value in graph.input], [value.name for value in graph.output]
+
+
+@pytest.mark.parametrize("kind", ["pt2", "onnx"])
+def test_any_number_of_samples_and_channels_last(model, tmp_path, kind):
+    path = tmp_path / f"small.{kind}"
+    export(model, images((8, 12), (20, 6)), path, format=kind, dynamic=True, any_batch=True, channels_last=True)
+    other = torch.rand(3, 10, 7, 2)
+    expected = model.eval()(other.movedim(-1, 1))
+    if kind == "pt2":
+        output, mean = torch.export.load(path).module()(other)
+    else:
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(path)
+        output, mean = map(torch.from_numpy, session.run(None, {session.get_inputs()[0].name: other.numpy()}))
+        assert ranks_and_names(path)[2] == ["output_0", "output_1"]
+    torch.testing.assert_close(output, expected[0])
+    torch.testing.assert_close(mean, expected[1])
+
+
+def test_the_opset_is_the_one_asked_for(model, tmp_path):
+    import onnx
+
+    export(model, images((8, 12)), tmp_path / "a.onnx", format="onnx", opset=18)
+    assert onnx.load(tmp_path / "a.onnx").opset_import[0].version == 18
+    with pytest.raises(RecipeError, match="an opset is a version of ONNX's operators, and the format is pt2"):
+        export(model, images((8, 12)), tmp_path / "a.pt2", format="pt2", opset=18)
+
+
+def test_no_tensor_has_more_than_four_axes(tmp_path):
+    model = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(8, 8, 1), nn.PixelShuffle(2))
+    export(model, images((8, 12)), tmp_path / "a.onnx", format="onnx")
+    assert ranks_and_names(tmp_path / "a.onnx") == (4, ["input"], ["output"])
+
+
+def test_the_inverse_of_a_pixel_shuffle_is_exact():
+    tensor = torch.rand(2, 3, 12, 18)
+    assert torch.equal(unshuffle(tensor, 3), F.pixel_unshuffle(tensor, 3))

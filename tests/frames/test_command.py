@@ -65,9 +65,13 @@ def psnr(one, other):
     return -10 * np.log10(((one[inside].astype(float) - other[inside]) ** 2).mean() / 255**2)
 
 
+XTRANS = "GGRGGB/GGBGGR/BRGRBG/GGBGGR/GGRGGB/RBGBRG"
 ARRAYS = ["bayer-rggb", "quad-bggr", "nona", "qxq-gbrg"]
 COMBINATIONS = (
-    [(method, "quad-bggr") for method in METHODS] + [("nc", cfa) for cfa in ARRAYS] + [("lmmse", cfa) for cfa in ARRAYS]
+    [(method, "quad-bggr") for method in METHODS]
+    + [(method, XTRANS) for method in ("nc", "nc-plain", "skr", "lmmse")]
+    + [("nc", cfa) for cfa in ARRAYS]
+    + [("lmmse", cfa) for cfa in ARRAYS]
 )
 
 
@@ -195,6 +199,17 @@ MISTAKES = [
     ("r.raw -o out --method nc --cfa qxq", "has no header: say how it is packed"),
     ("a.npy -o out --method nc --cfa qxq --white-balance 1,2", "--white-balance is three gains"),
     ("a.npy -o out --method nc --cfa qxq --encoded --white-balance 2,1,2", "white balance is for linear values"),
+    ("z.npy -o out --method nc --cfa qxq --black 0 --white 1", "z.npy has no pixels: it is 16x0"),
+    ("r.raw -o out --method nc --cfa qxq --packing raw8 --size 4x4 --skip head", "--skip is a number of bytes"),
+    (
+        "r.raw -o out --method nc --cfa qxq --packing raw8 --size 4x4 --skip 4,4",
+        "r.raw has 20 bytes, 4 of them to skip",
+    ),
+    ("r.raw -o out --method nc --cfa qxq --skip 4", "binary mosaics need both --packing and --size"),
+    ("a.npy -o out --method nc --cfa qxq --clip 0.5", "a: --clip 0.5 is below white 1; give it as --white"),
+    ("a.npy -o out --method remosaic+malvar --cfa RGB/GBR/BRG", "a.npy: remosaic+malvar cannot be used: CFA(RGB"),
+    ("a.npy -o out --method bin --cfa RGB/GBR/BRG", "the methods for any array are nc, nc-plain, skr and lmmse"),
+    ("a.npy -o out --method nc --cfa RGB/GB", "a CFA tile must be square"),
     ("a.npy -o out --method nc --cfa qxq --device gpu", "--device gpu: Expected one of cpu, cuda"),
     ("a.npy -o out --method nc --cfa qxq --bits 12", "--bits is 8 or 16, got 12"),
     (
@@ -213,6 +228,7 @@ def test_mistakes_are_one_sentence_and_leave_nothing(arguments, message, capsys)
     np.save("s.npy", rng.random((3, 90)))
     np.save("d.npy", rng.integers(0, 4001, (16, 16)).astype(np.uint16))
     np.save("big.npy", np.full((600, 600), 100, np.uint8))
+    np.save("z.npy", np.zeros((0, 16), np.uint16))
     Path("r.raw").write_bytes(bytes(20))
     assert demosaic(*arguments.split()) == 2
     printed = capsys.readouterr().err
@@ -250,6 +266,18 @@ def test_the_user_overrides_the_files_array_and_is_told_so(tmp_path, dng, capsys
     assert demosaic("a.dng", "-o", "out", "--method", "nc", "--cfa", "quad") == 0
     assert "a.dng: taken as quad-grbg, though the file says bayer-grbg" in capsys.readouterr().err
     assert picture("out/a_nc.png").shape == (96, 64, 3)  # upright
+
+
+def test_a_dump_with_a_header_and_blown_highlights(capsys):
+    numbers = np.full((16, 16), 3000, ">u2")
+    numbers[:4] = 16383
+    Path("a.raw").write_bytes(bytes(100) + numbers.tobytes())
+    options = words("--method nc --cfa quad --packing raw16be --size 16x16 --skip 100 --black 0 --white 15000")
+    assert demosaic("a.raw", "-o", "out", *options) == 0
+    assert "a.raw: 25.0% of its values are above white 15000, up to 16383" in capsys.readouterr().err
+    assert (picture("out/a_nc.png")[:2] >= 254).all()
+    assert demosaic("a.raw", "-o", "out", "--overwrite", *options, "--white", 4095) == 2
+    assert demosaic("a.raw", "-o", "out", "--overwrite", *options, "--white", 4095, "--clip", 16383) == 0
 
 
 def test_a_frame_that_is_very_dark_causes_a_warning(capsys):

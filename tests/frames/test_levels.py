@@ -49,3 +49,37 @@ def test_saturated_and_black_frames_and_a_few_hot_pixels_are_accepted():
     hot = np.full((100, 100), 500, np.uint16)
     hot[3, 4] = 1100
     _check(hot)
+
+
+def _blown(pile, count, others=(), white=1000):
+    """Return what a frame of 100 x 100 with this many full pixels is taken to clip at."""
+    values = np.linspace(0, white, 10000).astype(np.uint16)
+    values[: count + len(others)] = [*[pile] * count, *others]
+    levels = Levels(cfa=CFA.of("bayer"), black=0.0, white=float(white))
+    return lambda clip=None: check_levels(Frame(name="a", values=values.reshape(100, 100)), levels, clip)
+
+
+def test_values_that_pile_up_above_white_are_where_the_sensor_clips():
+    assert _blown(1020, 900)() == 1020
+    assert _blown(1020, 900, range(1001, 1020))() == 1020  # the way up to full pixels
+    assert _blown(1020, 5)() is None  # hot pixels
+    assert _blown(1200, 800, [1195] * 100)() == 1200  # noise of the clipping itself
+
+
+def test_each_colour_may_clip_at_a_value_of_its_own():
+    values = np.full((100, 100), 500, np.uint16)
+    values[:20:2, 1::2], values[1:20:2, ::2] = 1100, 1300  # red and blue of grbg
+    levels = Levels(cfa=CFA.of("bayer"), black=0.0, white=1000.0)
+    assert check_levels(Frame(name="a", values=values), levels) == 1300
+
+
+@pytest.mark.parametrize("case", [_blown(4095, 900), _blown(1020, 300, range(1001, 1900))])
+def test_values_of_more_bits_are_no_pile_unless_the_user_says_so(case):
+    with pytest.raises(DataError, match=r"are above the white level 1000, up to \d+; are there more bits"):
+        case()
+    assert case(4095.0) == 4095
+
+
+def test_clip_below_white_is_refused():
+    with pytest.raises(DataError, match="a: --clip 900 is below white 1000; give it as --white"):
+        _blown(1020, 900)(900.0)

@@ -45,6 +45,78 @@ def test_a_row_may_end_within_a_group(tmp_path):
     assert frame.values.tolist() == [[4, 8, 12, 16, 4, 8], [20, 24, 28, 32, 20, 24]]
 
 
+def packed(numbers, bits):
+    """Return numbers as bits one after the other, the lowest first."""
+    whole = sum(number << bits * place for place, number in enumerate(numbers))
+    return whole.to_bytes(-(-bits * len(numbers) // 8), "little")
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_bits_one_after_the_other(tmp_path, bits):
+    rows = np.random.default_rng(bits).integers(0, 2**bits, (3, 7)).tolist()
+    (tmp_path / "a.raw").write_bytes(b"".join(packed(row, bits) for row in rows))
+    frame = read_mosaic(tmp_path / "a.raw", layout=Layout(f"raw{bits}p", 7, 3))
+    assert frame.values.tolist() == rows
+    assert frame.white == 2**bits - 1
+
+
+def test_raw14_by_hand(tmp_path):
+    # the upper eight bits of each, then the lower six: 1 in the lowest bits, then 2, 4 and 8
+    low = 1 | 2 << 6 | 4 << 12 | 8 << 18
+    (tmp_path / "a.raw14").write_bytes(bytes([255, 1, 0, 128, *low.to_bytes(3, "little")]))
+    frame = read_mosaic(tmp_path / "a.raw14", layout=Layout("raw14", 4, 1))
+    assert frame.values.tolist() == [[255 << 6 | 1, 1 << 6 | 2, 4, 128 << 6 | 8]]
+    assert frame.white == 16383
+
+
+def test_raw8_and_big_endian_raw16(tmp_path):
+    (tmp_path / "a.raw").write_bytes(bytes([1, 2, 3, 255]))
+    assert read_mosaic(tmp_path / "a.raw", layout=Layout("raw8", 2, 2)).values.tolist() == [[1, 2], [3, 255]]
+    assert read_mosaic(tmp_path / "a.raw", layout=Layout("raw16be", 2, 1)).values.tolist() == [[0x0102, 0x03FF]]
+
+
+def test_a_header_and_a_footer_are_skipped(tmp_path):
+    (tmp_path / "a.dat").write_bytes(b"HEAD" + bytes([1, 2, 3, 4, 5, 6]) + b"FOOTER")
+    for footer in (6, None):
+        frame = read_mosaic(tmp_path / "a.dat", layout=Layout("raw8", 3, 2, header=4, footer=footer))
+        assert frame.values.tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert frame.remarks == ("the last 6 bytes are taken as a footer",)
+    with pytest.raises(DataError, match=r"has 16 bytes, 4 of them to skip; 3x2 pixels .* or --skip"):
+        read_mosaic(tmp_path / "a.dat", layout=Layout("raw8", 3, 2, header=4))
+    with pytest.raises(DataError, match="has 16 bytes"):
+        read_mosaic(tmp_path / "a.dat", layout=Layout("raw8", 3, 2, header=14, footer=None))
+
+
+@pytest.mark.parametrize(
+    ("content", "levels"),
+    [
+        (b"P5\n# a comment\n3 2\n1023\n" + struct.pack(">6H", 1, 2, 3, 1000, 1001, 1023), (None, 1023)),
+        (b"P5 3 2 65535 " + struct.pack(">6H", 1, 2, 3, 1000, 1001, 1023), (None, None)),
+        (b"P2\n3 2 # size\n1023\n1 2 3\n1000 1001 # the rest\n1023\n", (None, 1023)),
+    ],
+)
+def test_a_pgm_has_the_numbers_and_the_white_level_of_its_file(tmp_path, content, levels):
+    (tmp_path / "a.pgm").write_bytes(content)
+    frame = read_mosaic(tmp_path / "a.pgm")
+    assert frame.values.tolist() == [[1, 2, 3], [1000, 1001, 1023]]
+    assert (frame.black, frame.white) == levels
+
+
+def test_a_pgm_of_8_bits_states_both_levels_and_further_pictures_are_mentioned(tmp_path):
+    (tmp_path / "a.pgm").write_bytes(b"P5 2 1 255\n\x05\xff" * 2)
+    frame = read_mosaic(tmp_path / "a.pgm")
+    assert (frame.values.tolist(), frame.black, frame.white) == ([[5, 255]], 0, 255)
+    assert frame.remarks == ("holds more than one picture; the first is read",)
+
+
+def test_a_tiff_in_which_0_is_white_is_inverted_and_a_turned_one_stands_upright(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", 65535 - NUMBERS, photometric="miniswhite", extratags=[(274, "H", 1, 5, True)])
+    frame = read_mosaic(tmp_path / "a.tif")
+    assert np.array_equal(frame.values, NUMBERS)
+    assert np.array_equal(frame.upright(frame.values), NUMBERS.T)
+    assert "states that 0 is white: its numbers are taken from 65535" in frame.remarks[0]
+
+
 def _npy(path, numbers):
     np.save(path, numbers)
 
@@ -132,6 +204,12 @@ WRONG = [
     ("a.tif", b"no picture", "is damaged, or not what its ending says"),
     ("a.npy", b"no array", "is damaged, or not what its ending says"),
     ("a.raw", bytes(7), "has no header: say how it is packed and its size"),
+    ("a.pgm", b"P5 4 4 255\n" + bytes(15), "is damaged: it ends after 15 of 16 pixels"),
+    ("a.pgm", b"P5 1 1 100\n\x65", "has numbers above 100"),
+    ("a.pgm", b"P6 1 1 255\n123", "is no mosaic: P6 is not the grey of a PGM"),
+    ("a.pgm", b"P5 100000 100000 255\n", "claims to be 100000x100000 pixels"),
+    ("a.pgm", b"P2 2 1 255\n1 x", "is damaged"),
+    ("a.nef", b"no camera", "is damaged: .*; and no mosaic has the ending '.nef'"),
     ("a.xyz", b"", r"no mosaic has the ending '.xyz'; known: .npy, .png"),
 ]
 

@@ -6,8 +6,8 @@
 - `levels`: the user's statements, which override the file, and the levels that follow from both.
 - `read`: mosaics from files of any kind, photographs as mosaics, maps of defects.
 - `mipi`: binary mosaics without a header.
-- `camera`: camera files, through LibRaw.
-- `dng`: a DNG's own tags, for files that LibRaw misreads.
+- `pgm`: grey pictures at their own depth.
+- `camera`: camera files, through LibRaw, with a DNG's own tags.
 - `development`: levels, white balance, demosaicing and the output's numbers, for a part of a frame.
 - `tiled_inference`: a frame within a memory, whole or in tiles, with the same result.
 - `memory`: the memory that a module takes, and its return to the system.

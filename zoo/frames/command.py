@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
+from torch import nn
 
-from compresskit.errors import DataError
+from compresskit.errors import DataError, ShapeError
 from zoo.frames.development import Development, align_phase, mosaic_of, picture_of, scale_gains
 from zoo.frames.levels import Input
 from zoo.frames.method import Method
@@ -16,6 +16,9 @@ from zoo.frames.read import check_file
 from zoo.frames.tiled_inference import demosaic_frame
 from zoo.frames.writing import check_writable, write
 from zoo.raw.sensor.cfa import CFA
+
+ANY = "nc, nc-plain, skr and lmmse"
+"""Methods for arrays that are not made of blocks, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +84,7 @@ def _demosaic_file(image: Path, result: Path, method: Method, inputs: Input, out
     else:
         finish = mosaic_of(method.domain, frame.domain, levels, output.bayer.rolled(top, left))
     development = Development(
-        module=method.build(levels.cfa).eval(),
+        module=_build(method, levels.cfa, image).eval(),
         levels=levels,
         source=frame.domain,
         working=method.domain,
@@ -92,10 +95,20 @@ def _demosaic_file(image: Path, result: Path, method: Method, inputs: Input, out
     with progress_bars(image.name) as start_bar:
         demosaiced = demosaic_frame(development, numbers, memory, start_bar=start_bar)
     picture = demosaiced.picture[top:, left:]
-    write(result, np.rot90(picture, frame.turn) if output.bayer is None else picture)
+    write(result, frame.upright(picture) if output.bayer is None else picture)
     height, width = frame.values.shape
     tiles = "whole" if demosaiced.tiles == 1 else f"{demosaiced.tiles} tiles"
     tiles += ", approximate" if demosaiced.approximate else ""
     tiles += ", bf16" if method.half else ""
     seconds = time.perf_counter() - start
     return f"{result}  {width}x{height}, {sensor_cfa.name}, {method.name}, {tiles}, {seconds:.1f} s"
+
+
+def _build(method: Method, cfa: CFA, image: Path) -> nn.Module:
+    """Return the module for an array, or name the image whose array the method does not know."""
+    try:
+        return method.build(cfa)
+    except ShapeError as error:
+        raise DataError(
+            f"{image}: {method.name} cannot be used: {error}; the methods for any array are {ANY}"
+        ) from error

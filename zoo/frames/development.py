@@ -53,11 +53,11 @@ class Development:
             raise DataError(f"{type(self.module).__name__} makes NaN or infinite values of this frame")
         return self.finish(picture)
 
-    def pack(self, numbers: Shaped[np.ndarray, "h w"]) -> Float[Tensor, "1 4 h2 w2"]:
+    def pack(self, numbers: Shaped[np.ndarray, "h w"]) -> Float[Tensor, "1 planes h2 w2"]:
         """Return the module's input for a part of the frame."""
         values = self.levels.apply(numbers)
         values = values if self.highest is None else values.clamp(max=self.highest)
-        packed = self.levels.cfa.pack(convert(values, self.source, self.working)[None, None])
+        packed = self.levels.cfa.to_input(convert(values, self.source, self.working)[None, None])
         return packed.to(device_of(self.module)).contiguous(memory_format=torch.channels_last)
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from compresskit.errors import DataError
-from zoo.frames.frame import Frame, Gains, repair_defects
+from zoo.frames.frame import BlackLevels, Frame, Gains, repair_defects
 from zoo.frames.mipi import Layout
 from zoo.frames.read import read_defects, read_mosaic, simulate_mosaic
 from zoo.raw.sensor.cfa import CFA
@@ -24,6 +24,18 @@ DARK = 0.05
 
 ABOVE_WHITE = 1e-3
 """Share of pixels that may lie above white. Hot ones do; a frame of more bits than expected has more of them."""
+
+
+PILED = 0.5
+"""Least share of the values above white that are at the value where the sensor clips."""
+
+
+CLIP_WIDTH = 0.01
+"""Share of the range by which the values of full pixels may differ from each other."""
+
+
+ROWS = 256
+"""Rows whose levels are aligned at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +68,8 @@ class Input:
     layout: Layout | None = None
     black: float | None = None
     white: float | None = None
+    clip: float | None = None
+    """The number that a full pixel gives, above white."""
     gains: Gains | None = None
     encoded: bool = False
     """The mosaic's values are display-encoded already."""
@@ -76,20 +90,24 @@ class Input:
             frame = simulate_mosaic(image, self.cfa or expected or CFA.named())
         else:
             frame = read_mosaic(image, layout=self.layout)
+        if frame.values.size == 0:
+            raise DataError(f"{image} has no pixels: it is {'x'.join(map(str, frame.values.shape[::-1]))}")
         frame = replace(frame, domain="display") if self.encoded else frame
+        frame = frame if self.black is None else replace(frame, black=self.black)
         levels = self._levels(frame, image)
+        frame = align_levels(frame, levels)
         if self.defects is not None:
             frame = replace(frame, values=repair_defects(frame.values, read_defects(self.defects), levels.cfa))
-        check_levels(frame, levels)
-        _warn(image, frame, levels)
+        clip = check_levels(frame, levels, self.clip)
+        _warn(image, frame, levels, clip, balanced=self.gains is not None)
         return frame, levels
 
     def _levels(self, frame: Frame, image: Path) -> Levels:
         cfa = self.cfa or frame.cfa
-        black = frame.black if self.black is None else self.black
+        black = frame.black.largest if isinstance(frame.black, BlackLevels) else frame.black
         white = frame.white if self.white is None else self.white
         if cfa is None:
-            raise DataError(f"{image} does not say which array its sensor has: add --cfa, such as --cfa qxq-grbg")
+            raise DataError(f"{image} {frame.no_cfa}: add --cfa, such as --cfa qxq-grbg")
         if white is None or black is None:
             missing = " and ".join(
                 option for option, level in (("--black", black), ("--white", white)) if level is None
@@ -104,14 +122,47 @@ class Input:
         return Levels(cfa=cfa, black=float(black), white=float(white), gains=gains)
 
 
-def check_levels(frame: Frame, levels: Levels) -> None:
+def align_levels(frame: Frame, levels: Levels) -> Frame:
+    """Return the frame with its largest black level in all places, and without the lens's shading.
+
+    Numbers above white stay as they are, and others are raised to white at most: how much more light there was is not
+    known.
+
+    Source: Adobe, *Digital Negative Specification*, version 1.7.1.0, chapter 5, *Mapping Raw Values to Linear
+    Reference Values*.
+    """
+    if not isinstance(frame.black, BlackLevels) and frame.shading is None:
+        return frame
+    height, width = frame.values.shape
+    aligned = np.empty((height, width), np.float32)
+    for start in range(0, height, ROWS):
+        stop = min(start + ROWS, height)
+        numbers = frame.values[start:stop].astype(np.float64)
+        black = frame.black.of_rows(start, stop, width) if isinstance(frame.black, BlackLevels) else levels.black
+        light = (numbers - black) * (1 if frame.shading is None else frame.shading(start, stop))
+        aligned[start:stop] = np.where(numbers < levels.white, np.minimum(light + levels.black, levels.white), numbers)
+    return replace(frame, values=aligned, black=levels.black, shading=None)
+
+
+def check_levels(frame: Frame, levels: Levels, clip: float | None = None) -> float | None:
     """Refuse a frame whose numbers contradict its levels.
 
+    Args:
+        frame: The frame.
+        levels: Its levels.
+        clip: The number that a full pixel gives, if the user states one.
+
+    Returns:
+        The number above white that full pixels have; None if none has one.
+
     Raises:
-        DataError: White is not above black, there are NaN or infinite values, or many numbers lie above white.
+        DataError: White is not above black, there are NaN or infinite values, or many numbers lie above white and not
+            where the sensor clips.
     """
     if not levels.black < levels.white:
         raise DataError(f"{frame.name}: black {levels.black:g} must be below white {levels.white:g}")
+    if clip is not None and clip < levels.white:
+        raise DataError(f"{frame.name}: --clip {clip:g} is below white {levels.white:g}; give it as --white")
     values = frame.values
     if values.dtype.kind == "f":
         unusable = sum(int((~np.isfinite(row)).sum()) for row in values)
@@ -120,11 +171,37 @@ def check_levels(frame: Frame, levels: Levels) -> None:
                 f"{frame.name}: {unusable} of {values.size} values are NaN or infinite; map them as defects"
             )
     above = int((values > levels.white).sum())
-    if above > ABOVE_WHITE * values.size:
-        raise DataError(
-            f"{frame.name}: {above / values.size:.1%} of the values are above the white level {levels.white:g}, up to "
-            f"{values.max():g}; are there more bits than that? Give the right --white"
-        )
+    if above <= ABOVE_WHITE * values.size:
+        return None
+    full = _pile(values, levels) if clip is None else clip
+    if full is not None and int((values > full).sum()) <= ABOVE_WHITE * values.size:
+        return full
+    raise DataError(
+        f"{frame.name}: {above / values.size:.1%} of the values are above the white level {levels.white:g}, up to "
+        f"{values.max():g}; are there more bits than that? Give the right --white, or --clip where the sensor clips"
+    )
+
+
+def _pile(values: Shaped[np.ndarray, "h w"], levels: Levels) -> float | None:
+    """Return the number above white at which the values of full pixels pile up; None if they do not.
+
+    A frame of more bits than expected goes to twice the white level and farther.
+    """
+    period, width = levels.cfa.period, CLIP_WIDTH * (levels.white - levels.black)
+    above = piled = 0
+    highest = levels.white
+    for letter in "RGB":  # whose pixels may clip at values of their own
+        places = [
+            (row, column) for row, line in enumerate(levels.cfa.tile) for column, at in enumerate(line) if at == letter
+        ]
+        parts = [values[row::period, column::period] for row, column in places]
+        numbers = np.concatenate([values[:0, 0], *(part[part > levels.white] for part in parts)])
+        if len(numbers):
+            levels_above, counts = np.unique(numbers, return_counts=True)
+            near = numbers[np.abs(numbers.astype(np.float64) - levels_above[counts.argmax()]) <= width]
+            above, piled, highest = above + len(numbers), piled + len(near), max(highest, float(near.max()))
+    is_clipped = piled >= PILED * above and highest - levels.black < 2 * (levels.white - levels.black)
+    return highest if is_clipped else None
 
 
 def _multiply(values: Tensor, cfa: CFA, gains: tuple[float, ...]) -> Tensor:
@@ -137,13 +214,24 @@ def _multiply(values: Tensor, cfa: CFA, gains: tuple[float, ...]) -> Tensor:
     return values * tile.repeat(-(-height // period), -(-width // period))[:height, :width]
 
 
-def _warn(image: Path, frame: Frame, levels: Levels) -> None:
-    """Warn on standard error of an array that overrides the file's, and of a very dark frame."""
+def _warn(image: Path, frame: Frame, levels: Levels, clip: float | None, *, balanced: bool) -> None:
+    """Say on standard error what the file says of itself, and what was decided about it."""
+    remarks = list(frame.remarks)
     if frame.cfa is not None and frame.cfa != levels.cfa:
-        sys.stderr.write(f"{image}: taken as {levels.cfa.name}, though the file says {frame.cfa.name}\n")
+        remarks.append(f"taken as {levels.cfa.name}, though the file says {frame.cfa.name}")
+    if frame.lacks_balance and not balanced:
+        remarks.append("states no white balance: its colours stay as the sensor sees them; see --white-balance")
+    if clip is not None:
+        share = float((frame.values > levels.white).mean())
+        remarks.append(
+            f"{share:.1%} of its values are above white {levels.white:g}, up to {clip:g}, where the sensor clips; "
+            "they count as full"
+        )
     brightest = (float(frame.values.max()) - levels.black) / (levels.white - levels.black)
     if brightest < DARK:
-        sys.stderr.write(
-            f"{image}: its brightest value is {max(brightest, 0):.1%} of the way from black to white; if the scene was "
-            "not dark, --white is too high\n"
+        remarks.append(
+            f"its brightest value is {max(brightest, 0):.1%} of the way from black to white; if the scene was not "
+            "dark, --white is too high"
         )
+    for remark in remarks:
+        sys.stderr.write(f"{image}: {remark}\n")

@@ -37,7 +37,7 @@ def bytes_per_pixel(module: nn.Module, cfa: CFA) -> float:
     """Estimate the bytes that a process needs for each pixel that the module makes at once."""
     unit = math.lcm(cfa.period, MULTIPLE)
     side = -(-SIDE // unit) * unit
-    packed = torch.empty(1, 4, side // 2, side // 2, device="meta")
+    packed = cfa.to_input(torch.empty(1, 1, side, side, device="meta"))
     try:
         return SCRATCH * peak_bytes(module, packed) / side**2
     except CompressKitError:

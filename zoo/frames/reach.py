@@ -52,7 +52,7 @@ def _reach_along(module: nn.Module, cfa: CFA, axis: int, unit: int, farthest: in
         shape[axis] = length
         mosaic = torch.rand(shape, generator=torch.Generator().manual_seed(0))
         affected = footprint(
-            lambda mosaic: module(cfa.pack(mosaic).to(device)), mosaic, axis, start, cfa.period, changes=CHANGES
+            lambda mosaic: module(cfa.to_input(mosaic).to(device)), mosaic, axis, start, cfa.period, changes=CHANGES
         )
         seen = affected.nonzero().flatten().tolist() or [start]
         if seen[0] > 0 and seen[-1] < length - 1:

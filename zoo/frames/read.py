@@ -1,8 +1,9 @@
-"""Mosaics from files: PNG, TIFF, NumPy, binary dumps and camera files; and photographs and defect maps beside them."""
+"""Mosaics from files of any kind; and photographs and defect maps beside them."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,45 +12,55 @@ from jaxtyping import Shaped
 from PIL import Image
 
 from compresskit.errors import DataError, first_line
-from zoo.frames.camera import CAMERA_SUFFIXES, read_camera
-from zoo.frames.frame import Frame
+from zoo.frames.camera import UnsupportedError, read_camera
+from zoo.frames.frame import MOST_PIXELS, Frame
 from zoo.frames.mipi import Layout, read_binary
+from zoo.frames.pgm import read_pgm
 from zoo.raw.photographs.read import SUFFIXES, read_header, read_picture
 from zoo.raw.sensor.cfa import CFA
 
-BINARY_SUFFIXES = (".raw", ".bin", ".raw10", ".raw12", ".raw16")
+BINARY_SUFFIXES = (".raw", ".bin", ".raw8", ".raw10", ".raw12", ".raw14", ".raw16")
 
 
-MOST_PIXELS = 500_000_000
-"""Most pixels of a frame: more than twice today's largest sensors. A file that claims more is damaged, or an attack."""
+MIN_IS_WHITE, ORIENTATION = 0, 274
+"""A TIFF's photometric interpretation, and its tag of the picture's turn."""
+
+
+TURNS = dict(enumerate(((0, False), (0, True), (2, False), (2, True), (1, True), (3, False), (3, True), (1, False)), 1))
+"""Quarter turns, counterclockwise, after a mirroring, by orientation."""
 
 
 def read_mosaic(path: Path, *, layout: Layout | None = None) -> Frame:
-    """Read a mosaic from a PNG, TIFF, `.npy`, a binary dump with its layout, a DNG or another camera file.
+    """Read a mosaic from a PNG, TIFF, PGM, `.npy`, a binary dump with its layout, a DNG or another camera file.
+
+    Any other ending is a camera file if LibRaw knows it.
 
     Raises:
         DataError: There is no such file, its kind is unknown, or it is damaged, too large or no mosaic.
     """
     kind = check_file(path).suffix.lower()
-    if kind in BINARY_SUFFIXES:
-        if layout is None:
+    if layout is not None:
+        if kind in (*READERS, ".dng"):
+            raise DataError(f"{path} has a header: packing, size and stride are for {', '.join(BINARY_SUFFIXES)} files")
+        _check_size(path, layout.height, layout.width)
+        values, remarks = read_binary(path, layout)
+        return Frame(name=path.stem, values=values, black=None, white=layout.white, remarks=remarks)
+    return READERS[kind](path) if kind in READERS else _read_camera(path, kind)
+
+
+def _read_camera(path: Path, kind: str) -> Frame:
+    """Read a file of which LibRaw knows the camera, and say of any other what is missing."""
+    try:
+        return read_camera(path)
+    except UnsupportedError as error:
+        if kind in BINARY_SUFFIXES:
             raise DataError(
                 f"{path} has no header: say how it is packed and its size, --packing raw10 --size 4000x3000"
-            )
-        _check_size(path, layout.height, layout.width)
-        return Frame(name=path.stem, values=read_binary(path, layout), black=None, white=layout.white)
-    if layout is not None:
-        raise DataError(f"{path} has a header: packing, size and stride are for {', '.join(BINARY_SUFFIXES)} files")
-    if kind in CAMERA_SUFFIXES:
-        return read_camera(path)
-    if kind not in READERS:
-        known = ", ".join([*READERS, *BINARY_SUFFIXES, *CAMERA_SUFFIXES])
-        raise DataError(f"{path}: no mosaic has the ending {kind!r}; known: {known}")
-    values = READERS[kind](path)
-    black, white = {"f": (0.0, 1.0), "u1": (0.0, 255.0)}.get(
-        values.dtype.kind if values.dtype.kind == "f" else values.dtype.str[1:], (None, None)
-    )
-    return Frame(name=path.stem, values=values, black=black, white=white)
+            ) from error
+        if kind == ".dng":
+            raise
+        known = ", ".join([*READERS, *BINARY_SUFFIXES])
+        raise DataError(f"{error}; and no mosaic has the ending {kind!r}; known: {known}") from error
 
 
 def simulate_mosaic(path: Path, cfa: CFA) -> Frame:
@@ -80,7 +91,7 @@ def read_defects(path: Path) -> Shaped[np.ndarray, "h w"]:
     kind = check_file(path).suffix.lower()
     if kind not in READERS:
         raise DataError(f"{path}: a map of defects ends in {', '.join(READERS)}")
-    return READERS[kind](path) != 0
+    return READERS[kind](path).values != 0
 
 
 def check_file(path: Path) -> Path:
@@ -115,16 +126,24 @@ def _decoding(path: Path) -> Iterator[None]:
         raise DataError(f"{path} is damaged, or not what its ending says: {reason}") from error
 
 
-def _npy(path: Path) -> np.ndarray:
+def _frame(path: Path, values: np.ndarray, *, white: float | None = None, **more: Any) -> Frame:
+    """Return a frame of grey numbers. Those of 8 bits, and floats, state their levels."""
+    if values.dtype.kind == "f":
+        return Frame(name=path.stem, values=values, black=0.0, white=1.0, **more)
+    eight = values.dtype == np.uint8
+    return Frame(name=path.stem, values=values, black=0.0 if eight else None, white=255.0 if eight else white, **more)
+
+
+def _npy(path: Path) -> Frame:
     with _decoding(path):
         stored = np.load(path, mmap_mode="r", allow_pickle=False)
     if stored.ndim != 2 or stored.dtype.kind not in "uif":
         raise DataError(f"{path} is no mosaic: it holds {stored.dtype} of shape {stored.shape}, not (height, width)")
     _check_size(path, *stored.shape)
-    return np.array(stored, dtype=stored.dtype.newbyteorder("="))
+    return _frame(path, np.array(stored, dtype=stored.dtype.newbyteorder("=")))
 
 
-def _tiff(path: Path) -> np.ndarray:
+def _tiff(path: Path) -> Frame:
     import tifffile
 
     with _decoding(path), tifffile.TiffFile(path) as file:
@@ -134,10 +153,23 @@ def _tiff(path: Path) -> np.ndarray:
         if page.samplesperpixel != 1 or len(page.shape) != 2:
             raise DataError(f"{path} is no mosaic but a picture of {page.samplesperpixel} colours; see --mosaic")
         _check_size(path, *page.shape)
-        return page.asarray()
+        values, remarks = page.asarray(), ()
+        if page.photometric == MIN_IS_WHITE:
+            largest = 1 if values.dtype.kind == "f" else 2**page.bitspersample - 1
+            values = (largest - values).astype(values.dtype)
+            remarks = (f"states that 0 is white: its numbers are taken from {largest}, and so are --black and --white",)
+        orientation = page.tags.get(ORIENTATION)
+        turn, mirrored = TURNS.get(1 if orientation is None else int(orientation.value), (0, False))
+        return _frame(path, values, remarks=remarks, turn=turn, mirrored=mirrored)
 
 
-def _png(path: Path) -> np.ndarray:
+def _pgm(path: Path) -> Frame:
+    values, largest, remarks = read_pgm(path)
+    frame = _frame(path, values, white=None if largest == 65535 else float(largest), remarks=remarks)
+    return replace(frame, white=float(largest)) if values.dtype == np.uint8 else frame
+
+
+def _png(path: Path) -> Frame:
     with _decoding(path):
         with path.open("rb") as file:
             start = file.read(24)
@@ -146,7 +178,7 @@ def _png(path: Path) -> np.ndarray:
         with _large_pictures(), Image.open(path, formats=["PNG"]) as image:
             if image.mode not in ("I;16", "L"):
                 raise DataError(f"{path} is no mosaic: its pixels are {image.mode}, not grey; see --mosaic")
-            return np.asarray(image)
+            return _frame(path, np.asarray(image))
 
 
 @contextmanager
@@ -159,5 +191,11 @@ def _large_pictures() -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = most
 
 
-READERS = {".npy": _npy, ".png": _png, ".tif": _tiff, ".tiff": _tiff}
+READERS: dict[str, Callable[[Path], Frame]] = {
+    ".npy": _npy,
+    ".png": _png,
+    ".tif": _tiff,
+    ".tiff": _tiff,
+    ".pgm": _pgm,
+}
 """Functions from a file to its grey numbers, by ending."""

@@ -20,5 +20,6 @@ from zoo.raw.photographs.photographs import Photographs as Photographs
 from zoo.raw.photographs.targets import Reduced as Reduced
 from zoo.raw.scoring.evaluation import DemosaicEvaluation as DemosaicEvaluation
 from zoo.raw.sensor.cfa import CFA as CFA
+from zoo.raw.sensor.from_mosaic import FromAnyMosaic as FromAnyMosaic
 from zoo.raw.sensor.from_mosaic import FromMosaic as FromMosaic
 from zoo.raw.sensor.sensor import Sensor as Sensor

@@ -52,7 +52,7 @@ def export_model(
         dynamic: Whether height and width may differ from that.
         wrap: Dotted name of a module around the model, such as `zoo.raw.FromMosaic`. If it has a method `inputs_from`,
             that computes its inputs from the model's.
-        options: `half`, `sliced_reflection` and `tolerance`.
+        options: `half`, `sliced_reflection`, `any_batch`, `channels_last`, `opset` and `tolerance`.
 
     Raises:
         CompressKitError: Recipe, weights or data cannot be used, or the file's answers differ from PyTorch's.

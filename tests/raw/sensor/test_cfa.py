@@ -9,6 +9,7 @@ from torch import nn
 
 from compresskit.errors import RecipeError, ShapeError
 from zoo.raw import CFA
+from zoo.raw.sensor import four_axes
 from zoo.raw.sensor.cfa import BLOCKS, PHASES
 
 arrays = st.sampled_from([CFA.named(name, phase) for name in BLOCKS for phase in PHASES])
@@ -164,3 +165,29 @@ def test_a_size_that_the_period_does_not_divide_is_refused_with_the_nearest_ones
     with pytest.raises(ShapeError) as caught:
         getattr(CFA.of("qxq"), method)(torch.zeros(shape))
     assert message in str(caught.value)
+
+
+XTRANS = CFA(["GGRGGB", "GGBGGR", "BRGRBG", "GGBGGR", "GGRGGB", "RBGBRG"])
+
+
+def test_a_tile_without_blocks_is_its_own_input_and_has_a_name_that_can_be_read():
+    mosaic = torch.rand(1, 1, 12, 18)
+    assert torch.equal(XTRANS.from_input(XTRANS.to_input(mosaic)), mosaic)
+    assert torch.equal(CFA.of("quad").to_input(mosaic[..., :16]), CFA.of("quad").pack(mosaic[..., :16]))
+    assert CFA.of(XTRANS.name) == XTRANS
+
+
+def test_the_grain_is_the_side_of_a_block_and_1_in_arrays_of_single_pixels():
+    assert [CFA.of(name).grain for name in BLOCKS] == [1, 2, 3, 4]
+    assert (XTRANS.grain, CFA(["RGB", "GBR", "BRG"]).grain) == (1, 1)
+    assert CFA(["RGGG", "GGGG", "GGBG", "GGGG"]).grain == 2  # squares of 3 pixels lack red
+
+
+@given(arrays)
+def test_an_exported_graph_selects_the_same_numbers_by_convolutions(cfa):
+    picture = torch.rand(2, 3, 2 * cfa.period, 3 * cfa.period)
+    mosaic, positions = cfa.mosaic(picture), cfa._plane_positions()
+    assert torch.equal(four_axes.mosaic(picture, cfa._mask_array), mosaic)
+    assert torch.equal(four_axes.separate(mosaic, cfa._mask_array), cfa.separate(mosaic))
+    assert torch.equal(four_axes.pack(mosaic, cfa.block, positions), cfa.pack(mosaic))
+    assert torch.equal(four_axes.unpack(cfa.pack(mosaic), cfa.block, positions), mosaic)

@@ -26,8 +26,8 @@ class NormalisedConvolution(nn.Module):
 
     Args:
         cfa: The colour filter array, or its name.
-        sigma: Standard deviation of the Gaussian in pixels. None chooses by the block's side: about 0.8, 1.1, 1.4 and
-            1.8 for 1, 2, 3 and 4.
+        sigma: Standard deviation of the Gaussian in pixels. None chooses by the array's grain: about 0.8, 1.1, 1.4
+            and 1.8 for blocks of 1, 2, 3 and 4 pixels.
         differences: Interpolate red and blue as differences to green; otherwise each colour by itself.
 
     Reference:
@@ -40,14 +40,14 @@ class NormalisedConvolution(nn.Module):
         super().__init__()
         self.cfa = CFA.of(cfa)
         self.differences = differences
-        self.sigma = 0.45 + 0.33 * self.cfa.block if sigma is None else sigma
+        self.sigma = 0.45 + 0.33 * self.cfa.grain if sigma is None else sigma
         reach = math.ceil(4 * self.sigma)
         gaussian = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / self.sigma) ** 2)
         self.register_buffer("gaussian", gaussian / gaussian.sum(), persistent=False)
 
-    def forward(self, packed: Float[Tensor, "n 4 h2 w2"]) -> Float[Tensor, "n 3 h w"]:
-        """Demosaic packed mosaics."""
-        mosaic = self.cfa.unpack(packed)
+    def forward(self, packed: Float[Tensor, "n planes h2 w2"]) -> Float[Tensor, "n 3 h w"]:
+        """Demosaic packed mosaics, or the mosaics themselves where the array has no planes."""
+        mosaic = self.cfa.from_input(packed)
         samples, masks = self.cfa.separate(mosaic), self.cfa.separate(torch.ones_like(mosaic))
         weights = self._smooth(masks)
         if not self.differences:

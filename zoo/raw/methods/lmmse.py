@@ -86,7 +86,7 @@ class LMMSEPhase(nn.Module):
         self.register_buffer("place", corners[:, None] + offsets, persistent=False)
         self.register_load_state_dict_post_hook(_note_fit)
 
-    def forward(self, packed: Float[Tensor, "n 4 h2 w2"]) -> Float[Tensor, "n 3 h w"]:
+    def forward(self, packed: Float[Tensor, "n planes h2 w2"]) -> Float[Tensor, "n 3 h w"]:
         """Demosaic packed mosaics to pictures (n, 3, h, w), on the mosaic's scale and without clipping.
 
         Raises:
@@ -95,7 +95,7 @@ class LMMSEPhase(nn.Module):
         if not self.fitted and not packed.is_meta:
             raise DataError("LMMSEPhase has no filters yet: call fit_to(dataset) first, or load a fitted state")
         radius = self.radius
-        mosaic = self.cfa.extend(self.cfa.unpack(packed), (radius, radius, radius, radius))
+        mosaic = self.cfa.extend(self.cfa.from_input(packed), (radius, radius, radius, radius))
         colours = F.conv2d(mosaic, self._kernels(), self.offsets, stride=self.cfa.period)
         return F.pixel_shuffle(colours, self.cfa.period)
 

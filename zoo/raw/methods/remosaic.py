@@ -21,6 +21,7 @@ class Remosaic(nn.Module):
         bayer: The Bayer method: `menon` or `malvar`.
 
     Raises:
+        ShapeError: The array's tile is not two by two blocks with green on a diagonal.
         RecipeError: There is no such Bayer method.
         DataError: The library of Menon's method is not installed.
     """
@@ -28,6 +29,7 @@ class Remosaic(nn.Module):
     def __init__(self, cfa: CFA | str = "qxq", *, first: nn.Module | None = None, bayer: str = "menon") -> None:
         super().__init__()
         self.cfa = CFA.of(cfa)
+        self.block = self.cfa.block
         self.bayer_cfa = CFA.named("bayer", self.cfa.phase or "")
         self.first = SteeredKernelRegression(self.cfa) if first is None else first
         self.demosaic = bayer_method(bayer, self.bayer_cfa)

@@ -50,15 +50,15 @@ class SteeredKernelRegression(nn.Module):
     def __init__(self, cfa: CFA | str = "qxq") -> None:
         super().__init__()
         self.cfa = CFA.of(cfa)
-        block = self.cfa.block
+        block = self.cfa.grain
         self.first = NormalisedConvolution(self.cfa)
         self.sigma = 0.36 + 0.26 * block
         self.reach = math.ceil(2.2 * block) + 1
         self.gradient_sigma, self.tensor_sigma = 0.3 + 0.2 * block, 0.6 + 0.6 * block
 
-    def forward(self, packed: Float[Tensor, "n 4 h2 w2"]) -> Float[Tensor, "n 3 h w"]:
+    def forward(self, packed: Float[Tensor, "n planes h2 w2"]) -> Float[Tensor, "n 3 h w"]:
         """Demosaic packed mosaics, on the mosaic's scale and without clipping."""
-        mosaic = self.cfa.unpack(packed)
+        mosaic = self.cfa.from_input(packed)
         masks = self.cfa.separate(torch.ones_like(mosaic))
         picture = self._from_green(mosaic, masks, self._kernels(self.first(packed), self.sigma))
         return self._from_luma(mosaic, masks, picture)

@@ -16,7 +16,7 @@ from zoo.raw.sensor.cfa import BLOCKS, CFA
 from zoo.raw.sensor.encoding import Domain
 from zoo.raw.sensor.sensor import Sensor
 
-Pair = tuple[Float[Tensor, "4 h2 w2"], Float[Tensor, "3 h w"]]
+Pair = tuple[Float[Tensor, "planes h2 w2"], Float[Tensor, "3 h w"]]
 
 
 COMMON_PERIOD = math.lcm(*(2 * block for block in BLOCKS.values()))
@@ -173,7 +173,7 @@ def _generator(index: int, variants: int | None) -> Generator:
 def _pair(picture: Tensor, cfa: CFA, sensor: Sensor | None, generator: Generator) -> Pair:
     mosaic = cfa.mosaic(picture[None])
     mosaic = mosaic if sensor is None else sensor(mosaic, generator, cfa)
-    return cfa.pack(mosaic)[0], picture
+    return cfa.to_input(mosaic)[0], picture
 
 
 def _detail(picture: Tensor) -> float:

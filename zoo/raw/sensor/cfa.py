@@ -16,10 +16,12 @@ The phase names the blocks in reading order. GRBG, the default, has red top-righ
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Shaped
 from torch import Tensor
 
 from compresskit.errors import RecipeError, ShapeError, close_names
+from zoo.raw.sensor import four_axes
 
 BLOCKS = {"bayer": 1, "quad": 2, "nona": 3, "qxq": 4}
 """Side of a block of one colour, in pixels, by name of the array."""
@@ -52,6 +54,7 @@ class CFA:
             raise RecipeError(f"a CFA tile is written in R, G and B, got {', '.join(map(repr, extra))} in {text}")
         masks = [[[colour == letter for letter in row] for row in self.tile] for colour in "RGB"]
         self._masks = torch.tensor(masks, device="cpu")
+        self._mask_array = self._masks.numpy()
 
     @classmethod
     def named(cls, name: str = "qxq", phase: str = "grbg") -> "CFA":
@@ -68,9 +71,11 @@ class CFA:
 
     @classmethod
     def of(cls, cfa: "CFA | str") -> "CFA":
-        """Return the array itself, or the array of a name: `qxq`, or with its phase, `quad-rggb`."""
+        """Return the array itself, or that of a name, `qxq` or `quad-rggb`, or of a tile, `RGB/GBR/BRG`."""
         if isinstance(cfa, CFA):
             return cfa
+        if "/" in cfa:
+            return cls([row.strip() for row in cfa.split("/")])
         name, _, phase = str(cfa).lower().partition("-")
         return cls.named(name, phase or "grbg")
 
@@ -101,6 +106,19 @@ class CFA:
         return self.period // 2
 
     @property
+    def grain(self) -> int:
+        """Scale of interpolation in pixels: the side of the largest square that every colour fills, such as a block.
+
+        It is at least half the side of the largest square that lacks a colour.
+        """
+        colours = self._masks.float().repeat(1, 3, 3)[:, None]  # every square up to the tile's size lies in three tiles
+        sides = range(1, self.period + 1)
+        squares = [F.avg_pool2d(colours, side, stride=1) for side in sides]
+        alike = [min(int((shares == 1).any()) for shares in square) for square in squares]
+        lacking = [side for side, square in zip(sides, squares, strict=True) if (square == 0).any()]
+        return max(1, sum(alike), -(-max(lacking, default=0) // 2))
+
+    @property
     def name(self) -> str:
         """The name that `of` reads, such as `qxq-grbg`; the tile itself for an array without a name."""
         names = [name for name, block in BLOCKS.items() if 2 * block == self.period]
@@ -122,6 +140,8 @@ class CFA:
             ShapeError: There are not three channels, or the period does not divide the size.
         """
         self._check(rgb, channels=3, period=self.period, what="a picture")
+        if _is_exporting(rgb):
+            return four_axes.mosaic(rgb, self._mask_array)
         masks = self._masks.to(rgb.device)[:, :, None, :]
         tiles = rgb.unflatten(-2, (-1, self.period)).unflatten(-1, (-1, self.period))
         red, green, blue = tiles.unbind(1)
@@ -138,6 +158,8 @@ class CFA:
             ShapeError: There is more than one channel, or the period does not divide the size.
         """
         self._check(mosaic, channels=1, period=self.period, what="a mosaic")
+        if _is_exporting(mosaic):
+            return four_axes.separate(mosaic, self._mask_array)
         tiles = mosaic.unflatten(-2, (-1, self.period)).unflatten(-1, (-1, self.period))
         masks = self._masks.to(mosaic.device)[:, None, :, None, :]
         return torch.where(masks, tiles, 0).flatten(-2).flatten(-3, -2)
@@ -156,6 +178,8 @@ class CFA:
         """
         block = self.block
         self._check(mosaic, channels=1, period=self.period, what="a mosaic")
+        if _is_exporting(mosaic):
+            return four_axes.pack(mosaic, block, self._plane_positions())
         blocks = mosaic.squeeze(1).unflatten(-2, (-1, 2, block)).unflatten(-1, (-1, 2, block))
         planes = [blocks[:, :, i, :, :, j].flatten(3, 4).flatten(1, 2) for i, j in self._plane_positions()]
         return torch.stack(planes, dim=1)
@@ -171,10 +195,20 @@ class CFA:
         """
         block = self.block
         self._check(packed, channels=4, period=block, what="a packed mosaic")
+        if _is_exporting(packed):
+            return four_axes.unpack(packed, block, self._plane_positions())
         planes = packed.unflatten(-2, (-1, block)).unflatten(-1, (-1, block)).unbind(1)
         plane = dict(zip(self._plane_positions(), planes, strict=True))
         rows = [torch.stack([plane[i, 0], plane[i, 1]], dim=-2) for i in (0, 1)]
         return torch.stack(rows, dim=2).flatten(4, 6).flatten(1, 3).unsqueeze(1)
+
+    def to_input(self, mosaic: Shaped[Tensor, "n c h w"]) -> Shaped[Tensor, "n planes h2 w2"]:
+        """Return a module's input: the packed planes, or the mosaic itself where the array has no planes."""
+        return mosaic if self.phase is None else self.pack(mosaic)
+
+    def from_input(self, planes: Shaped[Tensor, "n planes h2 w2"]) -> Shaped[Tensor, "n 1 h w"]:
+        """Return the mosaic of a module's input: the exact inverse of `to_input`."""
+        return planes if self.phase is None else self.unpack(planes)
 
     def extend(
         self, mosaic: Shaped[Tensor, "n 1 h w"], pixels: tuple[int, int, int, int]
@@ -236,6 +270,11 @@ class CFA:
 
     def __repr__(self) -> str:
         return f"CFA({self.name})"
+
+
+def _is_exporting(tensor: Tensor) -> bool:
+    """Return whether a model with floating-point numbers is exported, for runtimes that take four axes at most."""
+    return torch.compiler.is_exporting() and tensor.is_floating_point()
 
 
 def _blocks(phase: str, block: int) -> tuple[str, ...]:
