@@ -6,12 +6,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from compresskit.errors import RecipeError, ShapeError
-from compresskit.losses.checks import at_least_float32, check_above_zero, same_shape
+from compresskit.losses.checks import at_least_float32, check_above_zero, class_axis, same_shape
 from compresskit.losses.vectors import centre, unit
 
 
 def kl(
-    student: Float[Tensor, "*s"], teacher: Float[Tensor, "*t"], *, temperature: float | int = 1.0, dim: int = 1
+    student: Float[Tensor, "*s"],
+    teacher: Float[Tensor, "*t"],
+    *,
+    temperature: float | int = 1.0,
+    dim: int | None = None,
 ) -> Float[Tensor, ""]:
     """Compute the forward KL divergence of the softened class distributions, times the squared temperature.
 
@@ -22,7 +26,7 @@ def kl(
         student: Logits.
         teacher: Logits of the same shape. A class at minus infinity has no share.
         temperature: Divisor of both logits, above 0.
-        dim: The dimension of the classes: 1 for (n, c) and (n, c, h, w); -1 for tokens (n, l, c).
+        dim: Dimension of the classes; None is the last of (n, c) and (n, length, c), and 1 in maps (n, c, h, w).
 
     Returns:
         Mean over samples (and pixels or tokens) of T^2 KL(teacher || student), in nats. Scalar, >= 0.
@@ -40,7 +44,11 @@ def kl(
 
 
 def standardized_kl(
-    student: Float[Tensor, "*s"], teacher: Float[Tensor, "*t"], *, temperature: float | int = 2.0, dim: int = 1
+    student: Float[Tensor, "*s"],
+    teacher: Float[Tensor, "*t"],
+    *,
+    temperature: float | int = 2.0,
+    dim: int | None = None,
 ) -> Float[Tensor, ""]:
     """Compute `kl` between standardised logits, so that the student need not have the teacher's range of logits.
 
@@ -51,7 +59,7 @@ def standardized_kl(
         student: Logits, all finite.
         teacher: Logits of the same shape, all finite.
         temperature: Divisor of the standardised logits, above 0.
-        dim: The dimension of the classes: 1 for (n, c) and (n, c, h, w); -1 for tokens (n, l, c).
+        dim: Dimension of the classes; None is the last of (n, c) and (n, length, c), and 1 in maps (n, c, h, w).
 
     Returns:
         Mean over samples (and pixels or tokens) of T^2 KL(teacher || student), in nats. Scalar, >= 0.
@@ -70,17 +78,24 @@ def standardized_kl(
 
 
 def cross_entropy(
-    student: Float[Tensor, "*s"], target: Shaped[Tensor, "*t"], *, label_smoothing: float | int = 0.0
+    student: Float[Tensor, "*s"],
+    target: Shaped[Tensor, "*t"],
+    *,
+    label_smoothing: float | int = 0.0,
+    ignore_index: int = -100,
+    dim: int | None = None,
 ) -> Float[Tensor, ""]:
     """Compute the mean cross entropy of logits against labels.
 
     Args:
-        student: Logits with the classes in dimension 1: (n, c), (n, c, h, w).
-        target: Class indices without that dimension, or class probabilities of the same shape as `student`.
+        student: Logits.
+        target: Class indices of the logits' shape without `dim`, or class probabilities of their whole shape.
         label_smoothing: Share of each label that is spread evenly over all classes, from 0 to 1.
+        ignore_index: Class index of places that do not count.
+        dim: Dimension of the classes; None is the last of (n, c) and (n, length, c), and 1 in maps (n, c, h, w).
 
     Returns:
-        Mean over samples (and pixels), in nats. Scalar, >= 0.
+        Mean over the samples (and pixels or tokens) that count, in nats. Scalar, >= 0; 0 if no token or pixel counts.
 
     Raises:
         ShapeError: The labels have neither shape, or (on the CPU) one lies outside the classes.
@@ -88,32 +103,42 @@ def cross_entropy(
     """
     if not 0 <= label_smoothing <= 1:
         raise RecipeError(f"cross_entropy: label_smoothing must be from 0 to 1, got {label_smoothing}")
+    axis = class_axis(student.shape, dim, loss="cross_entropy")
     indices = not target.is_floating_point()
-    if target.shape != (student.shape[:1] + student.shape[2:] if indices else student.shape):
+    if target.shape != (student.shape[:axis] + student.shape[axis + 1 :] if indices else student.shape):
         raise ShapeError(
             f"cross_entropy: logits {tuple(student.shape)} and {'labels' if indices else 'probabilities'} "
-            f"{tuple(target.shape)} do not fit; the classes are dimension 1 of the logits"
+            f"{tuple(target.shape)} do not fit; the classes are dimension {axis} of the logits, or else write dim="
         )
-    labels = target.long() if indices else target.to(at_least_float32(student).dtype)
+    logits = at_least_float32(student)
+    labels = target.long() if indices else target.to(logits.dtype)
+    if axis != 1:  # where torch looks for them
+        logits, labels = class_rows(logits, axis), labels.flatten() if indices else class_rows(labels, axis)
     try:
-        return F.cross_entropy(at_least_float32(student), labels, label_smoothing=label_smoothing)
+        value = F.cross_entropy(logits, labels, label_smoothing=label_smoothing, ignore_index=ignore_index)
     except IndexError as error:  # a check of the labels beforehand would make a GPU wait
-        raise ShapeError(f"cross_entropy: a label is none of the {student.shape[1]} classes: {error}") from error
+        raise ShapeError(f"cross_entropy: a label is none of the {student.shape[axis]} classes: {error}") from error
+    if student.ndim < 3 or not indices:
+        return value
+    return torch.where((labels != ignore_index).any(), value, 0.0)  # torch's mean over no token is NaN
 
 
 def class_scores(
-    student: Float[Tensor, "*s"], teacher: Float[Tensor, "*t"], *, dim: int, loss: str
+    student: Float[Tensor, "*s"], teacher: Float[Tensor, "*t"], *, dim: int | None, loss: str
 ) -> tuple[Float[Tensor, "m c"], Float[Tensor, "m c"]]:
     """Return both sides' logits in float32 or better, a row of classes for each sample, pixel or token.
 
     Raises:
-        ShapeError: The shapes differ, or have no dimension `dim`.
+        ShapeError: The shapes differ, or the dimension of the classes is not known.
     """
     student, teacher = same_shape(student, teacher, loss=loss)
-    if not -student.ndim <= dim < student.ndim:
-        raise ShapeError(f"{loss}: no dimension {dim} in logits of shape {tuple(student.shape)}")
-    student, teacher = (logits.movedim(dim, -1).reshape(-1, logits.shape[dim]) for logits in (student, teacher))
-    return student, teacher
+    axis = class_axis(student.shape, dim, loss=loss)
+    return class_rows(student, axis), class_rows(teacher, axis)
+
+
+def class_rows(logits: Float[Tensor, "*s"], axis: int) -> Float[Tensor, "m c"]:
+    """Return logits as rows of the classes, which are at `axis`."""
+    return logits.movedim(axis, -1).reshape(-1, logits.shape[axis])
 
 
 def forward_kl(
