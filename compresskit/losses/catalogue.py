@@ -6,12 +6,13 @@ from types import MappingProxyType
 from typing import Any
 
 from torch import nn
+from torch.nn import functional as F
 
 from compresskit.errors import CompressKitError, RecipeError, close_names
 from compresskit.losses import torchdistill
 from compresskit.losses.correlation import dist
 from compresskit.losses.decoupled import dkd
-from compresskit.losses.entry import Entry
+from compresskit.losses.entry import EVERYTHING, Entry
 from compresskit.losses.features import attention_transfer, cosine, l1, mse, relative_mse
 from compresskit.losses.flow import fsp, gram
 from compresskit.losses.images import charbonnier, fourier_amplitude, gradient, ms_ssim, ssim
@@ -25,6 +26,9 @@ from compresskit.signature import check_arguments, takes
 
 _NOTHING: frozenset[str] = frozenset()
 _SPACE = frozenset({"space"})
+
+_TORCH_ON_LOGITS = (F.kl_div, F.cross_entropy, F.nll_loss, nn.KLDivLoss, nn.CrossEntropyLoss, nn.NLLLoss)
+"""Losses of torch between scores of the same classes."""
 
 CATALOGUE: Mapping[str, Entry] = MappingProxyType(
     {
@@ -43,11 +47,11 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         "probabilistic_transfer": Entry(
             probabilistic_transfer, _NOTHING, name="probabilistic_transfer", relational=True
         ),
-        "kl": Entry(kl, name="kl"),
-        "standardized_kl": Entry(standardized_kl, name="standardized_kl"),
-        "dkd": Entry(dkd, name="dkd", labels=True),
-        "dist": Entry(dist, name="dist", relational=True),
-        "cross_entropy": Entry(cross_entropy, _NOTHING, name="cross_entropy"),
+        "kl": Entry(kl, _SPACE, name="kl", logits=True),
+        "standardized_kl": Entry(standardized_kl, _SPACE, name="standardized_kl", logits=True),
+        "dkd": Entry(dkd, _SPACE, name="dkd", labels=True, logits=True),
+        "dist": Entry(dist, _SPACE, name="dist", relational=True, logits=True),
+        "cross_entropy": Entry(cross_entropy, _NOTHING, name="cross_entropy", logits=True),
         "charbonnier": Entry(charbonnier, name="charbonnier"),
         "ssim": Entry(ssim, name="ssim"),
         "ms_ssim": Entry(ms_ssim, name="ms_ssim"),
@@ -135,7 +139,10 @@ def is_schedule(value: Any) -> bool:
 
 def _foreign(loss: Callable[..., Any], name: str) -> Entry:
     built = isinstance(loss, type) or not takes(loss, positional=2)
-    return Entry(loss, built=built, name=name, labels=_takes_labels(loss))
+    logits = any(loss is known for known in _TORCH_ON_LOGITS)
+    return Entry(
+        loss, _SPACE if logits else EVERYTHING, built=built, name=name, labels=_takes_labels(loss), logits=logits
+    )
 
 
 def _takes_labels(loss: Callable[..., Any]) -> bool:

@@ -24,6 +24,8 @@ class Entry:
     """True if the value depends on which samples share a batch, so that it differs from the mean over two halves."""
     labels: bool = False
     """True if the loss takes the batch's target as a third positional argument."""
+    logits: bool = False
+    """True if it compares scores of the same classes on both sides: no adapter ever maps these to one another."""
     several: bool = False
     """True if each side is a tuple of tensors, from a match that names several taps."""
 

@@ -126,10 +126,11 @@ def _entry(loss: type[nn.Module]) -> Entry:
     build.__signature__ = inspect.Signature(options)  # options are checked against it
     return Entry(
         build,
-        agree=_AGREE.get(loss.__name__, EVERYTHING),
+        agree=_AGREE.get(loss.__name__, frozenset({"space"}) if loss.__name__ in _LOGITS else EVERYTHING),
         built=True,
         name=loss.__name__,
         relational=loss.__name__ in _RELATIONAL,
+        logits=loss.__name__ in _LOGITS - {"SKDDirectionLoss"},
         labels="targets" in inspect.signature(loss.forward).parameters,
     )
 

@@ -5,6 +5,7 @@
 - `extra_modules`: adapters and losses with parameters, which train beside the student
 - `resizing`: one size to another, without parameters
 - `adapters`: one tensor's channels and size to another's
+- `classes`: the same classes on both sides of a loss on logits
 - `terms`: a match or a task with its loss
 - `hybrid`: splices: one model run with tensors of another
 - `forwards`: each model once a step

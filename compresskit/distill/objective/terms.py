@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from compresskit import nodes
 from compresskit.distill.objective.adapters import Adapter, bind_adapter
+from compresskit.distill.objective.classes import ChosenClasses, check_same_classes, chosen_shape
 from compresskit.distill.objective.extra_modules import ExtraModules
 from compresskit.distill.objective.models import Point
 from compresskit.distill.spec.describe import describe
@@ -97,10 +98,28 @@ def bind_match(
     adapter = Adapter()
     if isinstance(match.student, str) and isinstance(match.teacher, str):
         pair = student[0], teacher[0]
-        adapter = bind_adapter(match.adapter, pair, (shapes[0][0], shapes[1][0]), entry.agree, extra_modules)
+        adapter = _adapter(match, entry, pair, (shapes[0][0], shapes[1][0]), extra_modules)
     elif match.adapter not in ("auto", None):
         raise RecipeError("a match of several taps takes no adapter; its loss gets tuples as they are")
     return Term(match, entry, _bind_loss(match, entry, extra_modules, (*student, *teacher)), adapter)
+
+
+def _adapter(
+    match: Match,
+    entry: Entry,
+    pair: tuple[Point, Point],
+    shapes: tuple[torch.Size, torch.Size],
+    extra_modules: ExtraModules,
+) -> Adapter:
+    """Return the adapter of a match with one tap on each side; none maps logits to other classes by itself."""
+    student, teacher = shapes
+    axis = 0
+    if match.classes is not None:
+        teacher, axis = chosen_shape(entry, teacher, match.classes, match.options)
+    if entry.logits and match.adapter == "auto" and student != teacher:
+        check_same_classes(entry, student, teacher, match.options)
+    adapter = bind_adapter(match.adapter, pair, (student, teacher), entry.agree, extra_modules)
+    return adapter if match.classes is None else ChosenClasses(adapter, match.classes, axis)
 
 
 def bind_task(task: Task, student: Point, extra_modules: ExtraModules) -> Term:

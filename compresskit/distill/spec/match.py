@@ -7,6 +7,8 @@ from typing import Any
 from torch import nn
 
 from compresskit.distill.spec.address import parse_address, split_model
+from compresskit.distill.spec.classes import ClassIndex, parse_classes
+from compresskit.distill.spec.describe import OMIT_NONE
 from compresskit.distill.spec.schedules import check_schedule, is_number
 from compresskit.errors import RecipeError, TapError, at, within
 from compresskit.losses.catalogue import check_options, is_schedule, resolve_loss
@@ -29,7 +31,9 @@ class Match:
         weight: Factor of the term in the stage's loss: a number, or a schedule over the stage's steps such as
             `{"schedule": "linear", "start": 1.0, "end": 0.0}`.
         adapter: `"auto"` builds the layers that the shapes need, None builds nothing, a module or a node is used as it
-            is. Several addresses get no adapter.
+            is. Several addresses get no adapter. Between logits `"auto"` builds nothing that changes their classes.
+        classes: The teacher's classes that a loss on logits compares, in the student's order: a slice, its text such as
+            ":10", or a list of indices. None compares all.
         options: Options of the loss, each a value or a schedule.
 
     Raises:
@@ -41,6 +45,7 @@ class Match:
     loss: str | Callable[..., Any]
     weight: float | Mapping[str, Any]
     adapter: str | nn.Module | Mapping[str, Any] | None
+    classes: ClassIndex | None = field(default=None, metadata=OMIT_NONE)
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __init__(
@@ -50,6 +55,7 @@ class Match:
         loss: str | Callable[..., Any] = "mse",
         weight: float | Mapping[str, Any] = 1.0,
         adapter: str | nn.Module | Mapping[str, Any] | None = "auto",
+        classes: slice | str | Sequence[int] | None = None,
         **options: Any,
     ) -> None:
         student = _check_side(student, "student")
@@ -61,7 +67,21 @@ class Match:
                 path=("student",),
             )
         _check_adapter(adapter)
-        _set(self, student=student, teacher=teacher, loss=loss, weight=weight, adapter=adapter, options=options)
+        if classes is not None and not entry.logits:
+            raise RecipeError(
+                f"classes: {entry.name} is no loss on logits; choose by the teacher's address, as in '.@out[:, :10]'",
+                path=("classes",),
+            )
+        _set(
+            self,
+            student=student,
+            teacher=teacher,
+            loss=loss,
+            weight=weight,
+            adapter=adapter,
+            classes=None if classes is None else parse_classes(classes),
+            options=options,
+        )
 
     @property
     def name(self) -> str:

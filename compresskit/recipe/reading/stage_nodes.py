@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import Any, get_args, get_origin, get_type_hints
 
 from compresskit import nodes
+from compresskit.distill.spec.classes import slice_text
 from compresskit.distill.spec.match import Match, Splice, Task
 from compresskit.distill.spec.stage import DEFAULT_OPTIMIZER, Stage
 from compresskit.errors import RecipeError, at, close_names
@@ -15,7 +16,7 @@ _STAGE = tuple(field.name for field in fields(Stage))
 
 
 _TERMS: dict[type, tuple[str, ...]] = {
-    Match: ("student", "teacher", "loss", "weight", "adapter"),
+    Match: ("student", "teacher", "loss", "weight", "adapter", "classes"),
     Task: ("loss", "student", "target", "weight"),
     Splice: ("source", "into", "adapter"),
 }
@@ -199,6 +200,9 @@ def _describe_term(term: Match | Task | Splice) -> dict[str, Any]:
     values = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
     if callable(target := values.get("target")):
         values["target"] = f"{target.__module__}.{target.__qualname__}"
-    if values.get("target", "") is None:
-        del values["target"]
+    if isinstance(classes := values.get("classes"), slice):
+        values["classes"] = slice_text(classes)
+    for key in ("target", "classes"):
+        if values.get(key, "") is None:
+            del values[key]
     return {**values, **getattr(term, "options", {})}
