@@ -92,7 +92,8 @@ def cross_entropy(
         target: Class indices of the logits' shape without `dim`, or class probabilities of their whole shape.
         label_smoothing: Share of each label that is spread evenly over all classes, from 0 to 1.
         ignore_index: Class index of places that do not count.
-        dim: Dimension of the classes; None is the last of (n, c) and (n, length, c), and 1 in maps (n, c, h, w).
+        dim: Dimension of the classes; None is the last of (n, c) and (n, length, c), and 1 in maps (n, c, h, w). Labels
+            that fit (n, c, length) alone say so.
 
     Returns:
         Mean over the samples (and pixels or tokens) that count, in nats. Scalar, >= 0; 0 if no token or pixel counts.
@@ -105,6 +106,8 @@ def cross_entropy(
         raise RecipeError(f"cross_entropy: label_smoothing must be from 0 to 1, got {label_smoothing}")
     axis = class_axis(student.shape, dim, loss="cross_entropy")
     indices = not target.is_floating_point()
+    if indices and dim is None and student.ndim == 3 and target.shape == student.shape[::2] != student.shape[:2]:
+        axis = 1
     if target.shape != (student.shape[:axis] + student.shape[axis + 1 :] if indices else student.shape):
         raise ShapeError(
             f"cross_entropy: logits {tuple(student.shape)} and {'labels' if indices else 'probabilities'} "

@@ -88,9 +88,15 @@ def test_cross_entropy_of_no_token_is_zero_and_teaches_nothing():
     assert (logits.grad == 0).all()
 
 
-def test_cross_entropy_of_tokens_with_the_classes_second_says_what_to_write():
-    with pytest.raises(ShapeError, match=r"labels \(2, 7\) do not fit; the classes are dimension 2 .* write dim="):
-        cross_entropy(torch.zeros(2, 5, 7), torch.zeros(2, 7, dtype=torch.long))
+def test_labels_say_where_the_classes_of_a_sequence_are():
+    logits, labels = torch.randn(2, 7, 5), torch.randint(0, 5, (2, 7))
+    one = cross_entropy(logits, labels)
+    torch.testing.assert_close(cross_entropy(logits.mT, labels), one)
+    torch.testing.assert_close(F.cross_entropy(logits.mT, labels), one)
+    square = torch.randn(2, 5, 5)
+    torch.testing.assert_close(cross_entropy(square, labels[:, :5]), F.cross_entropy(square.mT, labels[:, :5]))
+    with pytest.raises(ShapeError, match=r"labels \(2, 6\) do not fit; the classes are dimension 2 .* write dim="):
+        cross_entropy(logits, labels[:, :6])
 
 
 def test_kl_of_a_masked_class_and_its_gradients_are_finite():

@@ -64,7 +64,7 @@ class Tied(nn.Module):
         self.head.weight = self.embedding.weight
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return self.head(self.mix(self.embedding(tokens))[0]).mT  # (n, classes, length)
+        return self.head(self.mix(self.embedding(tokens))[0])
 
 
 class Twice(nn.Module):

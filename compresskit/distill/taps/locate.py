@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from compresskit.distill.spec.address import Address
-from compresskit.errors import RecipeError, TapError, close_names
+from compresskit.distill.spec.address import Address, Slices
+from compresskit.errors import RecipeError, TapError, close_names, first_line
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -59,7 +59,7 @@ def find_module(model: nn.Module, address: Address) -> nn.Module:
     return modules[address.path]
 
 
-def select(value: Any, selectors: tuple[int | str, ...], address: Address) -> Tensor:
+def select(value: Any, selectors: tuple[int | str | Slices, ...], address: Address) -> Tensor:
     """Return the tensor that the selectors lead to inside a module's input or output.
 
     Raises:
@@ -86,7 +86,9 @@ def select(value: Any, selectors: tuple[int | str, ...], address: Address) -> Te
     return value
 
 
-def _step(value: Any, selector: int | str, address: Address) -> Any:
+def _step(value: Any, selector: int | str | Slices, address: Address) -> Any:
+    if isinstance(selector, Slices):
+        return _slice(value, selector, address)
     if isinstance(selector, str) and not isinstance(value, Mapping) and hasattr(value, selector):
         return getattr(value, selector)
     try:
@@ -94,6 +96,22 @@ def _step(value: Any, selector: int | str, address: Address) -> Any:
     except (KeyError, IndexError, TypeError):
         shown = f"[{selector}]" if isinstance(selector, int) else f".{selector}"
         raise TapError(f"{address.text!r}: there is no {shown} in {_describe(value)}", about=(address.text,)) from None
+
+
+def _slice(value: Any, slices: Slices, address: Address) -> Tensor:
+    if not isinstance(value, Tensor):
+        message = f"{address.text!r}: [{slices}] is a part of a tensor, not of {_describe(value)}"
+        raise TapError(message, about=(address.text,))
+    try:
+        part = value[slices.index]
+    except IndexError as error:
+        shape = tuple(value.shape)
+        raise TapError(
+            f"{address.text!r}: no [{slices}] in {shape}: {first_line(error)}", about=(address.text,)
+        ) from None
+    if part.numel() == 0 and value.numel() > 0:
+        raise TapError(f"{address.text!r}: [{slices}] selects nothing of {tuple(value.shape)}", about=(address.text,))
+    return part
 
 
 def _describe(value: Any) -> str:

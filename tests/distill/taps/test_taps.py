@@ -126,3 +126,32 @@ def test_parts_that_the_user_compiled_in_place_are_tapped(address, read):
     model(inputs)
     torch.testing.assert_close(read(model, address, inputs), eager)
     torch._dynamo.reset()
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        (".@out[:, :, 1:]", r"no \[:, :, 1:\] in \(2, 4\): too many indices"),
+        (".@out[:, 9]", r"no \[:, 9\] in \(2, 4\)"),
+        (".@out[:, 4:]", r"\[:, 4:\] selects nothing of \(2, 4\)"),
+    ],
+)
+def test_slices_that_a_tensor_does_not_have_are_refused(address, message):
+    with pytest.raises(TapError, match=message), Taps(nn.Linear(3, 4), [address]) as taps:
+        taps.forward(torch.randn(2, 3))
+
+
+def test_slices_of_an_input_are_those_of_the_first():
+    inputs = torch.randn(2, 3)
+    with Taps(nn.Sequential(nn.Linear(3, 4)), ["0@in[:, 1:]", "0@out[0]"]) as taps:
+        taps.forward(inputs)
+        assert torch.equal(taps["0@in[:, 1:]"], inputs[:, 1:])
+        assert taps["0@out[0]"].shape == (4,)
+
+
+def test_slices_of_a_tuple_are_refused():
+    with (
+        pytest.raises(TapError, match=r"\[:, 1:\] is a part of a tensor, not of a tuple of 2"),
+        Taps(nn.LSTM(3, 4), [".@out[:, 1:]"]) as taps,
+    ):
+        taps.forward(torch.randn(2, 3))
