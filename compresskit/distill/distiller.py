@@ -179,15 +179,14 @@ class ProgressiveDistiller:
         if trace and self.out is None:
             raise RecipeError("trace=True needs a folder: give ProgressiveDistiller(..., out=...)")
         check_closed(self._open_blocks)
-        for model in self.models.modules:
-            model.to(self.device)
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(mode=False))
             stack.enter_context(torch.enable_grad())
             processes = stack.enter_context(init_processes(self.device, self.models.group))
+            display = stack.enter_context(open_display(silent=not processes.is_main))
+            self.models.to(self.device, display.note)
             for model in self.models.modules:
                 processes.broadcast_tensors([*model.parameters(), *model.buffers()])
-            display = stack.enter_context(open_display(silent=not processes.is_main))
             stack.enter_context(own_randomness(self.seed, *(() if processes.is_main else (processes.rank,))))
             interrupt = stack.enter_context(deferred_interrupt())
             self.precision = self._resolved_precision(train_loader, unpack, display.note)
@@ -227,8 +226,7 @@ class ProgressiveDistiller:
             shared: Whether the processes of a group all take the main one's choice; then all of them must call this.
         """
         if not self.precision.is_resolved:
-            for model in self.models.modules:
-                model.to(self.device)
+            self.models.to(self.device, note)
             inputs, targets = (to_device(part, self.device) for part in (unpack or unpack_batch)(batch))
             choice = choose(self.precision, self.stages[-1], self.models, (inputs, targets), note)
             processes = Processes.now(self.device, self.models.group)

@@ -77,6 +77,8 @@ def select(value: Any, selectors: tuple[int | str | Slices, ...], address: Addre
             f"{address.text!r} is {inside}, not a tensor; select one, as in {address.text}[0] or …@{address.port}.name",
             about=(address.text,),
         )
+    if value.is_quantized:  # int8 with a scale: losses and adapters compute with the numbers that it stands for
+        return value.dequantize()
     if value.is_nested:
         raise TapError(
             f"{address.text!r} is a nested tensor, whose rows differ in length; "

@@ -67,6 +67,9 @@ class Replacement:
         if self._address.call is not None and self._address.call != number:
             return None
         old = select(value, selectors, self._address)
+        if selectors and isinstance(selectors[-1], Slices):
+            message = f"{self._address.text!r}: a splice replaces a whole tensor, not a part of one"
+            raise TapError(message, about=(self._address.text,))
         new = self._function(old)
         if new.shape != old.shape:
             raise TapError(

@@ -18,7 +18,7 @@ from compresskit.distill.spec.address import STUDENT
 from compresskit.distill.training.bound_stage import BoundStage
 from compresskit.distill.training.data_parallel import SynchronizedObjective
 from compresskit.distill.training.early_stopping import EarlyStopping
-from compresskit.distill.training.ema import exchanged_weights, moving_average
+from compresskit.distill.training.ema import exchanged_weights, moving_average, update_average
 from compresskit.distill.training.gradients import gradient_norm, norms_by_term
 from compresskit.distill.training.optimizers import make_optimizer, make_scheduler
 from compresskit.errors import TrainingError
@@ -89,7 +89,7 @@ class StageLoop:
         if self.scheduler is not None:
             self.scheduler.step()
         if self.average is not None:
-            self.average.update_parameters(self.objective.models.student)
+            update_average(self.average, self.objective.models.student)
         return self._record(means, norms, rate, batches.total)
 
     def learning(self) -> dict[str, nn.Module]:

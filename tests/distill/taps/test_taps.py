@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from compresskit import Match, ProgressiveDistiller, Stage
 from compresskit.distill.taps.taps import Taps
 from compresskit.errors import TapError
 
@@ -155,3 +156,21 @@ def test_slices_of_a_tuple_are_refused():
         Taps(nn.LSTM(3, 4), [".@out[:, 1:]"]) as taps,
     ):
         taps.forward(torch.randn(2, 3))
+
+
+class Int8(nn.Module):
+    """A layer with an output in 8 bits."""
+
+    def forward(self, x):
+        return torch.quantize_per_tensor(x, scale=0.5, zero_point=0, dtype=torch.qint8)
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+def test_a_tensor_in_8_bits_is_read_as_the_numbers_that_it_stands_for():
+    inputs = torch.tensor([[0.6, -1.9]])
+    with Taps(nn.Sequential(Int8()), ["0"]) as taps:
+        taps.forward(inputs)
+        assert taps["0"].tolist() == [[0.5, -2.0]]
+    stage = Stage("s", matches=[Match("0")], steps=1)
+    plan = ProgressiveDistiller(nn.Sequential(Int8()), nn.Sequential(nn.Linear(2, 2)), [stage]).plan((inputs, None))
+    assert plan.stages[0].terms[0].teacher == "1x2"
