@@ -21,7 +21,8 @@ Files that the rooms share:
 - `export`: a model as a file for other runtimes.
 - `nodes`: `{_target_: …}` to objects, and the names that a recipe may reach.
 - `signature`: keyword arguments checked before a call.
-- `nested`: tensors in nested containers, their device and batch size.
+- `nested`: tensors in nested containers, and their device.
+- `samples`: the number of samples in a nested batch, and a part of them.
 - `restore`: a model put back as it was.
 - `randomness`: the global random generators, seeded and restored.
 - `environment`: versions, machine and commit of a run.

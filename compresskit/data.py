@@ -6,13 +6,13 @@ and continues anywhere by its position alone: `endless(loader, position, seed)`.
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from compresskit.errors import CompressKitError, DataError
 from compresskit.randomness import RandomStream, seed_all
@@ -173,7 +173,7 @@ class Batch:
     """The batch's samples, if the loader knows them."""
     counted: int | None = None
     """Number of samples that count, if the loader knows it: a process without a share of the batch has one that does
-    not."""
+    not. For a foreign loader it is what the loader put into the batch; a collate function may have changed it."""
     total: int | None = None
     """Number of samples that count in all processes that share the batch, if the loader knows it."""
 
@@ -204,15 +204,33 @@ def _replayed(loader: Iterable[Any], position: int, seed: int) -> Iterator[Batch
         seen = epoch * len(loader)
     while True:
         count = 0
-        for value, last in _with_last(_isolated(loader, seed, epoch)):
+        for (value, last), size in zip(_with_last(_isolated(loader, seed, epoch)), batch_sizes(loader), strict=False):
             count += 1
             if seen >= position:
-                yield Batch(value, epoch, last)
+                yield Batch(value, epoch, last, counted=size)
             seen += 1
         if count == 0:
             what = "is empty" if epoch == 0 else f"yielded nothing in pass {epoch + 1}: it can be walked only once"
             raise DataError(f"the loader ({type(loader).__name__}) {what}; give a DataLoader or a list of batches")
         epoch += 1
+
+
+def batch_sizes(loader: Iterable[Any]) -> Iterator[int | None]:
+    """Yield the number of samples that a loader puts into each batch of an epoch, and None where it is not known.
+
+    It is known of a `SampleLoader`, and of a DataLoader that makes batches of one size from a sampler with a length.
+    """
+    count = size = None
+    if isinstance(loader, SampleLoader):
+        count, size = len(loader.dataset), loader.batch_size
+    elif isinstance(loader, DataLoader) and type(loader.batch_sampler) is BatchSampler:
+        sampler = loader.batch_sampler.sampler
+        count, size = len(sampler) if isinstance(sampler, Sized) else None, loader.batch_size
+    while count is not None and size is not None and count > 0:
+        yield min(size, count)
+        count -= size
+    while True:
+        yield None
 
 
 def _isolated(loader: Iterable[Any], seed: int, epoch: int) -> Iterator[Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compresskit.distill.batches import BatchStream, Unpack, unpack_batch
+from compresskit.distill.batches import BatchStream, Unpack, unpacked
 from compresskit.distill.cache.options import CacheOptions
 from compresskit.distill.execution import Execution
 from compresskit.distill.objective.extra_modules import ExtraModules
@@ -104,7 +104,7 @@ class ProgressiveDistiller:
         changed.
         """
         check_closed(self._open_blocks)
-        inputs, targets = (to_device(part, device_of(self.models.student)) for part in (unpack or unpack_batch)(batch))
+        inputs, targets = (to_device(part, device_of(self.models.student)) for part in unpacked(batch, unpack)[:2])
         with torch.inference_mode(mode=False):
             timed = self.cache is not None
             self._traced_plan = plan_stages(self.stages, self.models, self.seed, inputs, targets, timed=timed)
@@ -140,7 +140,7 @@ class ProgressiveDistiller:
             self.precision,
         )
         if batch is not None:
-            loop.bind((unpack or unpack_batch)(batch)[0])
+            loop.bind(unpacked(batch, unpack).inputs)
         return loop
 
     def fit(
@@ -166,7 +166,8 @@ class ProgressiveDistiller:
                 each stage's end, and inside a stage as often as its `every` says.
             resume: False refuses a used folder; True demands a run to continue; "auto" continues one, starts a new
                 one, or returns a finished one.
-            unpack: Function that makes (inputs, targets) of a batch of another form.
+            unpack: Function that makes (inputs, targets) of a batch of another form, or (inputs, targets, count) where
+                the number of its samples cannot be read from them.
             trace: Whether to write a profiler's trace of a few steps of each stage to the folder `trace` in `out`.
 
         Raises:
@@ -227,7 +228,7 @@ class ProgressiveDistiller:
         """
         if not self.precision.is_resolved:
             self.models.to(self.device, note)
-            inputs, targets = (to_device(part, self.device) for part in (unpack or unpack_batch)(batch))
+            inputs, targets = (to_device(part, self.device) for part in unpacked(batch, unpack)[:2])
             choice = choose(self.precision, self.stages[-1], self.models, (inputs, targets), note)
             processes = Processes.now(self.device, self.models.group)
             self.precision = processes.broadcast(choice) if shared else choice

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from compresskit.distill.batches import BatchStream, Unpack
+from compresskit.distill.batches import BatchStream, PreparedBatch, Unpack
 from compresskit.distill.cache.cache import TeacherCache, open_cache
 from compresskit.distill.cache.lookup import CachedTeacher, recalled_share
 from compresskit.distill.cache.options import CacheOptions
@@ -32,7 +32,6 @@ from compresskit.distill.training.bound_stage import BoundStage
 from compresskit.distill.training.loop import StageLoop
 from compresskit.distill.training.validation import Evaluate, Validator
 from compresskit.errors import RecipeError, within
-from compresskit.nested import batch_size
 from compresskit.randomness import restore_rng_state, rng_state, seed_all
 
 
@@ -165,7 +164,7 @@ class Session:
 
     def _look_ahead(self, stream: BatchStream, loader: Iterable[Any], *, validated: bool) -> None:
         """Check every stage: a mistake in the last one should not show after hours in the first."""
-        inputs, targets, _ = stream.peek()
+        inputs, targets, samples = stream.peek()
         plan = self._traced_plan
         if plan is None or validated or plan.signature != batch_signature(self.models, inputs, targets):
             self._traces, constants = look_ahead(
@@ -174,10 +173,13 @@ class Session:
         else:
             self._traces, constants = plan.traces, [stage.constants for stage in plan.plan.stages]
         if self._cache is not None and self._cache_options is not None and not self._cache_options.auto:
-            check_cache(constants, self._cache, self.stages, loader, batch_size(inputs))
+            check_cache(constants, self._cache, self.stages, loader, len(samples))
 
-    def _bind(self, index: int, inputs: Any, all_steps: Sequence[int]) -> tuple[BoundStage, list[CachedTeacher]]:
+    def _bind(
+        self, index: int, batch: PreparedBatch, all_steps: Sequence[int]
+    ) -> tuple[BoundStage, list[CachedTeacher]]:
         """Return a stage bound to a batch, and the teachers that the cache answers for."""
+        inputs = batch.inputs
         # the look-ahead has traced every stage; a batch of other sizes, or a resumed run, is traced here
         if self._traces is None or self._traces.signature != batch_signature(self.models, inputs):
             self._traces = trace_stages(self.stages, self.models, inputs)
@@ -186,7 +188,7 @@ class Session:
         def cached_teachers(forwards: Forwards) -> dict[str, CachedTeacher]:
             if self._cache is not None:
                 left = sum(all_steps[n] * self.stages[n].accumulate for n in range(index, len(all_steps)))
-                cached.update(self._cache.cached_teachers(self.stages[index].name, forwards, batch_size(inputs), left))
+                cached.update(self._cache.cached_teachers(self.stages[index].name, forwards, len(batch.samples), left))
             return cached
 
         bound = BoundStage(
@@ -206,7 +208,7 @@ class Session:
     def _train(self, index: int, all_steps: Sequence[int], stream: BatchStream, validator: Validator) -> StageResult:
         """Train one stage to its end, validate it and return its result."""
         stage, steps = self.stages[index], all_steps[index]
-        bound, cached_teachers = self._bind(index, stream.peek().inputs, all_steps)
+        bound, cached_teachers = self._bind(index, stream.peek(), all_steps)
         self.display.start(f"stage {index + 1}/{len(self.stages)} {stage.name}", self.position.step, steps)
         began = time.monotonic()
         loop = StageLoop(bound, self.execution)

@@ -90,7 +90,7 @@ class StageLoop:
             self.scheduler.step()
         if self.average is not None:
             update_average(self.average, self.objective.models.student)
-        return self._record(means, norms, rate, batches.total)
+        return self._record(means, norms, rate, batches.samples)
 
     def learning(self) -> dict[str, nn.Module]:
         """Return everything that learns in this stage, by name: models, adapters, losses, and the average."""
@@ -196,7 +196,7 @@ class StageLoop:
             self.scaler.update()
 
     def _record(
-        self, means: Mapping[str, float], norms: Mapping[str, float], rate: float, samples: int
+        self, means: Mapping[str, float], norms: Mapping[str, float], rate: float, samples: int | None
     ) -> dict[str, Any]:
         began, self._step_began = self._step_began, time.perf_counter()
         weights = self.objective.weights()
@@ -212,7 +212,7 @@ class StageLoop:
             "loss": sum(term["value"] * term["weight"] for term in terms.values()),
             "terms": terms,
             "lr": rate,
-            "samples_per_s": samples / max(self._step_began - began, 1e-9),
+            "samples_per_s": None if samples is None else samples / max(self._step_began - began, 1e-9),
         }
 
     def _norms_by_term(self, losses: Mapping[str, Tensor], share: float) -> dict[str, float]:

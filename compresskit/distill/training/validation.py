@@ -6,16 +6,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from compresskit.distill.batches import Unpack, same_on_all, unpack_batch
+from compresskit.data import batch_sizes
+from compresskit.distill.batches import Unpack, same_on_all, uncountable, unpacked
 from compresskit.distill.execution import Execution
 from compresskit.distill.objective.models import Models
 from compresskit.distill.objective.objective import Objective
 from compresskit.distill.spec.stage import Stage
 from compresskit.distill.training.early_stopping import EarlyStopping
 from compresskit.errors import DataError, RecipeError, close_names
-from compresskit.nested import batch_size, to_device
+from compresskit.nested import to_device
 from compresskit.randomness import own_randomness
 from compresskit.restore import preserve_state
+from compresskit.samples import sample_count
 
 Evaluate = Callable[[nn.Module], Mapping[str, float]]
 
@@ -41,7 +43,7 @@ class Validator:
         unpack: Unpack | None,
     ) -> None:
         self._models, self._execution = models, execution
-        self._loader, self._evaluate, self._unpack = loader, evaluate, unpack or unpack_batch
+        self._loader, self._evaluate, self._unpack = loader, evaluate, unpack
 
     @property
     def has_data(self) -> bool:
@@ -71,7 +73,7 @@ class Validator:
         if iter(self._loader) is self._loader:
             raise DataError("val_loader can be walked only once, and each stage needs it; give a list or a DataLoader")
         for batch in self._loader:
-            self._unpack(batch)
+            unpacked(batch, self._unpack)
             return
         raise DataError("val_loader is empty")
 
@@ -85,13 +87,18 @@ class Validator:
         device, precision, processes = self._execution.device, self._execution.precision, self._execution.processes
         totals: dict[str, float] = {}
         count, same = 0, None
+        unknown = False
         learning = [*(self._models.module(name) for name in objective.learners), *objective.modules()]
         with preserve_state(*learning), own_randomness(self._execution.seed), torch.no_grad():
             for module in learning:
                 module.eval()
-            for batch in self._loader:
-                inputs, targets = (to_device(part, device) for part in self._unpack(batch))
-                size = batch_size(inputs)
+            for batch, declared in zip(self._loader, batch_sizes(self._loader), strict=False):
+                inputs, targets, size = unpacked(batch, self._unpack)
+                size = sample_count(inputs, targets, declared) if size is None else size
+                if unknown or (size is None and (count or not processes.is_single)):
+                    raise uncountable(inputs, targets, "validation weighs each batch by them")
+                unknown, size = size is None, 1 if size is None else size
+                inputs, targets = to_device(inputs, device), to_device(targets, device)
                 same = same_on_all(inputs, processes) if same is None else same
                 with precision.autocast(device.type):
                     loss, terms = objective(inputs, targets)
