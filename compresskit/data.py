@@ -6,15 +6,16 @@ and continues anywhere by its position alone: `endless(loader, position, seed)`.
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import BatchSampler, DataLoader, Dataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, default_collate
 
-from compresskit.errors import CompressKitError, DataError
+from compresskit.errors import CompressKitError, DataError, first_line
+from compresskit.nested import tensors_in
 from compresskit.randomness import RandomStream, seed_all
 
 
@@ -69,12 +70,22 @@ class SampleLoader:
         seed: Seed of the order and, through `SampleId.seed`, of the augmentation.
         workers: Number of worker processes. The batches do not depend on it.
         shuffle: Use a new order in each epoch; else that of the dataset.
+        collate_fn: Function that makes a batch of a list of samples, as a DataLoader's; None stacks equal shapes.
 
     Raises:
         DataError: The dataset is empty.
     """
 
-    def __init__(self, dataset: Any, batch_size: int, *, seed: int = 0, workers: int = 0, shuffle: bool = True) -> None:
+    def __init__(
+        self,
+        dataset: Any,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        workers: int = 0,
+        shuffle: bool = True,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
+    ) -> None:
         if len(dataset) == 0:
             raise DataError(f"{type(dataset).__name__} holds no samples: there is nothing to train on")
         self.dataset = dataset
@@ -82,13 +93,14 @@ class SampleLoader:
         self.seed = seed
         self.workers = workers
         self.shuffle = shuffle
+        self.collate_fn = stacked if collate_fn is None else collate_fn
 
     def __len__(self) -> int:
         return math.ceil(len(self.dataset) / self.batch_size)
 
     def __iter__(self) -> Iterator[Any]:
         """Return the batches of the first epoch."""
-        return iter(self._load(self._epoch(0)))
+        return _plain_errors(self._load(self._epoch(0)))
 
     def batches(self, position: int, rank: int = 0, ranks: int = 1, *, pinned: bool = False) -> Iterator["Batch"]:
         """Yield all batches from number `position` on, epoch after epoch, without end.
@@ -101,17 +113,11 @@ class SampleLoader:
             pinned: Put the batches into page-locked memory, from which a GPU copies faster.
         """
         requests: deque[_Part] = deque()  # workers run ahead of the batches that were yielded
-        batches = iter(self._load(_record(self._parts(position, rank, ranks), requests), pinned=pinned))
-        number = position
-        while True:
-            try:
-                value = next(batches)
-            except CompressKitError as error:  # a worker wraps it in a traceback, whose last line is the message
-                raise type(error)(str(error).rpartition(f"{type(error).__name__}: ")[2].strip()) from None
+        batches = _plain_errors(self._load(_record(self._parts(position, rank, ranks), requests), pinned=pinned))
+        for number, value in enumerate(batches, start=position):
             epoch, place = divmod(number, len(self))
             part = requests.popleft()
             yield Batch(value, epoch, place == len(self) - 1, tuple(part.samples), part.counted, part.total)
-            number += 1
 
     def _parts(self, position: int, rank: int, ranks: int) -> Iterator["_Part"]:
         epoch, place = divmod(position, len(self))
@@ -134,7 +140,24 @@ class SampleLoader:
             batch_sampler=_Once(samples),  # pyright: ignore[reportArgumentType]  (any iterable of lists will do)
             num_workers=self.workers,
             pin_memory=pinned,
+            collate_fn=self.collate_fn,
         )
+
+
+def stacked(samples: list[Any]) -> Any:
+    """Return a batch of samples whose tensors have equal shapes.
+
+    Raises:
+        DataError: The samples cannot be stacked; the message has their shapes.
+    """
+    try:
+        return default_collate(samples)
+    except (RuntimeError, TypeError, ValueError) as error:
+        shapes = list(dict.fromkeys(str([tuple(t.shape) for t in tensors_in(sample)]) for sample in samples))
+        what = f"their tensors have shapes {' and '.join(shapes[:2])}" if len(shapes) > 1 else first_line(error)
+        raise DataError(
+            f"samples cannot be stacked to a batch: {what}; give SampleLoader a collate_fn, or a recipe data.collate"
+        ) from None
 
 
 class _Part(NamedTuple):
@@ -143,6 +166,14 @@ class _Part(NamedTuple):
     samples: list[SampleId]
     counted: int
     total: int
+
+
+def _plain_errors(batches: Iterable[Any]) -> Iterator[Any]:
+    """Yield batches; an error of our own is raised with its message alone."""
+    try:
+        yield from batches
+    except CompressKitError as error:  # a worker wraps it in a traceback, whose last line is the message
+        raise type(error)(str(error).rpartition(f"{type(error).__name__}: ")[2].strip()) from None
 
 
 def _record(parts: Iterable[_Part], requests: deque[_Part]) -> Iterator[list[SampleId]]:

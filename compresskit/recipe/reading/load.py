@@ -42,6 +42,8 @@ _DEFAULTS: dict[str, Any] = {
 
 _DATA_DEFAULTS: dict[str, Any] = {"train": None, "val": None, "test": None, "batch_size": 16, "workers": 0}
 
+_DATA_KEYS = (*_DATA_DEFAULTS, "collate")
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -59,7 +61,8 @@ class Recipe:
     views: Mapping[str, Mapping[str, Any]]
     """Nodes by model name: each builds the function that makes the model's inputs of a batch's inputs."""
     data: Mapping[str, Any]
-    """Nodes `train`, `val` and `test`, numbers `batch_size` and `workers`."""
+    """Nodes `train`, `val` and `test`, numbers `batch_size` and `workers`, and maybe `collate`, a node or a dotted name
+    of a function that makes a batch of a list of samples."""
     pretrain: Mapping[str, tuple[Stage, ...]]
     """The teachers' own stages, by name."""
     stages: tuple[Stage, ...]
@@ -273,18 +276,28 @@ def _data(data: Any) -> Mapping[str, Any]:
         raise RecipeError(f"data must be a mapping with a node under 'train', got {data!r}", path=("data",))
     with at("data"):
         for key in data:
-            if key not in _DATA_DEFAULTS:
-                raise RecipeError(f"unknown key {key!r}{close_names(key, _DATA_DEFAULTS)}", path=(key,))
+            if key not in _DATA_KEYS:
+                raise RecipeError(f"unknown key {key!r}{close_names(key, _DATA_KEYS)}", path=(key,))
         if "train" not in data:
             raise RecipeError("the key 'train' is missing")
         values = {**_DATA_DEFAULTS, **data}
         _whole(values["batch_size"], "batch_size", 1)
         _whole(values["workers"], "workers", 0)
+        if values.get("collate") is not None:
+            _check_collate(values["collate"])
         for split in ("train", "val", "test"):
             if split == "train" or values[split] is not None:
                 with at(split):
                     nodes.check(values[split], kind="dataset")
         return values
+
+
+def _check_collate(collate: Any) -> None:
+    with at("collate"):
+        if isinstance(collate, str):
+            nodes.find(collate, kind="callable")
+        else:
+            nodes.check(collate, kind="callable")
 
 
 def _name(name: Any) -> str:
