@@ -32,32 +32,38 @@ _TORCH_ON_LOGITS = (F.kl_div, F.cross_entropy, F.nll_loss, nn.KLDivLoss, nn.Cros
 
 CATALOGUE: Mapping[str, Entry] = MappingProxyType(
     {
-        "mse": Entry(mse, name="mse"),
-        "relative_mse": Entry(relative_mse, name="relative_mse", relational=True),
-        "l1": Entry(l1, name="l1"),
-        "cosine": Entry(cosine, name="cosine"),
-        "variational": Entry(Variational, built=True, name="variational"),
-        "attention_transfer": Entry(attention_transfer, _SPACE, name="attention_transfer"),
-        "gram": Entry(gram, _NOTHING, name="gram", relational=True),
-        "fsp": Entry(fsp, _NOTHING, name="fsp", relational=True, several=True),
-        "similarity_preserving": Entry(similarity_preserving, _NOTHING, name="similarity_preserving", relational=True),
-        "relational_distance": Entry(relational_distance, _NOTHING, name="relational_distance", relational=True),
-        "relational_angle": Entry(relational_angle, _NOTHING, name="relational_angle", relational=True),
-        "cka": Entry(cka, _NOTHING, name="cka", relational=True),
-        "probabilistic_transfer": Entry(
-            probabilistic_transfer, _NOTHING, name="probabilistic_transfer", relational=True
+        "mse": Entry(mse, name="mse", by_position=True),
+        "relative_mse": Entry(relative_mse, name="relative_mse", relational=True, by_position=True),
+        "l1": Entry(l1, name="l1", by_position=True),
+        "cosine": Entry(cosine, name="cosine", by_position=True),
+        "variational": Entry(Variational, built=True, name="variational", by_position=True),
+        "attention_transfer": Entry(attention_transfer, _SPACE, name="attention_transfer", by_position=False),
+        "gram": Entry(gram, _NOTHING, name="gram", relational=True, by_position=False),
+        "fsp": Entry(fsp, _NOTHING, name="fsp", relational=True, several=True, by_position=False),
+        "similarity_preserving": Entry(
+            similarity_preserving, _NOTHING, name="similarity_preserving", relational=True, by_position=False
         ),
-        "kl": Entry(kl, _SPACE, name="kl", logits=True),
-        "standardized_kl": Entry(standardized_kl, _SPACE, name="standardized_kl", logits=True),
-        "dkd": Entry(dkd, _SPACE, name="dkd", labels=True, logits=True),
-        "dist": Entry(dist, _SPACE, name="dist", relational=True, logits=True),
-        "cross_entropy": Entry(cross_entropy, _NOTHING, name="cross_entropy", logits=True),
-        "charbonnier": Entry(charbonnier, name="charbonnier"),
-        "ssim": Entry(ssim, name="ssim"),
-        "ms_ssim": Entry(ms_ssim, name="ms_ssim"),
-        "gradient": Entry(gradient, name="gradient"),
-        "fourier_amplitude": Entry(fourier_amplitude, name="fourier_amplitude"),
-        "perceptual": Entry(Perceptual, built=True, name="perceptual"),
+        "relational_distance": Entry(
+            relational_distance, _NOTHING, name="relational_distance", relational=True, by_position=False
+        ),
+        "relational_angle": Entry(
+            relational_angle, _NOTHING, name="relational_angle", relational=True, by_position=False
+        ),
+        "cka": Entry(cka, _NOTHING, name="cka", relational=True, by_position=False),
+        "probabilistic_transfer": Entry(
+            probabilistic_transfer, _NOTHING, name="probabilistic_transfer", relational=True, by_position=False
+        ),
+        "kl": Entry(kl, _SPACE, name="kl", logits=True, by_position=True),
+        "standardized_kl": Entry(standardized_kl, _SPACE, name="standardized_kl", logits=True, by_position=True),
+        "dkd": Entry(dkd, _SPACE, name="dkd", labels=True, logits=True, by_position=True),
+        "dist": Entry(dist, _SPACE, name="dist", relational=True, logits=True, by_position=True),
+        "cross_entropy": Entry(cross_entropy, _NOTHING, name="cross_entropy", logits=True, by_position=True),
+        "charbonnier": Entry(charbonnier, name="charbonnier", by_position=True),
+        "ssim": Entry(ssim, name="ssim", by_position=False),
+        "ms_ssim": Entry(ms_ssim, name="ms_ssim", by_position=False),
+        "gradient": Entry(gradient, name="gradient", by_position=False),
+        "fourier_amplitude": Entry(fourier_amplitude, name="fourier_amplitude", by_position=False),
+        "perceptual": Entry(Perceptual, built=True, name="perceptual", by_position=False),
     }
 )
 """Losses by name. A name is only a short form: any callable and any dotted name is a loss too."""

@@ -131,6 +131,7 @@ def _entry(loss: type[nn.Module]) -> Entry:
         name=loss.__name__,
         relational=loss.__name__ in _RELATIONAL,
         logits=loss.__name__ in _LOGITS - {"SKDDirectionLoss"},
+        by_position=loss.__name__ in _LOGITS,
         labels="targets" in inspect.signature(loss.forward).parameters,
     )
 

@@ -174,6 +174,34 @@ def lists_of_pictures():
     return weights(student), losses + list(result.stages[-1].validation.values())
 
 
+class Tokens(nn.Module):
+    """A model that works token by token."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4))
+
+    def forward(self, x, attention_mask):
+        return self.body(x) * attention_mask[..., None]
+
+
+def masked_tokens():
+    """Train on padded sequences: each process has another number of tokens that count."""
+    generator = torch.Generator().manual_seed(0)
+    data = []
+    for lengths in ((5, 1, 3), (2, 7), (6,), (1, 1, 4, 2)):
+        mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long()
+        inputs = {"x": torch.randn(*mask.shape, 6, generator=generator), "attention_mask": mask}
+        labels = torch.randint(0, 4, mask.shape, generator=generator)
+        data.append((inputs, labels.masked_fill(mask == 0, -100)))
+    student = with_seed(Tokens, 1)
+    matches = [Match(".", loss="kl", mask="attention_mask"), Match("body.1", mask="attention_mask")]
+    stage = Stage("s", matches, [Task("cross_entropy")], steps=4, accumulate=2, optimizer=SGD, gradient_norms=1)
+    result = ProgressiveDistiller(with_seed(Tokens, 2), student, [stage], device="cpu").fit(data, data)
+    losses = [term["value"] for record in result.history for term in record["terms"].values()]
+    return weights(student), losses + list(result.stages[0].validation.values())
+
+
 def own_lists():
     rank, processes = rank_and_size()
     return train([(x[rank::processes], y[rank::processes]) for x, y in batches((4, 6))])
@@ -336,6 +364,7 @@ CASES = (
     own_lists,
     boxes,
     lists_of_pictures,
+    masked_tokens,
     distributed_sampler,
     dropout_and_statistics,
     best_weights,

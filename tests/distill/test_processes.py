@@ -46,7 +46,7 @@ def test_both_processes_have_bit_identical_results(results, case):
 
 
 @pytest.mark.parametrize(
-    "case", ["sample_loader", "accumulation", "one_list", "distributed_sampler", "lists_of_pictures"]
+    "case", ["sample_loader", "accumulation", "one_list", "distributed_sampler", "lists_of_pictures", "masked_tokens"]
 )
 def test_two_processes_have_the_results_of_one(results, case):
     weights, losses = getattr(processes, case)()

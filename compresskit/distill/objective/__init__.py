@@ -6,6 +6,7 @@
 - `resizing`: one size to another, without parameters
 - `adapters`: one tensor's channels and size to another's
 - `classes`: the same classes on both sides of a loss on logits
+- `positions`: the positions that a loss compares: masks, and their number
 - `terms`: a match or a task with its loss
 - `hybrid`: splices: one model run with tensors of another
 - `forwards`: each model once a step

@@ -12,6 +12,7 @@ from compresskit.distill.objective.adapters import Adapter, bind_adapter
 from compresskit.distill.objective.classes import ChosenClasses, check_same_classes, chosen_shape
 from compresskit.distill.objective.extra_modules import ExtraModules
 from compresskit.distill.objective.models import Point
+from compresskit.distill.objective.positions import Parts, Positions
 from compresskit.distill.spec.describe import describe
 from compresskit.distill.spec.match import Match, Task
 from compresskit.distill.spec.schedules import value_at
@@ -29,19 +30,22 @@ class Term:
     loss: Callable[..., Any]
     adapter: Adapter = field(default_factory=Adapter)
     target: Callable[[Any], Any] | None = None
+    positions: Positions | None = None
+    """The positions that it compares, where they are masked or decide the weight of a batch in a mean."""
 
     def modules(self) -> Iterator[nn.Module]:
         """Yield the modules of this term that may have parameters."""
         yield from (part for part in (self.adapter.module, self.loss) if isinstance(part, nn.Module))
 
     def value(
-        self, students: Sequence[Tensor], teachers: Sequence[Tensor], targets: Any, step: int, steps: int
+        self, students: Sequence[Tensor], teachers: Sequence[Tensor], inputs: Any, targets: Any, step: int, steps: int
     ) -> Tensor:
         """Return the unweighted loss, in float32 or double precision.
 
         Args:
             students: Tensors of the student's side.
             teachers: Tensors of the teacher's side; a task has none.
+            inputs: The batch's inputs, for a mask.
             targets: The batch's targets.
             step: Step in the stage, for the schedules of options.
             steps: Steps of the stage.
@@ -56,17 +60,36 @@ class Term:
             if self.entry.labels:
                 arguments = (*arguments, _at_least_float32(self._check_targets(targets)))
         else:
-            target = _at_least_float32(self._check_targets(targets))
-            if self.target is not None:
-                target = _at_least_float32(self.target(target))
-            arguments = (_at_least_float32(students[0]), target)
+            arguments = (_at_least_float32(students[0]), self.mapped_target(targets))
         options = self.spec.options if not self.entry.built else {}  # a class or factory has got its options already
-        value = self.loss(*arguments, **{name: value_at(option, step, steps) for name, option in options.items()})
+        options = {name: value_at(option, step, steps) for name, option in options.items()}
+        if self.positions is not None and self.positions.mask is not None:
+            value = self._masked(self.positions, arguments, Parts(inputs, targets), options)
+        else:
+            value = self.loss(*arguments, **options)
         if not isinstance(value, Tensor) or value.numel() != 1:
             result = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise ShapeError(f"a loss must return one number, got {result}")
         value = _at_least_float32(value)
         return value if value.dim() == 0 else value.reshape(())
+
+    def mapped_target(self, targets: Any) -> Any:
+        """Return a task's own target for the batch's targets.
+
+        Raises:
+            DataError: The batch has none.
+        """
+        target = _at_least_float32(self._check_targets(targets))
+        return target if self.target is None else _at_least_float32(self.target(target))
+
+    def _masked(self, positions: Positions, arguments: Sequence[Any], parts: Parts, options: dict[str, Any]) -> Tensor:
+        """Return the loss over the kept positions; 0 where none is kept."""
+        if positions.passes_mask:
+            return self.loss(*arguments, mask=positions.whole_mask(arguments[0], parts), **options)
+        rows = positions.rows(arguments, parts)
+        if len(rows[0]) == 0:
+            return rows[0].sum()
+        return self.loss(*rows, **{name: option for name, option in options.items() if name != "dim"})
 
     def _check_targets(self, targets: Any) -> Any:
         if targets is None:
@@ -80,6 +103,7 @@ def bind_match(
     teacher: Sequence[Point],
     shapes: tuple[Sequence[torch.Size], Sequence[torch.Size]],
     extra_modules: ExtraModules,
+    inputs: Any = None,
 ) -> Term:
     """Return the term of a match.
 
@@ -89,6 +113,7 @@ def bind_match(
         teacher: Taps on the teacher's side.
         shapes: Traced shapes on both sides.
         extra_modules: Collection in which adapters and losses with parameters live.
+        inputs: Inputs of the traced batch.
 
     Raises:
         RecipeError: A node cannot be built, or the pair already has another adapter.
@@ -101,7 +126,8 @@ def bind_match(
         adapter = _adapter(match, entry, pair, (shapes[0][0], shapes[1][0]), extra_modules)
     elif match.adapter not in ("auto", None):
         raise RecipeError("a match of several taps takes no adapter; its loss gets tuples as they are")
-    return Term(match, entry, _bind_loss(match, entry, extra_modules, (*student, *teacher)), adapter)
+    loss = _bind_loss(match, entry, extra_modules, (*student, *teacher))
+    return Term(match, entry, loss, adapter, positions=_positions(match, entry, shapes[0], inputs))
 
 
 def _adapter(
@@ -122,8 +148,17 @@ def _adapter(
     return adapter if match.classes is None else ChosenClasses(adapter, match.classes, axis)
 
 
-def bind_task(task: Task, student: Point, extra_modules: ExtraModules) -> Term:
+def bind_task(
+    task: Task, student: Point, shapes: Sequence[torch.Size], extra_modules: ExtraModules, inputs: Any = None
+) -> Term:
     """Return the term of a task.
+
+    Args:
+        task: The task.
+        student: Tap on the student's side.
+        shapes: Traced shape there.
+        extra_modules: Collection in which losses with parameters live.
+        inputs: Inputs of the traced batch.
 
     Raises:
         RecipeError: The loss or the target's node cannot be built.
@@ -133,7 +168,20 @@ def bind_task(task: Task, student: Point, extra_modules: ExtraModules) -> Term:
     if isinstance(target, Mapping):
         with at("target"):
             target = nodes.build(target, kind="callable")
-    return Term(task, entry, _bind_loss(task, entry, extra_modules, (student,)), target=target)
+    positions = _positions(task, entry, shapes, inputs)
+    return Term(task, entry, _bind_loss(task, entry, extra_modules, (student,)), target=target, positions=positions)
+
+
+def _positions(spec: Match | Task, entry: Entry, shapes: Sequence[torch.Size], inputs: Any) -> Positions | None:
+    """Return the positions of a term with a mask, or one whose batches weigh by their tokens; None for any other."""
+    if len(shapes) > 1:
+        if spec.mask is not None:
+            raise RecipeError("mask: a term of several taps takes no mask", path=("mask",))
+        return None
+    if spec.mask is None and "ignore_index" not in spec.options and (len(shapes[0]) < 3 or not entry.by_position):
+        return None
+    positions = Positions(spec, entry, shapes[0], inputs)
+    return positions if positions.mask is not None or positions.decides_weight else None
 
 
 def _bind_loss(

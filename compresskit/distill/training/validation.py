@@ -1,7 +1,7 @@
 """Validation: the stage's terms over the validation data, and the metrics of the user's `evaluate`."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -86,30 +86,47 @@ class Validator:
             return {}
         device, precision, processes = self._execution.device, self._execution.precision, self._execution.processes
         totals: dict[str, float] = {}
+        by_position: dict[str, list[_Weighted]] = {name: [] for name in objective.terms_by_position}
         count, same = 0, None
-        unknown = False
+        checks = objective.checks_positions
         learning = [*(self._models.module(name) for name in objective.learners), *objective.modules()]
         with preserve_state(*learning), own_randomness(self._execution.seed), torch.no_grad():
             for module in learning:
                 module.eval()
-            for batch, declared in zip(self._loader, batch_sizes(self._loader), strict=False):
-                inputs, targets, size = unpacked(batch, self._unpack)
-                size = sample_count(inputs, targets, declared) if size is None else size
-                if unknown or (size is None and (count or not processes.is_single)):
-                    raise uncountable(inputs, targets, "validation weighs each batch by them")
-                unknown, size = size is None, 1 if size is None else size
-                inputs, targets = to_device(inputs, device), to_device(targets, device)
+            for *parts, size in self._counted_batches():
+                inputs, targets = (to_device(part, device) for part in parts)
                 same = same_on_all(inputs, processes) if same is None else same
+                objective.checks_positions = count > 0
                 with precision.autocast(device.type):
                     loss, terms = objective(inputs, targets)
                 count += size
+                for name, positions in objective.positions(inputs, targets, size).items():
+                    by_position[name].append(_Weighted(float(terms[name]), positions, size))
                 for name, value in {**terms, "loss": loss}.items():
                     totals[name] = totals.get(name, 0.0) + float(value) * size
+        objective.checks_positions = checks
         if not same:
-            parts = processes.gather((totals, count))
-            totals = {name: sum(part[name] for part, _ in parts) for name in totals}
-            count = sum(size for _, size in parts)
-        return processes.broadcast({name: total / count for name, total in totals.items()})
+            shares = processes.gather((totals, count, by_position))
+            totals = {name: sum(part[name] for part, _, _ in shares) for name in totals}
+            count = sum(size for _, size, _ in shares)
+            by_position = {name: [row for *_, part in shares for row in part[name]] for name in by_position}
+        means = {name: total / count for name, total in totals.items()}
+        return processes.broadcast(_means_over_positions(means, by_position, objective.weights()))
+
+    def _counted_batches(self) -> Iterator[tuple[Any, Any, int]]:
+        """Yield inputs, targets and number of samples of each batch; one alone counts as 1 if its number is not known.
+
+        Raises:
+            DataError: Several make a mean, and the samples of one cannot be counted.
+        """
+        sizes: list[int | None] = []
+        for batch, declared in zip(self._loader or (), batch_sizes(self._loader or ()), strict=False):
+            inputs, targets, size = unpacked(batch, self._unpack)
+            size = sample_count(inputs, targets, declared) if size is None else size
+            sizes.append(size)
+            if None in sizes and (len(sizes) > 1 or not self._execution.processes.is_single):
+                raise uncountable(inputs, targets, "validation weighs each batch by them")
+            yield inputs, targets, 1 if size is None else size
 
     def metrics(self) -> dict[str, float]:
         """Return the metrics of `evaluate`. Every process measures, and all return the main one's figures."""
@@ -120,6 +137,29 @@ class Validator:
             student.eval()
             metrics = {name: float(value) for name, value in self._evaluate(student).items()}
             return self._execution.processes.broadcast(metrics)
+
+
+class _Weighted(NamedTuple):
+    """The value of a term on one batch, and what the batch weighs."""
+
+    value: float
+    positions: int
+    samples: int
+
+
+def _means_over_positions(
+    means: dict[str, float], by_position: Mapping[str, Sequence[_Weighted]], weights: Mapping[str, float]
+) -> dict[str, float]:
+    """Return the means with those over positions in place of those over samples, where these are not the same."""
+    corrected = {
+        name: sum(row.value * row.positions for row in rows) / max(1, sum(row.positions for row in rows))
+        for name, rows in by_position.items()
+        if any(row.positions * rows[0].samples != rows[0].positions * row.samples for row in rows)
+    }
+    if not corrected:
+        return means
+    means |= corrected
+    return means | {"loss": sum(means[name] * weight for name, weight in weights.items())}
 
 
 def _check_goals(stage: Stage) -> None:
