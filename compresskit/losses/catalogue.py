@@ -12,6 +12,7 @@ from compresskit.errors import CompressKitError, RecipeError, close_names
 from compresskit.losses import torchdistill
 from compresskit.losses.correlation import dist
 from compresskit.losses.decoupled import dkd
+from compresskit.losses.divergences import jsd, reverse_kl, skew_kl, topk_kl
 from compresskit.losses.entry import EVERYTHING, Entry
 from compresskit.losses.features import attention_transfer, cosine, l1, mse, relative_mse
 from compresskit.losses.flow import fsp, gram
@@ -57,6 +58,10 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         "standardized_kl": Entry(standardized_kl, _SPACE, name="standardized_kl", logits=True, by_position=True),
         "dkd": Entry(dkd, _SPACE, name="dkd", labels=True, logits=True, by_position=True),
         "dist": Entry(dist, _SPACE, name="dist", relational=True, logits=True, by_position=True),
+        "reverse_kl": Entry(reverse_kl, _SPACE, name="reverse_kl", logits=True, by_position=True),
+        "jsd": Entry(jsd, _SPACE, name="jsd", logits=True, by_position=True),
+        "skew_kl": Entry(skew_kl, _SPACE, name="skew_kl", logits=True, by_position=True),
+        "topk_kl": Entry(topk_kl, _SPACE, name="topk_kl", logits=True, by_position=True),
         "cross_entropy": Entry(cross_entropy, _NOTHING, name="cross_entropy", logits=True, by_position=True),
         "charbonnier": Entry(charbonnier, name="charbonnier", by_position=True),
         "ssim": Entry(ssim, name="ssim", by_position=False),

@@ -220,6 +220,8 @@ def _fitted(mask: Tensor, places: Sequence[int], shape: Sequence[int], axis: int
 
 def _kept(argument: Any, places: Sequence[int], shape: Sequence[int], axis: int | None, index: Tensor) -> Any:
     """Return the kept rows of the student's, the teacher's or the target's tensor."""
+    if isinstance(argument, tuple):
+        return tuple(_kept(part, places, shape, axis, index) for part in argument)
     if not isinstance(argument, Tensor):
         raise ShapeError(f"a mask needs one tensor on each side, got {type(argument).__name__}")
     if tuple(argument.shape) == tuple(places):
