@@ -12,6 +12,7 @@ from compresskit.distill.batches import BatchStream, Unpack, unpacked
 from compresskit.distill.cache.options import CacheOptions
 from compresskit.distill.execution import Execution
 from compresskit.distill.objective.extra_modules import ExtraModules
+from compresskit.distill.objective.globs import expand_stages
 from compresskit.distill.objective.models import Models, View
 from compresskit.distill.own_loop import StageObjective, check_closed
 from compresskit.distill.precision import Precision, match_memory_format
@@ -91,6 +92,7 @@ class ProgressiveDistiller:
         self._traced_plan: TracedPlan | None = None
         """The last plan: a run on a batch of its signature need not look ahead again."""
         self._check()
+        self.stages = expand_stages(self.stages, self.models)
 
     def __repr__(self) -> str:
         teachers = ", ".join(type(teacher).__name__ for teacher in self.models.teachers.values()) or "no teacher"

@@ -1,6 +1,7 @@
 """A batch to a loss: the student and its teachers run once a step, and a stage's terms compare their tensors.
 
 - `models`: the student, the teachers and their views of a batch; taps in them
+- `globs`: matches with a glob in their address, one for each module that fits
 - `trace`: shapes and parameters behind each tap, found by one forward a fit
 - `extra_modules`: adapters and losses with parameters, which train beside the student
 - `resizing`: one size to another, without parameters

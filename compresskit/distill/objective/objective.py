@@ -195,7 +195,7 @@ class Objective:
         with within(f"stage {self.stage.name!r}: {name}"):
             if isinstance(spec, Match):
                 return bind_match(spec, student, teacher, self.shapes(name), self._extra_modules, self._traced_inputs)
-            return bind_task(spec, student[0], self.shapes(name)[0], self._extra_modules, self._traced_inputs)
+            return bind_task(spec, student, self.shapes(name)[0], self._extra_modules, self._traced_inputs)
 
     def _weights_now(self) -> dict[str, float]:
         return {name: value_at(term.spec.weight, self.step, self.steps) for name, term in self.terms.items()}

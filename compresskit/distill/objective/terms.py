@@ -60,7 +60,7 @@ class Term:
             if self.entry.labels:
                 arguments = (*arguments, _at_least_float32(self._check_targets(targets)))
         else:
-            arguments = (_at_least_float32(students[0]), self.mapped_target(targets))
+            arguments = (_loss_input(self.spec.student, students), self.mapped_target(targets))
         options = self.spec.options if not self.entry.built else {}  # a class or factory has got its options already
         options = {name: value_at(option, step, steps) for name, option in options.items()}
         if self.positions is not None and self.positions.mask is not None:
@@ -149,14 +149,14 @@ def _adapter(
 
 
 def bind_task(
-    task: Task, student: Point, shapes: Sequence[torch.Size], extra_modules: ExtraModules, inputs: Any = None
+    task: Task, student: Sequence[Point], shapes: Sequence[torch.Size], extra_modules: ExtraModules, inputs: Any = None
 ) -> Term:
     """Return the term of a task.
 
     Args:
         task: The task.
-        student: Tap on the student's side.
-        shapes: Traced shape there.
+        student: Taps on the student's side.
+        shapes: Traced shapes there.
         extra_modules: Collection in which losses with parameters live.
         inputs: Inputs of the traced batch.
 
@@ -169,7 +169,7 @@ def bind_task(
         with at("target"):
             target = nodes.build(target, kind="callable")
     positions = _positions(task, entry, shapes, inputs)
-    return Term(task, entry, _bind_loss(task, entry, extra_modules, (student,)), target=target, positions=positions)
+    return Term(task, entry, _bind_loss(task, entry, extra_modules, student), target=target, positions=positions)
 
 
 def _positions(spec: Match | Task, entry: Entry, shapes: Sequence[torch.Size], inputs: Any) -> Positions | None:

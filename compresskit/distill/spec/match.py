@@ -29,7 +29,8 @@ class Match:
     model on the student's side learns, whichever it is; the teacher's side is a constant.
 
     Args:
-        student: Address in the student; or several, for a loss that takes tuples.
+        student: Address in the student; or several, for a loss that takes tuples. A star stands for one part of a
+            module's path: `"blocks.*"` is one match for each block.
         teacher: Address in the teacher; None means the same as in the student.
         loss: A catalogue name, a dotted name or a callable `(student, teacher) -> scalar tensor`. A callable with a
             third positional argument `target` also gets the batch's target.
@@ -118,7 +119,8 @@ class Task:
 
     Args:
         loss: A catalogue name, a dotted name or a callable `(student, target) -> scalar tensor`.
-        student: Address in the student; `"."` is its output. It may name another model, which then learns.
+        student: Address in the student; `"."` is its output. It may name another model, which then learns. Several
+            addresses are for a loss that takes a tuple of tensors.
         target: Function of the batch's target, or a node that builds one; None takes the target as it is.
         weight: Factor of the term: a number or a schedule.
         mask: Positions that count, as for a match.
@@ -129,7 +131,7 @@ class Task:
     """
 
     loss: str | Callable[..., Any]
-    student: str
+    student: str | tuple[str, ...]
     target: Callable[[Any], Any] | Mapping[str, Any] | None
     weight: float | Mapping[str, Any]
     mask: Mask = field(default=None, metadata=OMIT_NONE)
@@ -138,15 +140,19 @@ class Task:
     def __init__(
         self,
         loss: str | Callable[..., Any],
-        student: str = ".",
+        student: str | Sequence[str] = ".",
         target: Callable[[Any], Any] | Mapping[str, Any] | None = None,
         weight: float | Mapping[str, Any] = 1.0,
         mask: Mask = None,
         **options: Any,
     ) -> None:
-        _check_address(student, "student")
+        student = _check_side(student, "student")
         check_mask(mask)
         entry = _check_term(loss, weight, options, mask)
+        if not isinstance(student, str) and entry.by_position is not None:
+            raise RecipeError(
+                f"student: {entry.name} compares one tap with a target, got {len(student)}", path=("student",)
+            )
         if entry.labels:
             raise RecipeError(
                 f"loss: {entry.name} takes a teacher's tensor beside the target; use it in a match", path=("loss",)
@@ -161,12 +167,12 @@ class Task:
     @property
     def name(self) -> str:
         """The name of this term in logs."""
-        return f"{loss_name(self.loss)}({self.student}, target)"
+        return f"{loss_name(self.loss)}({' + '.join(self.students)}, target)"
 
     @property
     def students(self) -> tuple[str, ...]:
-        """The address on the student's side."""
-        return (self.student,)
+        """The addresses on the student's side."""
+        return (self.student,) if isinstance(self.student, str) else self.student
 
 
 @dataclass(frozen=True)

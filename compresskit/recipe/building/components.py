@@ -148,7 +148,11 @@ def control_stages(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     and the student does not. Where a stage trains what its matches reach (`upstream`, `between`), the student alone
     trains everything: there are no matches, and freezing parameters would only weaken it.
     """
-    own = [(stage, [task for task in stage.tasks if is_student(task.student)]) for stage in stages if _learns(stage)]
+    own = [
+        (stage, [task for task in stage.tasks if all(map(is_student, task.students))])
+        for stage in stages
+        if _learns(stage)
+    ]
     last = next(tasks for _, tasks in reversed(own) if tasks)
     return tuple(_without_matches(stage, tasks or last) for stage, tasks in own)
 

@@ -10,6 +10,7 @@ from compresskit import nodes
 from compresskit.distill.cache.options import CacheOptions
 from compresskit.distill.precision import Precision
 from compresskit.distill.spec.address import PREVIOUS, STUDENT, TEACHER, split_model
+from compresskit.distill.spec.match import Task
 from compresskit.distill.spec.stage import Stage
 from compresskit.errors import KeyPath, RecipeError, at, close_names
 from compresskit.recipe.reading import overrides as changes_by_path
@@ -202,7 +203,7 @@ def _check_teachers(recipe: Recipe) -> None:
             if name not in recipe.teachers:
                 raise RecipeError(f"there is no teacher {name!r}{close_names(name, recipe.teachers)}")
         _check_no_matches(stages, path, "here the teacher itself learns")
-    own = [task for stage in recipe.stages for task in stage.tasks if split_model(task.student)[0] in ("", STUDENT)]
+    own = [task for stage in recipe.stages for task in stage.tasks if _of_student(task)]
     with at("control"):
         if recipe.control and not own:
             raise RecipeError("no stage has tasks of the student, so a student alone would have nothing to learn from")
@@ -254,6 +255,10 @@ def _views(data: Any) -> dict[str, Mapping[str, Any]]:
         with at("views", name):
             nodes.check(node, kind="callable")
     return dict(data)
+
+
+def _of_student(task: Task) -> bool:
+    return all(split_model(address)[0] in ("", STUDENT) for address in task.students)
 
 
 def _unnamed(by_name: dict[str, Any]) -> Any:
