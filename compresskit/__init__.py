@@ -42,6 +42,7 @@ from compresskit.errors import TapError as TapError
 if TYPE_CHECKING:
     from compresskit.distill import curricula as curricula
     from compresskit.distill.distiller import ProgressiveDistiller as ProgressiveDistiller
+    from compresskit.distill.session.callbacks import Callback as Callback
     from compresskit.distill.spec.match import Match as Match
     from compresskit.distill.spec.match import Splice as Splice
     from compresskit.distill.spec.match import Task as Task
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from compresskit.recipe.running.run import run_recipe as run_recipe
 
 _HOMES = {
+    "Callback": "compresskit.distill.session.callbacks",
     "Evaluation": "compresskit.evaluation",
     "Match": "compresskit.distill.spec.match",
     "ProgressiveDistiller": "compresskit.distill.distiller",
@@ -71,6 +73,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Callback",
     "CompressKitError",
     "DataError",
     "Evaluation",

@@ -154,6 +154,7 @@ class ProgressiveDistiller:
         unpack: Unpack | None = None,
         *,
         trace: bool = False,
+        callbacks: Sequence[Any] = (),
     ) -> Result:
         """Train through all stages, and return the student with its history.
 
@@ -171,6 +172,8 @@ class ProgressiveDistiller:
             unpack: Function that makes (inputs, targets) of a batch of another form, or (inputs, targets, count) where
                 the number of its samples cannot be read from them.
             trace: Whether to write a profiler's trace of a few steps of each stage to the folder `trace` in `out`.
+            callbacks: Objects with methods that are called where the run, a stage, a step or an evaluation begins and
+                ends; see `compresskit.Callback`.
 
         Raises:
             CheckpointError: The folder does not fit `resume`, or holds another run.
@@ -204,6 +207,7 @@ class ProgressiveDistiller:
                 display=display,
                 interrupt=interrupt,
                 traced_plan=self._traced_plan,
+                callbacks=callbacks,
             )
             stack.callback(session.close)
             session.restore(resume=resume)

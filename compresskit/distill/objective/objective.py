@@ -93,7 +93,7 @@ class Objective:
         self.terms_by_position = [name for name, term in self.terms.items() if _weighs_by_position(term)]
         """Names of the terms in which a batch of several weighs by its tokens, and not by its samples."""
         self.checks_positions = False
-        """Whether each forward is compared with what `positions` counted before it."""
+        """True to compare each forward with what `positions` counted before it."""
         fixed = all(isinstance(term.spec.weight, (int, float)) for term in self.terms.values())
         self._constant_weights = self._weights_now() if fixed else None
         self._weight_vector: tuple[tuple[float, ...], Tensor] = (), torch.empty(0)
@@ -206,7 +206,7 @@ class Objective:
         constants = [tensor.detach() if tensor.requires_grad else tensor for tensor in constants]
         try:  # not `with within(...)`: this runs in every step, for every term
             students = [tensors[point] for point in student]
-            return term.value(students, constants, inputs, targets, self.step, self.steps)
+            return term.value(students, constants, targets, self.step, self.steps, inputs)
         except CompressKitError as error:
             error.within(f"stage {self.stage.name!r}: {name}")
             error.about += (self.stage.name,)

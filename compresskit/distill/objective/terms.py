@@ -38,17 +38,23 @@ class Term:
         yield from (part for part in (self.adapter.module, self.loss) if isinstance(part, nn.Module))
 
     def value(
-        self, students: Sequence[Tensor], teachers: Sequence[Tensor], inputs: Any, targets: Any, step: int, steps: int
+        self,
+        students: Sequence[Tensor],
+        teachers: Sequence[Tensor],
+        targets: Any,
+        step: int,
+        steps: int,
+        inputs: Any = None,
     ) -> Tensor:
         """Return the unweighted loss, in float32 or double precision.
 
         Args:
             students: Tensors of the student's side.
             teachers: Tensors of the teacher's side; a task has none.
-            inputs: The batch's inputs, for a mask.
             targets: The batch's targets.
             step: Step in the stage, for the schedules of options.
             steps: Steps of the stage.
+            inputs: The batch's inputs, for a mask.
 
         Raises:
             DataError: The term needs targets and the batch has none.

@@ -19,6 +19,7 @@ from compresskit.distill.objective.extra_modules import ExtraModules
 from compresskit.distill.objective.forwards import Forwards
 from compresskit.distill.objective.models import Models
 from compresskit.distill.objective.trace import Traces, batch_signature, trace_stages
+from compresskit.distill.session.callbacks import Callbacks, RunState
 from compresskit.distill.session.checkpoint import fingerprint
 from compresskit.distill.session.interrupt import Interrupt
 from compresskit.distill.session.plan import TracedPlan, check_cache, look_ahead
@@ -62,6 +63,7 @@ class Session:
         display: Display of the progress.
         interrupt: Flag that Ctrl-C sets.
         traced_plan: The last plan: a run on a batch of its signature need not look ahead again.
+        callbacks: The user's callbacks.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Session:
         display: Display,
         interrupt: Interrupt,
         traced_plan: TracedPlan | None = None,
+        callbacks: Sequence[Any] = (),
     ) -> None:
         self.models, self.student, self.stages = models, models.student, stages
         self.execution, self.processes = execution, execution.processes
@@ -92,6 +95,8 @@ class Session:
             {name for stage in stages for name in models.learners(stage.terms.values())} - {STUDENT}
         )
         self._profiled, self._traced_plan = profiled, traced_plan
+        state = RunState(models.student, models.teachers, stages, out, self.processes.is_main)
+        self._callbacks = Callbacks(callbacks, state) if callbacks else None
         self._traces: Traces | None = None
         self._cache_options = cache
         self._cache: TeacherCache | None = None
@@ -123,6 +128,15 @@ class Session:
         self, loader: Iterable[Any], val_loader: Iterable[Any] | None, evaluate: Evaluate | None, unpack: Unpack | None
     ) -> None:
         """Train through all stages that are left."""
+        self._notify("on_run_begin")
+        try:
+            self._run(loader, val_loader, evaluate, unpack)
+        finally:
+            self._notify("on_run_end")
+
+    def _run(
+        self, loader: Iterable[Any], val_loader: Iterable[Any] | None, evaluate: Evaluate | None, unpack: Unpack | None
+    ) -> None:
         validator = Validator(self.models, self.execution, val_loader, evaluate, unpack)
         if self.position.stage < len(self.stages):
             validator.check(self.stages)
@@ -216,6 +230,7 @@ class Session:
         profiled = profiled if self.processes.is_main else None
         with bound.training(), profile_steps(profiled, self.clock, steps - self.position.step) as after_step:
             self._restore_stage(loop)
+            self._notify("on_stage_begin", steps=steps)
             try:
                 while self.position.step < steps and not loop.early_stopping.should_stop:
                     self._step(loop, stream, validator)
@@ -224,18 +239,32 @@ class Session:
                 loop.optimizer.zero_grad(set_to_none=True)
             self._broadcast_buffers(loop)
             loop.early_stopping.restore_best(loop.learning())
+            if validator.measures:
+                self._notify("on_evaluation_begin")
             with loop.averaged():
                 validation = validator.validate(bound.objective)
         self.final_model = self.student if loop.average is None else loop.average.module
         with loop.averaged():
             metrics = validator.metrics()
+        if validator.measures:
+            self._notify("on_evaluation_end", {**validation, **metrics})
         seconds = time.monotonic() - began
         self.seconds += seconds
         for teacher in cached_teachers:
             self.display.note(f"stage {stage.name}: {teacher}")
-        return StageResult(
-            stage.name, self.position.step, seconds, metrics, validation, recalled_share(cached_teachers)
-        )
+        share = recalled_share(cached_teachers)
+        result = StageResult(stage.name, self.position.step, seconds, metrics, validation, share)
+        self._notify("on_stage_end", result)
+        return result
+
+    def _notify(self, name: str, *arguments: Any, steps: int | None = None) -> None:
+        """Call the user's callbacks, if there are any."""
+        if self._callbacks is None:
+            return
+        state, position = self._callbacks.state, self.position
+        state.index, state.step = min(position.stage, len(self.stages) - 1), position.step
+        state.global_step, state.steps = position.global_step, state.steps if steps is None else steps
+        self._callbacks.notify(name, *arguments)
 
     def _restore_stage(self, loop: StageLoop) -> None:
         if self._restored is None:
@@ -250,6 +279,8 @@ class Session:
         step, steps = self.position.step, loop.objective.steps
         if self._cache is not None and stream.epoch_begins and not self.processes.is_single:
             self._share_cache(self._cache)
+        if self._callbacks is not None:
+            self._notify("on_step_begin")
         with self.clock.phase("load"):
             batches = stream.take(loop.stage.accumulate)
         stop_or_save = self.processes.any_async(lambda: (self.interrupt.requested, self.run_folder.due))
@@ -258,12 +289,13 @@ class Session:
         last = step + 1 == steps
         if loop.stage.every is not None and (last or (step + 1) % loop.stage.every == 0):
             record["metrics"] = self._validate(loop, validator)
-        self.run_folder.log.append(
-            {"stage": loop.stage.name, "step": step, "global_step": self.position.global_step, **record}
-        )
+        record = {"stage": loop.stage.name, "step": step, "global_step": self.position.global_step, **record}
+        self.run_folder.log.append(record)
         done = self.position
         self.position = Position(done.stage, step + 1, done.global_step + 1, stream.position)
         self.display.advance(step + 1, loss, record["samples_per_s"])
+        if self._callbacks is not None:
+            self._notify("on_step_end", record)
         stop, save = stop_or_save()
         if stop or (save and not last):
             self._save(loop)
@@ -273,6 +305,7 @@ class Session:
     def _validate(self, loop: StageLoop, validator: Validator) -> dict[str, float]:
         """Evaluate inside a stage, and let early stopping see it."""
         where = f"stage {loop.stage.name!r}"
+        self._notify("on_evaluation_begin")
         self._broadcast_buffers(loop)
         with loop.averaged():
             metrics = validator.validate(loop.objective)
@@ -287,6 +320,7 @@ class Session:
         metrics |= of_student
         with within(about=loop.stage.name):
             loop.early_stopping.update(metrics, loop.learning(), where)
+        self._notify("on_evaluation_end", metrics)
         loop.restart_clock()
         text = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         self.display.note(f"stage {loop.stage.name}, step {self.position.step + 1}: {text}")

@@ -50,6 +50,11 @@ class Validator:
         """True if there is validation data."""
         return self._loader is not None
 
+    @property
+    def measures(self) -> bool:
+        """True if there is anything to evaluate with."""
+        return self._loader is not None or self._evaluate is not None
+
     def check(self, stages: Sequence[Stage]) -> None:
         """Check that there is something to evaluate where a stage wants it, and read one batch.
 
