@@ -21,12 +21,13 @@ Files that the rooms share:
 - `export`: a model as a file for other runtimes.
 - `nodes`: `{_target_: …}` to objects, and the names that a recipe may reach.
 - `signature`: keyword arguments checked before a call.
-- `nested`: tensors in nested containers, and their device.
-- `samples`: the number of samples in a nested batch, and a part of them.
+- `nested`: tensors in nested containers and modules, and their device.
 - `restore`: a model put back as it was.
 - `randomness`: the global random generators, seeded and restored.
-- `environment`: versions, machine and commit of a run.
-- `files`: `write_atomically`: files that are whole or absent, and JSON.
+- `environment`: versions, machine and commit of a run; free memory.
+- `files`: files that are whole or absent: text, JSON, weights.
+- `tables`: tables for a terminal and in Markdown.
+- `units`: numbers and shapes as text.
 - `errors`: the family of errors, paths in messages, and `close_names`: the end of "did you mean …?".
 """
 

@@ -11,9 +11,9 @@ from torch.utils.data import DistributedSampler
 from compresskit.data import Batch, SampleId, SampleLoader, endless
 from compresskit.distill.execution import Execution
 from compresskit.distill.processes import Processes
+from compresskit.distill.samples import lengths_text, rows_of, sample_count
 from compresskit.errors import DataError
 from compresskit.nested import tensors_in, to_device
-from compresskit.samples import lengths_text, rows_of, sample_count
 
 Unpack = Callable[[Any], Any]
 """Makes (inputs, targets) or (inputs, targets, count) of a batch, or a mapping with these keys; count is the number of

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from compresskit.distill.cache.options import CacheError
+from compresskit.distill.samples import rows_of
 from compresskit.nested import clone_tensors, tensors_in
 from compresskit.randomness import rng_state
-from compresskit.samples import rows_of
 
 Run = Callable[[Any], Mapping[str, Tensor]]
 """Runs a model on a batch and returns its tensors by address."""

@@ -67,8 +67,9 @@ class Term:
                 arguments = (*arguments, _at_least_float32(self._check_targets(targets)))
         else:
             arguments = (_loss_input(self.spec.student, students), self.mapped_target(targets))
-        options = self.spec.options if not self.entry.built else {}  # a class or factory has got its options already
-        options = {name: value_at(option, step, steps) for name, option in options.items()}
+        options = {}
+        if not self.entry.built and self.spec.options:  # a class or factory has got its options already
+            options = {name: value_at(option, step, steps) for name, option in self.spec.options.items()}
         if self.positions is not None and self.positions.mask is not None:
             value = self._masked(self.positions, arguments, Parts(inputs, targets), options)
         else:

@@ -8,24 +8,17 @@ from typing import Any
 from zipfile import BadZipFile
 
 import torch
-from safetensors.torch import save
 from torch import nn
 
 from compresskit.distill.cache.fingerprints import named_tensors, text_digest, weights_digest
 from compresskit.distill.objective.models import Models
 from compresskit.distill.spec.describe import describe
 from compresskit.distill.spec.stage import Stage
-from compresskit.errors import CheckpointError
+from compresskit.errors import CheckpointError, first_line
 from compresskit.files import write_atomically
 
 KEPT = 2
 """Number of checkpoints that stay."""
-
-
-def save_weights(path: Path, model: nn.Module) -> None:
-    """Write a model's state as safetensors; tensors that share memory are written separately, for any loader."""
-    state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in named_tensors(model).items()}
-    write_atomically(path, lambda part: part.write_bytes(save(state)))
 
 
 class Checkpoints:
@@ -59,8 +52,7 @@ class Checkpoints:
             try:
                 return torch.load(path, map_location=device, weights_only=True)
             except (RuntimeError, EOFError, BadZipFile, pickle.UnpicklingError, OSError, KeyError) as error:
-                why = str(error).partition("\n")[0][:80] or type(error).__name__
-                note(f"{path} cannot be read ({why}); trying the one before it")
+                note(f"{path} cannot be read ({first_line(error)[:80]}); trying the one before it")
         if files:
             raise CheckpointError(
                 f"{self.folder}: none of the {len(files)} checkpoints can be read; start again in another folder"

@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from compresskit.distill.cache.fingerprints import named_tensors
 from compresskit.distill.processes import Processes
-from compresskit.distill.session.checkpoint import Checkpoints, check_fingerprint, save_weights
+from compresskit.distill.session.checkpoint import Checkpoints, check_fingerprint
 from compresskit.distill.session.metrics_log import MetricsLog
 from compresskit.errors import CheckpointError
+from compresskit.files import write_weights
 
 CHECKPOINT_SECONDS = 60.0
 """Seconds of training after which a checkpoint is due, besides those at each stage's end."""
@@ -75,7 +77,7 @@ class RunFolder:
         """Write the weights of models, each to a file of its name, in the main process."""
         if self.out is not None and self._processes.is_main:
             for name, model in models.items():
-                save_weights(self.out / f"{name}.safetensors", model)
+                write_weights(self.out / f"{name}.safetensors", named_tensors(model))
 
     def _check_shared(self, out: Path, state: Mapping[str, Any] | None) -> None:
         """Check that all processes see the same checkpoint in the folder, before one of them writes to it."""

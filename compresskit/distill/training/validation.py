@@ -11,13 +11,13 @@ from compresskit.distill.batches import Unpack, same_on_all, uncountable, unpack
 from compresskit.distill.execution import Execution
 from compresskit.distill.objective.models import Models
 from compresskit.distill.objective.objective import Objective
+from compresskit.distill.samples import sample_count
 from compresskit.distill.spec.stage import Stage
 from compresskit.distill.training.early_stopping import EarlyStopping
 from compresskit.errors import DataError, RecipeError, close_names
 from compresskit.nested import to_device
 from compresskit.randomness import own_randomness
 from compresskit.restore import preserve_state
-from compresskit.samples import sample_count
 
 Evaluate = Callable[[nn.Module], Mapping[str, float]]
 

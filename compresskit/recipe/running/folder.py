@@ -11,7 +11,7 @@ from compresskit.files import write_text
 from compresskit.nodes import FORMER_NAMES
 from compresskit.recipe.reading import yaml
 from compresskit.recipe.reading.load import Recipe
-from compresskit.recipe.reading.run_files import RECIPE_FILE
+from compresskit.recipe.run_files import RECIPE_FILE
 
 RUNS = Path("runs")
 

@@ -9,7 +9,7 @@ from typing import Any
 from compresskit import nodes
 from compresskit.distill.processes import launched
 from compresskit.recipe.reading import yaml
-from compresskit.recipe.reading.run_files import RECIPE_FILE
+from compresskit.recipe.run_files import RECIPE_FILE
 from compresskit.recipe.terminal import say
 
 

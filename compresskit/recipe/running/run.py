@@ -16,16 +16,18 @@ from compresskit.distill.distiller import ProgressiveDistiller, chosen_device
 from compresskit.distill.processes import Processes, init_processes
 from compresskit.distill.session.plan import Plan, check_cache
 from compresskit.distill.spec.address import STUDENT, TEACHER
+from compresskit.distill.spec.inherit import Inherit
 from compresskit.distill.spec.stage import Stage
 from compresskit.environment import environment
-from compresskit.files import read_json, write_json, write_text
-from compresskit.recipe.building.closed_form import fit_to_data, restore_fitted, save_fitted
+from compresskit.files import read_json, write_json, write_text, write_weights
+from compresskit.recipe.building.closed_form import fit_to_data, restore_fitted
 from compresskit.recipe.building.components import build_components, control_stages
 from compresskit.recipe.reading.load import Recipe, load_recipe
-from compresskit.recipe.reading.run_files import (
+from compresskit.recipe.run_files import (
     ALONE,
     ENVIRONMENT_FILE,
     FITTED_FILE,
+    INHERITED,
     RECIPE_FILE,
     SUMMARY_FILE,
     has_checkpoint,
@@ -38,7 +40,8 @@ from compresskit.recipe.scoring.card import card
 from compresskit.recipe.scoring.differences import Difference, differences
 from compresskit.recipe.scoring.measure import Contender, Row, illustrate, input_shapes, measure, stored_rows
 from compresskit.recipe.scoring.tables import run_table
-from compresskit.recipe.terminal import plain_text, say
+from compresskit.recipe.terminal import say
+from compresskit.tables import plain_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -139,10 +142,10 @@ def run_in_folder(
         return _result(folder)
     with processes.main_first():
         run = _Run(recipe, folder, device, trace=trace)
-        session = _begin(run, folder, f"compresskit run {shlex.join(arguments)}", processes)
+        environment_record = _begin(run, folder, f"compresskit run {shlex.join(arguments)}", processes)
     _train(run)
     if processes.is_main:
-        _finish(run, folder, session)
+        _finish(run, folder, environment_record)
     processes.wait()
     return _result(folder)
 
@@ -159,7 +162,9 @@ class _Run:
         for name, stages in recipe.pretrain.items():
             view = {STUDENT: components.views[name]} if name in components.views else {}
             self._add(pretraining_of(name), {}, components.teachers[name], stages, device, view)
-        self._add(STUDENT, components.teachers, components.student, recipe.stages, device, components.views)
+        self._add(
+            STUDENT, components.teachers, components.student, recipe.stages, device, components.views, recipe.inherit
+        )
 
     @property
     def device(self) -> torch.device:
@@ -167,9 +172,10 @@ class _Run:
         return self.distillers[STUDENT].device
 
     def fit_closed_form(self) -> dict[str, Tensor]:
-        """Solve what has a closed form, or load the solution from the run's folder, and add the control.
+        """Solve what has a closed form, or load the solution from the run's folder, and add the controls.
 
-        The control comes last because it starts from a copy of the student's initial weights, which are final only now.
+        The controls come last because they start from a copy of the student's initial weights, which are final only
+        now.
 
         Returns:
             The state to save; empty if it was loaded.
@@ -181,9 +187,13 @@ class _Run:
         else:
             state = fit_to_data(self.components, self.recipe.seed)
         if self.recipe.control:
-            alone = copy.deepcopy(self.components.student)
-            view = {name: view for name, view in self.components.views.items() if name == STUDENT}
-            self._add(ALONE, {}, alone, control_stages(self.recipe.stages), str(self.device), view)
+            stages, device, views = control_stages(self.recipe.stages), str(self.device), self.components.views
+            own_view = {name: view for name, view in views.items() if name == STUDENT}
+            self._add(ALONE, {}, copy.deepcopy(self.components.student), stages, device, own_view)
+            if self.recipe.inherit is not None:
+                student, teachers = copy.deepcopy(self.components.student), self.components.teachers
+                self._add(INHERITED, teachers, student, stages, device, views, self.recipe.inherit)
+                self.distillers[STUDENT] = self.distillers.pop(STUDENT)  # last: a teacher may learn beside the student
         return state
 
     def resolve_auto(self, folder: Path) -> None:
@@ -228,6 +238,8 @@ class _Run:
         """Return a sentence about what is trained in a part."""
         if part == ALONE:
             return "the same student learns alone, on the supervised terms only"
+        if part == INHERITED:
+            return "the same student starts from the teacher's weights and learns alone"
         if part != STUDENT:
             return f"{'the teacher' if part == TEACHER else part.replace('-', ' ', 1)} learns on its own"
         return "the student learns" + (" from the teacher" if self.components.teachers else "")
@@ -244,7 +256,11 @@ class _Run:
         ]
         control = []
         if self.recipe.control:
-            control = [Contender("student alone", "alone", components.viewed(STUDENT, self.trained[ALONE]))]
+            control = [
+                Contender(f"student {part}", part, components.viewed(STUDENT, self.trained[part]))
+                for part in (ALONE, INHERITED)
+                if part in self.trained
+            ]
         return [*baselines, *teachers, *control, Contender("student distilled", "distilled", student)]
 
     def _add(
@@ -255,16 +271,24 @@ class _Run:
         stages: Sequence[Stage],
         device: str,
         views: Mapping[str, Any],
+        inherit: Inherit | None = None,
     ) -> None:
         recipe = self.recipe
         out = None if self.folder is None else part_folder(self.folder, part)
-        options = {"seed": recipe.seed, "device": device, "views": views, "out": out, "cache": recipe.cache}
+        options = {
+            "seed": recipe.seed,
+            "device": device,
+            "views": views,
+            "out": out,
+            "cache": recipe.cache,
+            "inherit": inherit,
+        }
         options |= recipe.precision.to_dict()
         self.distillers[part] = ProgressiveDistiller(teachers, student, stages, **options)
 
 
 def _begin(run: _Run, folder: Path, command: str, processes: Processes) -> dict[str, Any]:
-    """Begin or resume the run in its folder, once everything is known to fit, and return this session's environment."""
+    """Begin or resume the run in its folder, once everything is known to fit, and return this call's environment."""
     environment_record = {**environment(run.device), "processes": processes.count}
     fitted = run.fit_closed_form()
     run.resolve_auto(folder)
@@ -279,7 +303,7 @@ def _begin(run: _Run, folder: Path, command: str, processes: Processes) -> dict[
     sessions = read_json(folder / ENVIRONMENT_FILE) or []
     write_json(folder / ENVIRONMENT_FILE, [*sessions, environment_record])
     if fitted:
-        save_fitted(folder / FITTED_FILE, fitted)
+        write_weights(folder / FITTED_FILE, fitted)
     return environment_record
 
 
@@ -295,14 +319,14 @@ def _train(run: _Run) -> None:
             distiller.student.load_state_dict(result.student.state_dict())
 
 
-def _finish(run: _Run, folder: Path, session: Mapping[str, Any]) -> None:
+def _finish(run: _Run, folder: Path, environment_record: Mapping[str, Any]) -> None:
     """Measure all contenders, draw the pictures, and write the card and the summary."""
     contenders, evaluation, seed = run.contenders(), run.components.evaluation, run.recipe.seed
     inputs = run.components.sample()
     rows = measure(contenders, evaluation, inputs, folder, seed)
     illustrate(contenders, evaluation, folder / "images", seed)
     names = getattr(run.components.test, "names", ())
-    text = card(run.recipe, rows, differences(rows), session, inputs=input_shapes(inputs), samples=names)
+    text = card(run.recipe, rows, differences(rows), environment_record, inputs=input_shapes(inputs), samples=names)
     write_text(folder / "card.md", text)
     write_json(folder / SUMMARY_FILE, [row.summary() for row in rows])
 

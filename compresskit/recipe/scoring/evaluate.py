@@ -21,7 +21,7 @@ from compresskit.recipe.building.closed_form import fit_to_data
 from compresskit.recipe.building.components import Components, build_components, model_path
 from compresskit.recipe.reading.load import Recipe, load_recipe
 from compresskit.recipe.reading.overrides import parse
-from compresskit.recipe.reading.run_files import EVALUATION_FILE, RECIPE_FILE, WEIGHTS_FILE, part_folder, pretraining_of
+from compresskit.recipe.run_files import EVALUATION_FILE, RECIPE_FILE, WEIGHTS_FILE, part_folder, pretraining_of
 from compresskit.recipe.scoring.measure import measure_model
 from compresskit.recipe.scoring.method_scores import MethodScores, Score
 from compresskit.recipe.scoring.metric import metrics_by_name

@@ -23,6 +23,9 @@ SUMMARY_FILE = "summary.json"
 ALONE = "alone"
 """The part in which the control is trained: the same student without a teacher."""
 
+INHERITED = "inherited"
+"""The part in which a second control is trained: like `alone`, but from the weights inherited from the teacher."""
+
 
 def pretraining_of(teacher: str) -> str:
     """Return the part in which a teacher is trained: `teacher`, or `teacher-NAME`."""

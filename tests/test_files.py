@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from compresskit.errors import CheckpointError, at
-from compresskit.recipe.building.weights import load_weights
+from compresskit.files import load_weights
 
 
 def _model(width=3):

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from compresskit.distill.samples import rows_of, sample_count
 from compresskit.errors import DataError
-from compresskit.samples import rows_of, sample_count
 
 IMAGES = [torch.zeros(3, 5, 6), torch.zeros(3, 7, 4), torch.zeros(3, 5, 5), torch.zeros(3, 2, 2)]
 ONE_EACH = torch.zeros(4)
