@@ -20,7 +20,6 @@ from compresskit.distill.taps.locate import select
 from compresskit.errors import DataError, RecipeError, ShapeError, TapError, at, close_names, within
 from compresskit.losses.checks import channel_axis, class_axis
 from compresskit.losses.entry import Entry
-from compresskit.nested import tensors_in
 
 IGNORED = -100
 """Label that torch's cross entropy leaves out by default."""
@@ -124,7 +123,12 @@ class Positions:
             ShapeError: It gave others.
         """
         places = _places(shape, self._axis(shape))
-        if self._ignored is None and (self.mask is None) and prod(places[1:]) != self._expected(parts)[1]:
+        first, each = self._expected(parts)
+        if (
+            self._ignored is None
+            and self.mask is None
+            and (places[0] != (first or places[0]) or prod(places[1:]) != each)
+        ):
             raise ShapeError(
                 f"batches of other lengths share a mean, here of {tuple(shape)}, and it is not known how many "
                 "positions each has: say which count, as in mask='attention_mask'"
@@ -132,7 +136,7 @@ class Positions:
 
     def _expected(self, parts: Parts) -> tuple[int | None, int]:
         """Return the size of the first dimension, where an input has it, and the positions behind each of its items."""
-        tensors = [tensor for tensor in tensors_in(parts["inputs"]) if tensor.dim()]
+        tensors = list(_arguments(parts["inputs"]))
         if self._length is None or len(tensors) <= self._length.tensor or tensors[self._length.tensor].dim() < 2:
             return None, prod(self._places[1:])
         tensor = tensors[self._length.tensor]
@@ -198,11 +202,20 @@ def _places(shape: Sequence[int], axis: int | None) -> tuple[int, ...]:
 
 
 def _length_of(places: tuple[int, ...], inputs: Any) -> Length | None:
-    tensors = [tensor for tensor in tensors_in(inputs) if tensor.dim()]
-    for number, tensor in enumerate(tensors):
+    for number, tensor in enumerate(_arguments(inputs)):
         if tensor.dim() > 1 and tensor.shape[0] == places[0]:
             return Length(number, places[1] - tensor.shape[1])
     return None
+
+
+def _arguments(inputs: Any) -> Iterator[Tensor]:
+    """Yield the tensors that are a model's arguments: not those in a list, which holds one item a sample."""
+    if isinstance(inputs, Tensor):
+        yield inputs
+    elif isinstance(inputs, Mapping | tuple | list):
+        for value in inputs.values() if isinstance(inputs, Mapping) else inputs:
+            if not isinstance(value, list):
+                yield from _arguments(value)
 
 
 def _fitted(mask: Tensor, places: Sequence[int], shape: Sequence[int], axis: int | None) -> Tensor:

@@ -239,6 +239,25 @@ def test_lengths_that_are_not_known_are_refused_where_batches_share_a_mean():
         ProgressiveDistiller(Halves(1), Halves(2), [stage], device="cpu").fit(batches)
 
 
+def test_queries_of_a_detector_count_by_its_pictures_however_many_channels_these_have():
+    class Queries(nn.Module):
+        def __init__(self, seed):
+            super().__init__()
+            torch.manual_seed(seed)
+            self.body = nn.Linear(3, 4)
+
+        def forward(self, pictures):
+            return self.body(torch.stack([p.mean((1, 2)) for p in pictures]))[:, None].repeat(1, 5, 1)
+
+    pictures = [torch.randn(3, 6, 4 + n) for n in range(5)]
+    students = []
+    for parts, options in (([pictures], {}), ([pictures[:3], pictures[3:]], {"accumulate": 2})):
+        students.append(Queries(2))
+        stage = Stage("s", matches=[Match(".", loss="kl")], steps=1, optimizer=SGD, **options)
+        ProgressiveDistiller(Queries(1), students[-1], [stage], device="cpu").fit([((part,), None) for part in parts])
+    torch.testing.assert_close(students[0].body.weight, students[1].body.weight)
+
+
 def test_a_recipe_writes_a_mask_as_text():
     term = {"student": ".", "loss": "kl", "mask": "labels[:, 1:] != -100"}
     task = {"loss": "cross_entropy", "mask": "attention_mask"}
