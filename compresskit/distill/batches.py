@@ -11,7 +11,7 @@ from torch.utils.data import DistributedSampler
 from compresskit.data import Batch, SampleId, SampleLoader, endless
 from compresskit.distill.execution import Execution
 from compresskit.distill.processes import Processes
-from compresskit.distill.samples import lengths_text, rows_of, sample_count
+from compresskit.distill.samples import lengths_text, may_be_time_first, rows_of, sample_count
 from compresskit.errors import DataError
 from compresskit.nested import tensors_in, to_device
 
@@ -129,6 +129,7 @@ class BatchStream:
         unpack: Function that makes (inputs, targets), or (inputs, targets, count), of a batch; None follows the
             convention.
         note: Function that receives a line of text about how processes share the data, where that had to be found out.
+        time_first: Whether the model may read a first dimension as time, so that it does not count samples.
     """
 
     def __init__(
@@ -138,11 +139,13 @@ class BatchStream:
         execution: Execution,
         unpack: Unpack | None,
         note: Callable[[str], None] = lambda _: None,
+        *,
+        time_first: bool = False,
     ) -> None:
         device, processes = execution.device, execution.processes
         self._device, self._processes, self._precision = device, processes, execution.precision
         self._note = note
-        self._loader, self._unpack = loader, unpack
+        self._loader, self._unpack, self._time_first = loader, unpack, time_first
         self.position = position
         self.epoch_begins = False
         """True if the next batch is the first of an epoch."""
@@ -187,7 +190,10 @@ class BatchStream:
         """
         inputs, targets, counted = unpacked(batch.value, self._unpack)
         if counted is None:
-            counted = sample_count(inputs, targets, batch.counted if batch.total is None else None)
+            declared = batch.counted if batch.total is None else None
+            counted = sample_count(inputs, targets, declared)
+            if self._time_first and not alone and declared is None and batch.total is None:
+                counted = None if may_be_time_first(inputs, targets) else counted
         total = counted
         if not self._processes.is_single:
             inputs, targets, counted, total = self._own_part(batch, inputs, targets, counted)

@@ -44,6 +44,12 @@ def sample_count(inputs: Any, targets: Any = None, declared: int | None = None) 
     return declared if agreed is None or _is_time_first((inputs, targets), declared) else agreed
 
 
+def may_be_time_first(inputs: Any, targets: Any) -> bool:
+    """Return whether a batch can be read as sequences whose second dimension is the batch."""
+    tensors = [tensor for tensor in tensors_in((inputs, targets)) if tensor.dim()]
+    return all(2 <= tensor.dim() <= 3 for tensor in tensors) and len({tensor.shape[1] for tensor in tensors}) == 1
+
+
 def lengths_text(inputs: Any, targets: Any) -> str:
     """Return the lengths of a batch's inputs and targets, for a message."""
     texts = []

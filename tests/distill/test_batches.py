@@ -102,6 +102,26 @@ def test_samples_that_cannot_be_counted_are_refused_where_the_count_matters():
         trained(Sequences(), batches, validation=batches)
 
 
+class Recurrent(nn.Module):
+    """A model that gives a vector for each time, with time first, as torch's layers do by default."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.LSTM(3, 4)
+
+    def forward(self, x):
+        return self.first(x)[0]
+
+
+def test_sequences_that_agree_on_their_length_do_not_count_by_it():
+    batches = [(torch.randn(6, count, 3), torch.randn(6, count, 4)) for count in (5, 2)]
+    stage = Stage("s", tasks=[Task("mse")], steps=1, accumulate=2)
+    distiller = ProgressiveDistiller(None, Recurrent(), [stage], device="cpu")
+    with pytest.raises(DataError, match=r"not known how many samples .* inputs of 6 and targets of 6, and accumulate"):
+        distiller.fit(batches)
+    distiller.fit(batches, unpack=lambda batch: (*batch, batch[0].shape[1]))
+
+
 def test_a_batch_alone_needs_no_count():
     result = trained(Sequences(), [sequences(5, 0)], steps=2, validation=[sequences(4, 1)])[2]
     assert [record["samples_per_s"] for record in result.history] == [None, None]

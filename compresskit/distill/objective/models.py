@@ -70,6 +70,11 @@ class Models:
         """The student and all teachers."""
         return self.student, *self.teachers.values()
 
+    @property
+    def is_time_first(self) -> bool:
+        """True if a layer of the student reads sequences whose first dimension is time: torch's default."""
+        return any(getattr(module, "batch_first", True) is False for module in self.student.modules())
+
     def module(self, name: str) -> nn.Module:
         """Return the student or a teacher."""
         return self.student if name == STUDENT else self.teachers[name]

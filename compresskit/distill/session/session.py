@@ -146,7 +146,8 @@ class Session:
         validator = Validator(self.models, self.execution, val_loader, evaluate, unpack)
         if self.position.stage < len(self.stages):
             validator.check(self.stages)
-            stream = BatchStream(loader, self.position.batches, self.execution, unpack, self.display.note)
+            how = {"time_first": self.models.is_time_first}
+            stream = BatchStream(loader, self.position.batches, self.execution, unpack, self.display.note, **how)
             steps = self.processes.broadcast([steps_of(stage, loader) for stage in self.stages])
             self._open_cache(loader)
             if self._restored is None:

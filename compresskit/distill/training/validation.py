@@ -11,7 +11,7 @@ from compresskit.distill.batches import Unpack, same_on_all, uncountable, unpack
 from compresskit.distill.execution import Execution
 from compresskit.distill.objective.models import Models
 from compresskit.distill.objective.objective import Objective
-from compresskit.distill.samples import sample_count
+from compresskit.distill.samples import may_be_time_first, sample_count
 from compresskit.distill.spec.stage import Stage
 from compresskit.distill.training.early_stopping import EarlyStopping
 from compresskit.errors import DataError, RecipeError, close_names
@@ -127,7 +127,10 @@ class Validator:
         sizes: list[int | None] = []
         for batch, declared in zip(self._loader or (), batch_sizes(self._loader or ()), strict=False):
             inputs, targets, size = unpacked(batch, self._unpack)
-            size = sample_count(inputs, targets, declared) if size is None else size
+            if size is None:
+                size = sample_count(inputs, targets, declared)
+                if declared is None and self._models.is_time_first and may_be_time_first(inputs, targets):
+                    size = None
             sizes.append(size)
             if None in sizes and (len(sizes) > 1 or not self._execution.processes.is_single):
                 raise uncountable(inputs, targets, "validation weighs each batch by them")
