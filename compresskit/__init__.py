@@ -21,7 +21,7 @@ Files that the rooms share:
 - `data`: batches whose random choices are a function of seed, sample and epoch.
 - `export`: a model as a file for other runtimes.
 - `signature`: keyword arguments checked before a call.
-- `nested`: tensors in nested containers and modules, their device and batch size.
+- `nested`: tensors in nested containers and modules, and their device.
 - `restore`: a model put back as it was.
 - `randomness`: the global random generators, seeded and restored.
 - `environment`: versions, machine and commit of a run; free memory.
@@ -44,6 +44,7 @@ from compresskit.errors import TapError as TapError
 if TYPE_CHECKING:
     from compresskit.distill import curricula as curricula
     from compresskit.distill.distiller import ProgressiveDistiller as ProgressiveDistiller
+    from compresskit.distill.session.callbacks import Callback as Callback
     from compresskit.distill.spec.match import Match as Match
     from compresskit.distill.spec.match import Splice as Splice
     from compresskit.distill.spec.match import Task as Task
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from compresskit.recipe.running.run import run_recipe as run_recipe
 
 _HOMES = {
+    "Callback": "compresskit.distill.session.callbacks",
     "Evaluation": "compresskit.evaluation",
     "Match": "compresskit.distill.spec.match",
     "ProgressiveDistiller": "compresskit.distill.distiller",
@@ -73,6 +75,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Callback",
     "CompressKitError",
     "DataError",
     "Evaluation",

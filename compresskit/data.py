@@ -7,15 +7,16 @@ and continues anywhere by its position alone: `endless(loader, position, seed)`.
 import math
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import BatchSampler, DataLoader, Dataset, default_collate
 
 from compresskit.errors import CompressKitError, DataError, first_line
+from compresskit.nested import tensors_in
 from compresskit.randomness import RandomStream, seed_all
 
 
@@ -84,12 +85,22 @@ class SampleLoader:
         seed: Seed of the order and, through `SampleId.seed`, of the augmentation.
         workers: Number of worker processes. The batches do not depend on it.
         shuffle: Use a new order in each epoch; else that of the dataset.
+        collate_fn: Function that makes a batch of a list of samples, as a DataLoader's; None stacks equal shapes.
 
     Raises:
         DataError: The dataset is empty.
     """
 
-    def __init__(self, dataset: Any, batch_size: int, *, seed: int = 0, workers: int = 0, shuffle: bool = True) -> None:
+    def __init__(
+        self,
+        dataset: Any,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        workers: int = 0,
+        shuffle: bool = True,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
+    ) -> None:
         if len(dataset) == 0:
             raise DataError(f"{type(dataset).__name__} holds no samples: there is nothing to train on")
         self.dataset = dataset
@@ -97,13 +108,14 @@ class SampleLoader:
         self.seed = seed
         self.workers = workers
         self.shuffle = shuffle
+        self.collate_fn = stacked if collate_fn is None else collate_fn
 
     def __len__(self) -> int:
         return math.ceil(len(self.dataset) / self.batch_size)
 
     def __iter__(self) -> Iterator[Any]:
         """Return the batches of the first epoch."""
-        return iter(self._load(self._epoch(0)))
+        return _plain_errors(self._load(self._epoch(0)))
 
     def batches(self, position: int, rank: int = 0, ranks: int = 1, *, pinned: bool = False) -> Iterator["Batch"]:
         """Yield all batches from number `position` on, epoch after epoch, without end.
@@ -116,17 +128,11 @@ class SampleLoader:
             pinned: Put the batches into page-locked memory, from which a GPU copies faster.
         """
         requests: deque[_Part] = deque()  # workers run ahead of the batches that were yielded
-        batches = iter(self._load(_record(self._parts(position, rank, ranks), requests), pinned=pinned))
-        number = position
-        while True:
-            try:
-                value = next(batches)
-            except CompressKitError as error:  # a worker wraps it in a traceback, whose last line is the message
-                raise type(error)(str(error).rpartition(f"{type(error).__name__}: ")[2].strip()) from None
+        batches = _plain_errors(self._load(_record(self._parts(position, rank, ranks), requests), pinned=pinned))
+        for number, value in enumerate(batches, start=position):
             epoch, place = divmod(number, len(self))
             part = requests.popleft()
             yield Batch(value, epoch, place == len(self) - 1, tuple(part.samples), part.counted, part.total)
-            number += 1
 
     def _parts(self, position: int, rank: int, ranks: int) -> Iterator["_Part"]:
         epoch, place = divmod(position, len(self))
@@ -149,23 +155,29 @@ class SampleLoader:
             batch_sampler=_Once(samples),  # pyright: ignore[reportArgumentType]  (any iterable of lists will do)
             num_workers=self.workers,
             pin_memory=pinned,
-            collate_fn=_collate,
+            collate_fn=self.collate_fn,
         )
 
 
-def _collate(samples: list[Any]) -> Any:
-    """Return samples as one batch.
+def stacked(samples: list[Any]) -> Any:
+    """Return a batch of samples whose tensors have equal shapes.
 
     Raises:
-        DataError: They hold something that is no tensor or number, or tensors of several sizes.
+        DataError: The samples cannot be stacked; the message has what they hold, or their shapes.
     """
     try:
         return default_collate(samples)
-    except (TypeError, RuntimeError) as error:
+    except (RuntimeError, TypeError, ValueError) as error:
         kinds = re.findall(r"found <class '([\w.]+)'>", str(error))
-        reason = f"a sample holds a {kinds[0]}" if kinds else first_line(error)
-        hint = ", and the dataset's transform should make a tensor of it" if "PIL" in reason else ""
-        raise DataError(f"the samples make no batch: {reason}{hint}") from error
+        shapes = list(dict.fromkeys(str([tuple(t.shape) for t in tensors_in(sample)]) for sample in samples))
+        if kinds:
+            hint = ", of which the dataset's transform should make a tensor" if "PIL" in kinds[0] else ""
+            what = f"a sample holds a {kinds[0]}{hint}"
+        else:
+            what = f"their tensors have shapes {' and '.join(shapes[:2])}" if len(shapes) > 1 else first_line(error)
+        raise DataError(
+            f"samples cannot be stacked to a batch: {what}; give SampleLoader a collate_fn, or a recipe data.collate"
+        ) from None
 
 
 class _Part(NamedTuple):
@@ -174,6 +186,14 @@ class _Part(NamedTuple):
     samples: list[SampleId]
     counted: int
     total: int
+
+
+def _plain_errors(batches: Iterable[Any]) -> Iterator[Any]:
+    """Yield batches; an error of our own is raised with its message alone."""
+    try:
+        yield from batches
+    except CompressKitError as error:  # a worker wraps it in a traceback, whose last line is the message
+        raise type(error)(str(error).rpartition(f"{type(error).__name__}: ")[2].strip()) from None
 
 
 def _record(parts: Iterable[_Part], requests: deque[_Part]) -> Iterator[list[SampleId]]:
@@ -204,7 +224,7 @@ class Batch:
     """The batch's samples, if the loader knows them."""
     counted: int | None = None
     """Number of samples that count, if the loader knows it: a process without a share of the batch has one that does
-    not."""
+    not. For a foreign loader it is what the loader put into the batch; a collate function may have changed it."""
     total: int | None = None
     """Number of samples that count in all processes that share the batch, if the loader knows it."""
 
@@ -235,15 +255,33 @@ def _replayed(loader: Iterable[Any], position: int, seed: int) -> Iterator[Batch
         seen = epoch * len(loader)
     while True:
         count = 0
-        for value, last in _with_last(_isolated(loader, seed, epoch)):
+        for (value, last), size in zip(_with_last(_isolated(loader, seed, epoch)), batch_sizes(loader), strict=False):
             count += 1
             if seen >= position:
-                yield Batch(value, epoch, last)
+                yield Batch(value, epoch, last, counted=size)
             seen += 1
         if count == 0:
             what = "is empty" if epoch == 0 else f"yielded nothing in pass {epoch + 1}: it can be walked only once"
             raise DataError(f"the loader ({type(loader).__name__}) {what}; give a DataLoader or a list of batches")
         epoch += 1
+
+
+def batch_sizes(loader: Iterable[Any]) -> Iterator[int | None]:
+    """Yield the number of samples that a loader puts into each batch of an epoch, and None where it is not known.
+
+    It is known of a `SampleLoader`, and of a DataLoader that makes batches of one size from a sampler with a length.
+    """
+    count = size = None
+    if isinstance(loader, SampleLoader):
+        count, size = len(loader.dataset), loader.batch_size
+    elif isinstance(loader, DataLoader) and type(loader.batch_sampler) is BatchSampler:
+        sampler = loader.batch_sampler.sampler
+        count, size = len(sampler) if isinstance(sampler, Sized) else None, loader.batch_size
+    while count is not None and size is not None and count > 0:
+        yield min(size, count)
+        count -= size
+    while True:
+        yield None
 
 
 def _isolated(loader: Iterable[Any], seed: int, epoch: int) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""Tensors in nested containers, the device they are on and the number of samples they hold.
+"""Tensors in nested containers, and the device they are on.
 
 Containers are mappings, tuples, named tuples and lists. `torch.utils._pytree` would see fewer of them: to it a mapping
 that is no registered class, such as the `BatchEncoding` of a Hugging Face collator, is a leaf.
@@ -11,8 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-from compresskit.errors import DataError
 
 _OBJECT_LEVELS = 3
 """Levels of objects whose attributes `held_tensors` searches."""
@@ -74,10 +72,10 @@ def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
     """Return a nested value with `function` of each of its tensors in the tensor's place."""
     if isinstance(value, Tensor):
         return function(value)
-    return _map_items(lambda item: map_tensors(function, item), value)
+    return map_items(lambda item: map_tensors(function, item), value)
 
 
-def _map_items(function: Callable[[Any], Any], value: Any) -> Any:
+def map_items(function: Callable[[Any], Any], value: Any) -> Any:
     """Return a container of the same kind with `function` of each item; any other value is returned as it is."""
     if isinstance(value, Mapping):
         return {key: function(item) for key, item in value.items()}
@@ -96,31 +94,6 @@ def to_device(value: Any, device: torch.device) -> Any:
 def clone_tensors(value: Any) -> Any:
     """Return a nested value with a clone of each tensor."""
     return map_tensors(Tensor.clone, value)
-
-
-def batch_size(inputs: Any) -> int:
-    """Return the number of samples in a batch: the first dimension of its first tensor that has one.
-
-    Raises:
-        DataError: The inputs hold no tensor with a batch dimension.
-    """
-    for tensor in tensors_in(inputs):
-        if tensor.dim():
-            return tensor.shape[0]
-    raise DataError(f"a batch's inputs hold no tensor with a batch dimension, got {type(inputs).__name__}")
-
-
-def rows_of(value: Any, count: int, rows: slice) -> Any:
-    """Return some samples of a nested batch of `count`: rows of the tensors and lists that are `count` long."""
-    if isinstance(value, Tensor):
-        return value[rows] if value.dim() and value.shape[0] == count else value
-    if (
-        isinstance(value, list)
-        and len(value) == count
-        and not any(len(t) == count for t in tensors_in(value) if t.dim())
-    ):
-        return value[rows]
-    return _map_items(lambda item: rows_of(item, count, rows), value)
 
 
 def parameters_and_buffers(module: nn.Module) -> Iterator[Tensor]:

@@ -42,7 +42,9 @@ def save_buffers(modules: Iterable[nn.Module]) -> list[SavedBuffer]:
 def restore_buffers(saved: Iterable[SavedBuffer]) -> None:
     """Give modules the very buffers that they had, with the values that these had."""
     for module, name, buffer, value in saved:
-        if not _surely_equal(buffer, value):
+        if buffer.shape != value.shape:  # an observer of quantization takes its size in its first forward
+            buffer.data = value
+        elif not _surely_equal(buffer, value):
             buffer.copy_(value)
         setattr(module, name, buffer)  # a forward may have put another tensor in its place
 

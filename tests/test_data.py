@@ -4,6 +4,7 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from compresskit.data import SampleLoader, endless, rng
@@ -195,5 +196,41 @@ class _Pictures(torch.utils.data.Dataset):
 
 
 def test_samples_that_make_no_batch_are_reported_by_what_they_hold():
-    with pytest.raises(DataError, match="the samples make no batch: a sample holds a object"):
+    with pytest.raises(DataError, match="samples cannot be stacked to a batch: a sample holds a object;"):
         next(iter(SampleLoader(_Pictures(), 2)))
+
+
+class Ragged:
+    """Samples of lengths of their own."""
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, index):
+        return torch.ones(int(index) + 1), torch.tensor(int(index))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_samples_that_cannot_be_stacked_are_refused_with_their_shapes(workers):
+    loader = SampleLoader(Ragged(), 2, workers=workers, shuffle=False)
+    message = (
+        r"^samples cannot be stacked to a batch: their tensors have shapes \[\(1,\), \(\)\] and \[\(2,\), \(\)\]; give"
+    )
+    with pytest.raises(DataError, match=message):
+        next(iter(loader))
+    with pytest.raises(DataError, match=message):
+        next(loader.batches(0))
+
+
+def padded(samples):
+    return nn.utils.rnn.pad_sequence([x for x, _ in samples], batch_first=True), torch.stack([y for _, y in samples])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_collate_function_makes_the_batches(workers):
+    loader = SampleLoader(Ragged(), 2, workers=workers, shuffle=False, collate_fn=padded)
+    (inputs, targets), *_ = loader
+    assert inputs.tolist() == [[1.0, 0.0], [1.0, 1.0]]
+    (batch,) = batches_of(loader, 1, 1)
+    assert batch.value[0].tolist() == [[1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 1.0, 1.0]]
+    assert targets.tolist() == [0, 1]

@@ -15,6 +15,7 @@ import compresskit
 ROOT = Path(__file__).parents[1]
 
 PUBLIC = [
+    "Callback",
     "CompressKitError",
     "DataError",
     "Evaluation",

@@ -16,6 +16,7 @@ Shared by the rooms:
 
 - `execution`: seed, device, precision and processes of a run, as one object
 - `batches`: the batches of one optimizer step, and the position in the data
+- `samples`: the number of samples in a nested batch, and a part of them
 - `views`: functions from a batch's inputs to one model's inputs
 - `precision`: autocast, TF32, memory format, compilation
 - `processes`: the processes that share a run

@@ -10,10 +10,11 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset, IterableDataset
 
-from compresskit.distill.batches import BatchStream, Unpack, unpack_batch
+from compresskit.distill.batches import BatchStream, Unpack, unpacked
 from compresskit.distill.cache.options import CacheOptions
 from compresskit.distill.execution import Execution
 from compresskit.distill.objective.extra_modules import ExtraModules
+from compresskit.distill.objective.globs import expand_stages
 from compresskit.distill.objective.models import Models, View
 from compresskit.distill.own_loop import StageObjective, check_closed
 from compresskit.distill.precision import Precision, match_memory_format
@@ -102,6 +103,7 @@ class ProgressiveDistiller:
         self._traced_plan: TracedPlan | None = None
         """The last plan: a run on a batch of its signature need not look ahead again."""
         self._check()
+        self.stages = expand_stages(self.stages, self.models)
 
     def __repr__(self) -> str:
         teachers = ", ".join(type(teacher).__name__ for teacher in self.models.teachers.values()) or "no teacher"
@@ -115,7 +117,7 @@ class ProgressiveDistiller:
         shows it. Nothing is changed.
         """
         check_closed(self._open_blocks)
-        inputs, targets = (to_device(part, device_of(self.models.student)) for part in (unpack or unpack_batch)(batch))
+        inputs, targets = (to_device(part, device_of(self.models.student)) for part in unpacked(batch, unpack)[:2])
         timed = self.cache is not None
         with torch.inference_mode(mode=False), inherited(self.inherit, self.models, inputs) as report:
             self._traced_plan = plan_stages(self.stages, self.models, self.seed, inputs, targets, timed=timed)
@@ -158,7 +160,7 @@ class ProgressiveDistiller:
             self.precision,
         )
         if batch is not None:
-            loop.bind((unpack or unpack_batch)(batch)[0])
+            loop.bind(unpacked(batch, unpack).inputs)
         return loop
 
     @checked_names
@@ -171,6 +173,7 @@ class ProgressiveDistiller:
         unpack: Unpack | None = None,
         *,
         trace: bool = False,
+        callbacks: Sequence[Any] = (),
     ) -> Result:
         """Train through all stages, and return the student with its history.
 
@@ -185,8 +188,11 @@ class ProgressiveDistiller:
                 each stage's end, and inside a stage as often as its `every` says.
             resume: False refuses a used folder; True demands a run to continue; "auto" continues one, starts a new
                 one, or returns a finished one.
-            unpack: Function that makes (inputs, targets) of a batch of another form.
+            unpack: Function that makes (inputs, targets) of a batch of another form, or (inputs, targets, count) where
+                the number of its samples cannot be read from them.
             trace: Whether to write a profiler's trace of a few steps of each stage to the folder `trace` in `out`.
+            callbacks: Objects with methods that are called where the run, a stage, a step or an evaluation begins and
+                ends; see `compresskit.Callback`.
 
         Raises:
             CheckpointError: The folder does not fit `resume`, or holds another run.
@@ -205,15 +211,14 @@ class ProgressiveDistiller:
         if trace and self.out is None:
             raise RecipeError("trace=True needs a folder: give ProgressiveDistiller(..., out=...)")
         check_closed(self._open_blocks)
-        for model in self.models.modules:
-            model.to(self.device)
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(mode=False))
             stack.enter_context(torch.enable_grad())
             processes = stack.enter_context(init_processes(self.device, self.models.group))
+            display = stack.enter_context(open_display(silent=not processes.is_main))
+            self.models.to(self.device, display.note)
             for model in self.models.modules:
                 processes.broadcast_tensors(parameters_and_buffers(model))
-            display = stack.enter_context(open_display(silent=not processes.is_main))
             stack.enter_context(own_randomness(self.seed, *(() if processes.is_main else (processes.rank,))))
             interrupt = stack.enter_context(deferred_interrupt())
             self.precision = self._resolved_precision(train_loader, unpack, display.note)
@@ -229,6 +234,7 @@ class ProgressiveDistiller:
                 display=display,
                 interrupt=interrupt,
                 traced_plan=self._traced_plan,
+                callbacks=callbacks,
             )
             stack.callback(session.close)
             session.restore(resume=resume)
@@ -254,9 +260,8 @@ class ProgressiveDistiller:
             shared: Whether the processes of a group all take the main one's choice; then all of them must call this.
         """
         if not self.precision.is_resolved:
-            for model in self.models.modules:
-                model.to(self.device)
-            inputs, targets = (to_device(part, self.device) for part in (unpack or unpack_batch)(batch))
+            self.models.to(self.device, note)
+            inputs, targets = (to_device(part, self.device) for part in unpacked(batch, unpack)[:2])
             choice = choose(self.precision, self.stages[-1], self.models, (inputs, targets), note)
             processes = Processes.now(self.device, self.models.group)
             self.precision = processes.broadcast(choice) if shared else choice

@@ -10,6 +10,7 @@ weights.
 - `flow`: Gram matrices of channels: `gram`, `fsp`
 - `variational`: features under a learned variance: `Variational`
 - `logits`: class scores: `kl`, `standardized_kl`, `cross_entropy`
+- `divergences`: class scores, by other divergences: `reverse_kl`, `jsd`, `skew_kl`, `topk_kl`
 - `decoupled`: class scores, the label apart from the other classes: `dkd`
 - `correlation`: class scores by their correlation: `dist`
 - `relational`: distances and angles between the samples of a batch
@@ -24,6 +25,7 @@ weights.
 from compresskit.losses.catalogue import CATALOGUE, check_options, make_loss, resolve_loss
 from compresskit.losses.correlation import dist
 from compresskit.losses.decoupled import dkd
+from compresskit.losses.divergences import jsd, reverse_kl, skew_kl, topk_kl
 from compresskit.losses.entry import Entry
 from compresskit.losses.features import attention_transfer, cosine, l1, mse, relative_mse
 from compresskit.losses.flow import fsp, gram
@@ -51,6 +53,7 @@ __all__ = [
     "fsp",
     "gradient",
     "gram",
+    "jsd",
     "kl",
     "l1",
     "make_loss",
@@ -61,7 +64,10 @@ __all__ = [
     "relational_distance",
     "relative_mse",
     "resolve_loss",
+    "reverse_kl",
     "similarity_preserving",
+    "skew_kl",
     "ssim",
     "standardized_kl",
+    "topk_kl",
 ]

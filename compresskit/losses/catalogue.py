@@ -6,12 +6,14 @@ from types import MappingProxyType
 from typing import Any
 
 from torch import nn
+from torch.nn import functional as F
 
 from compresskit.errors import CompressKitError, RecipeError, close_names
 from compresskit.losses import torchdistill
 from compresskit.losses.correlation import dist
 from compresskit.losses.decoupled import dkd
-from compresskit.losses.entry import Entry
+from compresskit.losses.divergences import jsd, reverse_kl, skew_kl, topk_kl
+from compresskit.losses.entry import EVERYTHING, Entry
 from compresskit.losses.features import attention_transfer, cosine, l1, mse, relative_mse
 from compresskit.losses.flow import fsp, gram
 from compresskit.losses.images import charbonnier, fourier_amplitude, gradient, ms_ssim, ssim
@@ -26,34 +28,47 @@ from compresskit.signature import check_arguments, takes
 _NOTHING: frozenset[str] = frozenset()
 _SPACE = frozenset({"space"})
 
+_TORCH_ON_LOGITS = (F.kl_div, F.cross_entropy, F.nll_loss, nn.KLDivLoss, nn.CrossEntropyLoss, nn.NLLLoss)
+"""Losses of torch between scores of the same classes."""
+
 CATALOGUE: Mapping[str, Entry] = MappingProxyType(
     {
-        "mse": Entry(mse, name="mse"),
-        "relative_mse": Entry(relative_mse, name="relative_mse", relational=True),
-        "l1": Entry(l1, name="l1"),
-        "cosine": Entry(cosine, name="cosine"),
-        "variational": Entry(Variational, built=True, name="variational"),
-        "attention_transfer": Entry(attention_transfer, _SPACE, name="attention_transfer"),
-        "gram": Entry(gram, _NOTHING, name="gram", relational=True),
-        "fsp": Entry(fsp, _NOTHING, name="fsp", relational=True, several=True),
-        "similarity_preserving": Entry(similarity_preserving, _NOTHING, name="similarity_preserving", relational=True),
-        "relational_distance": Entry(relational_distance, _NOTHING, name="relational_distance", relational=True),
-        "relational_angle": Entry(relational_angle, _NOTHING, name="relational_angle", relational=True),
-        "cka": Entry(cka, _NOTHING, name="cka", relational=True),
-        "probabilistic_transfer": Entry(
-            probabilistic_transfer, _NOTHING, name="probabilistic_transfer", relational=True
+        "mse": Entry(mse, name="mse", by_position=True),
+        "relative_mse": Entry(relative_mse, name="relative_mse", relational=True, by_position=True),
+        "l1": Entry(l1, name="l1", by_position=True),
+        "cosine": Entry(cosine, name="cosine", by_position=True),
+        "variational": Entry(Variational, built=True, name="variational", by_position=True),
+        "attention_transfer": Entry(attention_transfer, _SPACE, name="attention_transfer", by_position=False),
+        "gram": Entry(gram, _NOTHING, name="gram", relational=True, by_position=False),
+        "fsp": Entry(fsp, _NOTHING, name="fsp", relational=True, several=True, by_position=False),
+        "similarity_preserving": Entry(
+            similarity_preserving, _NOTHING, name="similarity_preserving", relational=True, by_position=False
         ),
-        "kl": Entry(kl, name="kl"),
-        "standardized_kl": Entry(standardized_kl, name="standardized_kl"),
-        "dkd": Entry(dkd, name="dkd", labels=True),
-        "dist": Entry(dist, name="dist", relational=True),
-        "cross_entropy": Entry(cross_entropy, _NOTHING, name="cross_entropy"),
-        "charbonnier": Entry(charbonnier, name="charbonnier"),
-        "ssim": Entry(ssim, name="ssim"),
-        "ms_ssim": Entry(ms_ssim, name="ms_ssim"),
-        "gradient": Entry(gradient, name="gradient"),
-        "fourier_amplitude": Entry(fourier_amplitude, name="fourier_amplitude"),
-        "perceptual": Entry(Perceptual, built=True, name="perceptual"),
+        "relational_distance": Entry(
+            relational_distance, _NOTHING, name="relational_distance", relational=True, by_position=False
+        ),
+        "relational_angle": Entry(
+            relational_angle, _NOTHING, name="relational_angle", relational=True, by_position=False
+        ),
+        "cka": Entry(cka, _NOTHING, name="cka", relational=True, by_position=False),
+        "probabilistic_transfer": Entry(
+            probabilistic_transfer, _NOTHING, name="probabilistic_transfer", relational=True, by_position=False
+        ),
+        "kl": Entry(kl, _SPACE, name="kl", logits=True, by_position=True),
+        "standardized_kl": Entry(standardized_kl, _SPACE, name="standardized_kl", logits=True, by_position=True),
+        "dkd": Entry(dkd, _SPACE, name="dkd", labels=True, logits=True, by_position=True),
+        "dist": Entry(dist, _SPACE, name="dist", relational=True, logits=True, by_position=True),
+        "reverse_kl": Entry(reverse_kl, _SPACE, name="reverse_kl", logits=True, by_position=True),
+        "jsd": Entry(jsd, _SPACE, name="jsd", logits=True, by_position=True),
+        "skew_kl": Entry(skew_kl, _SPACE, name="skew_kl", logits=True, by_position=True),
+        "topk_kl": Entry(topk_kl, _SPACE, name="topk_kl", logits=True, by_position=True),
+        "cross_entropy": Entry(cross_entropy, _NOTHING, name="cross_entropy", logits=True, by_position=True),
+        "charbonnier": Entry(charbonnier, name="charbonnier", by_position=True),
+        "ssim": Entry(ssim, name="ssim", by_position=False),
+        "ms_ssim": Entry(ms_ssim, name="ms_ssim", by_position=False),
+        "gradient": Entry(gradient, name="gradient", by_position=False),
+        "fourier_amplitude": Entry(fourier_amplitude, name="fourier_amplitude", by_position=False),
+        "perceptual": Entry(Perceptual, built=True, name="perceptual", by_position=False),
     }
 )
 """Losses by name. A name is only a short form: any callable and any dotted name is a loss too."""
@@ -135,7 +150,10 @@ def is_schedule(value: Any) -> bool:
 
 def _foreign(loss: Callable[..., Any], name: str) -> Entry:
     built = isinstance(loss, type) or not takes(loss, positional=2)
-    return Entry(loss, built=built, name=name, labels=_takes_labels(loss))
+    logits = any(loss is known for known in _TORCH_ON_LOGITS)
+    return Entry(
+        loss, _SPACE if logits else EVERYTHING, built=built, name=name, labels=_takes_labels(loss), logits=logits
+    )
 
 
 def _takes_labels(loss: Callable[..., Any]) -> bool:

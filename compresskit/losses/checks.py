@@ -1,5 +1,7 @@
 """Checks of a loss's arguments: tensors of one shape or one batch, in float32 or better, and options within bounds."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
@@ -71,6 +73,28 @@ def sample_rows(
 def channel_axis(tensor: Shaped[Tensor, "*any"]) -> int:
     """Return the axis of the channels: the last in vectors (n, c) and tokens (n, length, c), else the second."""
     return 1 if tensor.ndim >= 4 else tensor.ndim - 1
+
+
+def class_axis(shape: Sequence[int], dim: int | None, *, loss: str) -> int:
+    """Return the axis of the classes of logits: `dim`, or what the number of dimensions says where that is None.
+
+    Classes are last in (n, c) and (n, length, c), and second in maps (n, c, h, w).
+
+    Raises:
+        ShapeError: There is no such dimension, or these logits do not say it and neither does `dim`.
+    """
+    text, count = tuple(shape), len(shape)
+    if dim is not None:
+        if not -count <= dim < count:
+            raise ShapeError(f"{loss}: no dimension {dim} in logits of shape {text}")
+        return dim % count
+    if count < 2:
+        raise ShapeError(f"{loss}: no dimension 1 in logits of shape {text}; they are (n, c), (n, length, c) or a map")
+    if count > 4:
+        raise ShapeError(
+            f"{loss}: in logits of shape {text} the classes may be in any dimension; write it, as dim=1 or dim=-1"
+        )
+    return 1 if count == 4 else count - 1
 
 
 def check_above_zero(value: float | int, *, option: str) -> None:

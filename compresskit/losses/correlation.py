@@ -16,7 +16,7 @@ def dist(
     beta: float | int = 1.0,
     gamma: float | int = 1.0,
     temperature: float | int = 1.0,
-    dim: int = 1,
+    dim: int | None = None,
 ) -> Float[Tensor, ""]:
     """Compute one minus the Pearson correlation of the softened predictions, within samples and within classes.
 
@@ -33,7 +33,7 @@ def dist(
         beta: Weight of the inter-class part, within each sample, at least 0.
         gamma: Weight of the intra-class part, within each class, at least 0.
         temperature: Divisor of both logits before the softmax, above 0.
-        dim: The dimension of the classes: 1 for (n, c) and (n, c, h, w); -1 for tokens (n, l, c).
+        dim: Dimension of the classes; None is the last of (n, c) and (n, length, c), and 1 in maps (n, c, h, w).
 
     Returns:
         Scalar, from 0 to 2 (beta + gamma). Probabilities that are all equal have no correlation and count as 1/2

@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from compresskit.errors import DataError, ShapeError
-from compresskit.losses.checks import check_above_zero, check_not_negative
+from compresskit.losses.checks import check_above_zero, check_not_negative, class_axis
 from compresskit.losses.logits import class_scores, forward_kl
 
 
@@ -17,7 +17,7 @@ def dkd(
     alpha: float | int = 1.0,
     beta: float | int = 8.0,
     temperature: float | int = 4.0,
-    dim: int = 1,
+    dim: int | None = None,
 ) -> Float[Tensor, ""]:
     """Compute the decoupled distillation loss T^2 (alpha TCKD + beta NCKD).
 
@@ -32,7 +32,7 @@ def dkd(
         alpha: Weight of the target-class part, at least 0.
         beta: Weight of the non-target-class part, at least 0.
         temperature: Divisor of both logits, above 0.
-        dim: The dimension of the classes: 1 for (n, c) and (n, c, h, w); -1 for tokens (n, l, c).
+        dim: Dimension of the classes; None is the last of (n, c) and (n, length, c), and 1 in maps (n, c, h, w).
 
     Returns:
         Mean over samples (and pixels or tokens), in nats. Scalar, >= 0.
@@ -51,7 +51,7 @@ def dkd(
     check_not_negative(beta, option="dkd: beta")
     shape = student.shape
     student, teacher = class_scores(student, teacher, dim=dim, loss="dkd")
-    is_label = _is_label(target, shape, dim)
+    is_label = _is_label(target, shape, class_axis(shape, dim, loss="dkd"))
     (label_s, others_s), (label_t, others_t) = (
         _decoupled(logits / temperature, is_label) for logits in (student, teacher)
     )
@@ -70,7 +70,7 @@ def _decoupled(
 
 
 def _is_label(target: Shaped[Tensor, "*l"], shape: torch.Size, dim: int) -> Bool[Tensor, "m c"]:
-    classes, places = shape[dim], [size for axis, size in enumerate(shape) if axis != dim % len(shape)]
+    classes, places = shape[dim], [size for axis, size in enumerate(shape) if axis != dim]
     if target.is_floating_point() or list(target.shape) != places:
         raise ShapeError(
             f"dkd: labels must be class indices of shape {tuple(places)}, "

@@ -24,6 +24,11 @@ class Entry:
     """True if the value depends on which samples share a batch, so that it differs from the mean over two halves."""
     labels: bool = False
     """True if the loss takes the batch's target as a third positional argument."""
+    logits: bool = False
+    """True if it compares scores of the same classes on both sides: no adapter ever maps these to one another."""
+    by_position: bool | None = None
+    """True if it is a mean over positions (samples, pixels, tokens) that it compares one by one, so that a mask can
+    leave some out; None if that is not known, as for a user's own loss."""
     several: bool = False
     """True if each side is a tuple of tensors, from a match that names several taps."""
 

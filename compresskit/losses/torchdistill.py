@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from compresskit.errors import RecipeError
-from compresskit.losses.checks import at_least_float32
+from compresskit.losses.checks import at_least_float32, class_axis
 from compresskit.losses.entry import EVERYTHING, Entry
 
 _MODULE = "torchdistill.losses.mid_level"
@@ -37,6 +37,12 @@ _AGREE: Mapping[str, frozenset[str]] = MappingProxyType(
     }
 )
 """Sizes that must agree, for the classes that do not need all of them to."""
+
+_LOGITS = frozenset({"KDLoss", "LogitStdKDLoss", "DISTLoss", "SKDInstanceLoss", "SKDDirectionLoss"})
+"""Classes that compare class scores."""
+
+_MAPS = frozenset({"ATLoss", "AltActTransferLoss", "AffinityLoss", "ChSimLoss"})
+"""Classes that compare maps, whose channels are dimension 1."""
 
 _RELATIONAL = frozenset(
     {"CCKDLoss", "ChSimLoss", "DISTLoss", "PKTLoss", "RKDLoss", "SKDDirectionLoss", "SKDInstanceLoss", "SPKDLoss"}
@@ -91,8 +97,20 @@ class OneToOne(nn.Module):
         """
         if self._alpha and target is None:
             raise RecipeError(f"{type(self.loss).__name__}: alpha={self._alpha} weighs the labels, and there are none")
-        tensors = ({_PATH: {_IO: at_least_float32(side)}} for side in (student, teacher))
+        kind = type(self.loss).__name__
+        if kind in _LOGITS and class_axis(student.shape, None, loss=kind) == 2 and target is not None:
+            target = target.flatten()
+        tensors = ({_PATH: {_IO: _as_theirs(at_least_float32(side), kind)}} for side in (student, teacher))
         return self.loss(*tensors, target) * self._factor
+
+
+def _as_theirs(side: Float[Tensor, "*s"], kind: str) -> Float[Tensor, "*r"]:
+    """Return tokens (n, length, c) as what the class reads: rows of classes, or channels in dimension 1."""
+    if side.ndim != 3:
+        return side
+    if kind in _LOGITS:
+        return side.flatten(0, 1)
+    return side.movedim(2, 1) if kind in _MAPS else side
 
 
 @cache
@@ -108,10 +126,12 @@ def _entry(loss: type[nn.Module]) -> Entry:
     build.__signature__ = inspect.Signature(options)  # options are checked against it
     return Entry(
         build,
-        agree=_AGREE.get(loss.__name__, EVERYTHING),
+        agree=_AGREE.get(loss.__name__, frozenset({"space"}) if loss.__name__ in _LOGITS else EVERYTHING),
         built=True,
         name=loss.__name__,
         relational=loss.__name__ in _RELATIONAL,
+        logits=loss.__name__ in _LOGITS - {"SKDDirectionLoss"},
+        by_position=loss.__name__ in _LOGITS,
         labels="targets" in inspect.signature(loss.forward).parameters,
     )
 

@@ -20,6 +20,7 @@ from compresskit.distill.processes import init_processes, launched
 from compresskit.distill.session import run_folder
 from compresskit.errors import TrainingError
 
+SGD = {"_target_": "torch.optim.SGD", "lr": 0.1}
 PICTURES = torch.randn(21, 3, 6, 6, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(21) % 4
 
@@ -134,6 +135,71 @@ def accumulation():
 
 def one_list():
     return train(batches())
+
+
+def boxes_of_images(*, even=False):
+    """Return the error about targets that are not one for each sample, in a list that all processes share."""
+    boxes = [torch.rand(len(x) if even and not number else len(x) + 2, 6) for number, (x, _) in enumerate(batches())]
+    stage = Stage("s", tasks=[Task(lambda scores, boxes: scores.mean() + boxes.mean())], steps=3)
+    student = with_seed(lambda: plain_model(4), 1)
+    try:
+        data = [(x, targets) for (x, _), targets in zip(batches(), boxes, strict=True)]
+        ProgressiveDistiller(None, student, [stage], device="cpu").fit(data)
+    except CompressKitError as error:
+        return str(error)
+    return "not refused"
+
+
+def boxes():
+    return boxes_of_images(), boxes_of_images(even=True)
+
+
+class Detector(nn.Module):
+    """A model of a list of pictures, each of a size of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, pictures):
+        return torch.stack([self.first(picture).mean((1, 2)) for picture in pictures])
+
+
+def lists_of_pictures():
+    student = with_seed(Detector, 1)
+    stage = Stage("s", tasks=[Task("cross_entropy")], steps=3, accumulate=2, optimizer=SGD)
+    data = [(([*x[:, :, : 3 + len(x)]],), y) for x, y in batches((3, 4, 1, 3))]
+    result = ProgressiveDistiller(None, student, [stage], device="cpu").fit(data, data)
+    losses = [term["value"] for record in result.history for term in record["terms"].values()]
+    return weights(student), losses + list(result.stages[-1].validation.values())
+
+
+class Tokens(nn.Module):
+    """A model that works token by token."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4))
+
+    def forward(self, x, attention_mask):
+        return self.body(x) * attention_mask[..., None]
+
+
+def masked_tokens():
+    """Train on padded sequences: each process has another number of tokens that count."""
+    generator = torch.Generator().manual_seed(0)
+    data = []
+    for lengths in ((5, 1, 3), (2, 7), (6,), (1, 1, 4, 2)):
+        mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long()
+        inputs = {"x": torch.randn(*mask.shape, 6, generator=generator), "attention_mask": mask}
+        labels = torch.randint(0, 4, mask.shape, generator=generator)
+        data.append((inputs, labels.masked_fill(mask == 0, -100)))
+    student = with_seed(Tokens, 1)
+    matches = [Match(".", loss="kl", mask="attention_mask"), Match("body.1", mask="attention_mask")]
+    stage = Stage("s", matches, [Task("cross_entropy")], steps=4, accumulate=2, optimizer=SGD, gradient_norms=1)
+    result = ProgressiveDistiller(with_seed(Tokens, 2), student, [stage], device="cpu").fit(data, data)
+    losses = [term["value"] for record in result.history for term in record["terms"].values()]
+    return weights(student), losses + list(result.stages[0].validation.values())
 
 
 def own_lists():
@@ -296,6 +362,9 @@ CASES = (
     accumulation,
     one_list,
     own_lists,
+    boxes,
+    lists_of_pictures,
+    masked_tokens,
     distributed_sampler,
     dropout_and_statistics,
     best_weights,

@@ -45,11 +45,18 @@ def test_both_processes_have_bit_identical_results(results, case):
     assert results[0][case] == results[1][case]
 
 
-@pytest.mark.parametrize("case", ["sample_loader", "accumulation", "one_list", "distributed_sampler"])
+@pytest.mark.parametrize(
+    "case", ["sample_loader", "accumulation", "one_list", "distributed_sampler", "lists_of_pictures", "masked_tokens"]
+)
 def test_two_processes_have_the_results_of_one(results, case):
     weights, losses = getattr(processes, case)()
     torch.testing.assert_close(torch.tensor(results[0][case][0]), torch.tensor(weights), atol=1e-6, rtol=0)
     torch.testing.assert_close(torch.tensor(results[0][case][1]), torch.tensor(losses), atol=1e-6, rtol=0)
+
+
+def test_targets_that_are_not_one_a_sample_are_not_cut(results):
+    for message in results[0]["boxes"]:
+        assert "it is not known how many samples a batch holds, with inputs of" in message
 
 
 def test_each_process_s_own_list_holds_parts_of_the_batches(results):

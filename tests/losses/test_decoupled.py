@@ -33,8 +33,9 @@ def test_dkd_of_maps_and_tokens_is_dkd_of_their_places():
     one = dkd(student, teacher, labels)
     maps = (logits.reshape(2, 3, 1, 5).movedim(3, 1) for logits in (student, teacher))
     torch.testing.assert_close(dkd(*maps, labels.reshape(2, 3, 1).byte()), one)
-    tokens = (logits.reshape(2, 3, 5) for logits in (student, teacher))
+    tokens = [logits.reshape(2, 3, 5) for logits in (student, teacher)]
     torch.testing.assert_close(dkd(*tokens, labels.reshape(2, 3), dim=-1), one)
+    torch.testing.assert_close(dkd(*tokens, labels.reshape(2, 3)), one)
 
 
 def test_classes_at_minus_infinity_change_nothing():

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from compresskit.errors import RecipeError, ShapeError
-from compresskit.losses import cross_entropy, kl, standardized_kl
+from compresskit.losses import cross_entropy, dist, kl, standardized_kl
 from compresskit.losses.checks import at_least_float32
 
 
@@ -34,7 +34,69 @@ def test_kl_averages_over_pixels_whatever_their_number_or_the_number_of_classes(
 
 def test_kl_of_tokens_takes_the_last_dimension():
     student, teacher = torch.randn(2, 3, 4, 9)
-    torch.testing.assert_close(kl(student, teacher, dim=-1), kl(student.mT, teacher.mT))
+    torch.testing.assert_close(kl(student, teacher, dim=-1), kl(student, teacher))
+    torch.testing.assert_close(kl(student.mT, teacher.mT, dim=1), kl(student, teacher))
+
+
+LOSSES_ON_LOGITS = [kl, standardized_kl, dist]
+
+
+@pytest.mark.parametrize("loss", LOSSES_ON_LOGITS)
+def test_classes_are_last_in_tokens_and_second_in_maps(loss):
+    student, teacher = torch.randn(2, 12, 9)
+    rows = loss(student, teacher)
+    tokens = [side.reshape(3, 4, 9) for side in (student, teacher)]
+    maps = [side.reshape(3, 2, 2, 9).movedim(3, 1) for side in (student, teacher)]
+    volumes = [side.reshape(3, 1, 2, 2, 9).movedim(4, 1) for side in (student, teacher)]
+    torch.testing.assert_close(loss(*tokens), rows)
+    torch.testing.assert_close(loss(*maps), rows)
+    torch.testing.assert_close(loss(*(side.mT for side in tokens), dim=1), rows)
+    torch.testing.assert_close(loss(*volumes, dim=1), rows)
+
+
+@pytest.mark.parametrize("loss", LOSSES_ON_LOGITS)
+def test_logits_that_differ_by_a_constant_for_each_token_are_the_same_distributions(loss):
+    teacher = torch.randn(2, 5, 7)
+    assert loss(teacher + torch.randn(2, 5, 1), teacher).abs() < 1e-6
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5, 6), (2, 3, 4, 5, 6, 7)])
+def test_where_the_classes_are_not_known_the_message_says_what_to_write(shape):
+    for loss in LOSSES_ON_LOGITS:
+        with pytest.raises(ShapeError, match=r"classes may be in any dimension; write it, as dim=1 or dim=-1"):
+            loss(torch.zeros(shape), torch.zeros(shape))
+    with pytest.raises(ShapeError, match="dim=1"):
+        cross_entropy(torch.zeros(shape), torch.zeros(shape[:1] + shape[2:], dtype=torch.long))
+
+
+def test_cross_entropy_of_tokens_by_hand():
+    logits = torch.tensor([[[math.log(3.0), 0.0], [0.0, 0.0], [0.0, 0.0]]])  # one sequence of three tokens
+    labels = torch.tensor([[0, 1, -100]])
+    torch.testing.assert_close(cross_entropy(logits, labels), torch.tensor((math.log(4 / 3) + math.log(2)) / 2))
+    own_index = torch.tensor([[0, 9, 1]])
+    torch.testing.assert_close(cross_entropy(logits, own_index, ignore_index=9), cross_entropy(logits, labels))
+    shares = F.one_hot(labels[:, :2], 2).float()
+    torch.testing.assert_close(cross_entropy(logits[:, :2], shares), cross_entropy(logits, labels))
+    torch.testing.assert_close(cross_entropy(logits.mT, labels, dim=1), cross_entropy(logits, labels))
+
+
+def test_cross_entropy_of_no_token_is_zero_and_teaches_nothing():
+    logits = torch.randn(1, 3, 4, requires_grad=True)
+    loss = cross_entropy(logits, torch.full((1, 3), -100))
+    loss.backward()
+    assert loss == 0
+    assert (logits.grad == 0).all()
+
+
+def test_labels_say_where_the_classes_of_a_sequence_are():
+    logits, labels = torch.randn(2, 7, 5), torch.randint(0, 5, (2, 7))
+    one = cross_entropy(logits, labels)
+    torch.testing.assert_close(cross_entropy(logits.mT, labels), one)
+    torch.testing.assert_close(F.cross_entropy(logits.mT, labels), one)
+    square = torch.randn(2, 5, 5)
+    torch.testing.assert_close(cross_entropy(square, labels[:, :5]), F.cross_entropy(square.mT, labels[:, :5]))
+    with pytest.raises(ShapeError, match=r"labels \(2, 6\) do not fit; the classes are dimension 2 .* write dim="):
+        cross_entropy(logits, labels[:, :6])
 
 
 def test_kl_of_a_masked_class_and_its_gradients_are_finite():

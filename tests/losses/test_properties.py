@@ -45,6 +45,10 @@ CASES = {
     "standardized_kl": Case(LOGITS),
     "dkd": Case(LOGITS),
     "dist": Case(LOGITS),
+    "reverse_kl": Case(LOGITS),
+    "jsd": Case(LOGITS),
+    "skew_kl": Case(LOGITS),
+    "topk_kl": Case(LOGITS),
     "cross_entropy": Case(LOGITS, zero_at_equal=False, labels_only=True),
     "charbonnier": Case(IMAGE, zero_at_equal=False),
     "ssim": Case(IMAGE, tiles=False),
@@ -214,7 +218,7 @@ def test_a_numeric_option_has_no_jumps(name, option, build):
     assert tried >= 2
 
 
-@pytest.mark.parametrize("name", ["kl", "standardized_kl", "dkd", "dist"])
+@pytest.mark.parametrize("name", ["kl", "standardized_kl", "dkd", "dist", "reverse_kl", "jsd", "skew_kl"])
 def test_a_gradient_keeps_its_size_at_high_temperatures(name, build):
     norms = []
     for temperature in (100.0, 1000.0):

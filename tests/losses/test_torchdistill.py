@@ -149,3 +149,16 @@ def test_our_losses_agree_with_theirs_up_to_a_factor():
 def test_torchdistill_is_not_imported_before_it_is_used():
     code = "import sys, compresskit.losses as l; l.resolve_loss('kl'); sys.exit('torchdistill' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["KDLoss", "LogitStdKDLoss", "DISTLoss", "SKDInstanceLoss", "SKDDirectionLoss"])
+def test_losses_on_logits_take_tokens_as_rows_of_classes(name):
+    loss, (student, teacher) = make(name), torch.randn(2, 3, 4, 10)
+    torch.testing.assert_close(loss(student, teacher), loss(student.flatten(0, 1), teacher.flatten(0, 1)))
+
+
+@pytest.mark.parametrize("name", sorted(MAPS))
+def test_losses_on_maps_take_tokens_as_maps(name):
+    loss, (student, teacher) = make(name), torch.rand(2, 6, 12, 5)
+    maps = (side.mT.unflatten(2, (4, 3)) for side in (student, teacher))
+    torch.testing.assert_close(loss(student, teacher), loss(*maps))

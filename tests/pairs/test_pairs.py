@@ -64,7 +64,114 @@ class Tied(nn.Module):
         self.head.weight = self.embedding.weight
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return self.head(self.mix(self.embedding(tokens))[0]).mT  # (n, classes, length)
+        return self.head(self.mix(self.embedding(tokens))[0])
+
+
+class Registers(nn.Module):
+    """A vision transformer with a class token and some registers before its patches."""
+
+    def __init__(self, width: int, registers: int) -> None:
+        super().__init__()
+        self.extra = 1 + registers
+        self.embed = nn.Conv2d(3, width, kernel_size=8, stride=8)
+        self.first = nn.Parameter(torch.randn(1, self.extra, width))
+        self.block = nn.TransformerEncoderLayer(width, 2, 2 * width, dropout=0.0, batch_first=True)
+        self.head = nn.Linear(width, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        patches = self.embed(x).flatten(2).mT
+        return self.head(self.block(torch.cat([self.first.expand(len(x), -1, -1), patches], dim=1))[:, 0])
+
+
+class Towers(nn.Module):
+    """Pictures and captions into one space, as in CLIP."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.image = nn.Sequential(
+            nn.Conv2d(3, width, 8, 8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 8)
+        )
+        self.words, self.text = nn.Embedding(16, width), nn.Linear(width, 8)
+
+    def forward(self, image: Tensor, tokens: Tensor) -> dict[str, Tensor]:
+        return {"image": self.image(image), "text": self.text(self.words(tokens).mean(1))}
+
+
+def info_nce(towers: tuple[Tensor, Tensor], _: Tensor) -> Tensor:
+    image, text = (nn.functional.normalize(side, dim=1) for side in towers)
+    return nn.functional.cross_entropy(10 * image @ text.T, torch.arange(len(image)))
+
+
+class Detector(nn.Module):
+    """Scores of classes at each place, of a list of pictures of any sizes."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Conv2d(3, width, 4, 4), nn.ReLU())
+        self.scores = nn.Conv2d(width, CLASSES, 1)
+
+    def forward(self, pictures: list[Tensor]) -> Tensor:
+        sides = [max(picture.shape[side] for picture in pictures) for side in (1, 2)]
+        batch = torch.zeros(len(pictures), 3, *sides)
+        for place, picture in zip(batch, pictures, strict=True):
+            place[:, : picture.shape[1], : picture.shape[2]] = picture
+        return self.scores(self.backbone(batch))
+
+
+def at_boxes(scores: Tensor, boxes: list[Tensor]) -> Tensor:
+    """Cross entropy at the place of each box (row, column, class), however many a picture has."""
+    found = [(scores[n, :, row, column], label) for n, of in enumerate(boxes) for row, column, label in of]
+    return nn.functional.cross_entropy(torch.stack([s for s, _ in found]), torch.stack([y for _, y in found]))
+
+
+class LowRank(nn.Module):
+    """A frozen layer and a trained one of low rank beside it."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.base = nn.Linear(6, width).requires_grad_(requires_grad=False)
+        self.down, self.up = nn.Linear(6, 2, bias=False), nn.Linear(2, width, bias=False)
+        self.head = nn.Linear(width, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.tanh(self.base(x) + self.up(self.down(x))))
+
+
+def gpt2(width: int, layers: int) -> nn.Module:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(
+        vocab_size=16,
+        n_positions=16,
+        n_embd=width,
+        n_layer=layers,
+        n_head=2,
+        use_cache=False,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    return GPT2LMHeadModel(config)
+
+
+def t5(width: int, layers: int) -> nn.Module:
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    config = T5Config(
+        vocab_size=16,
+        d_model=width,
+        d_kv=8,
+        d_ff=32,
+        num_layers=layers,
+        num_heads=2,
+        use_cache=False,
+        decoder_start_token_id=0,
+    )
+    return T5ForConditionalGeneration(config)
+
+
+def padded() -> dict[str, Tensor]:
+    mask = (torch.arange(9) < torch.tensor([[9], [4], [6], [2]])).long()
+    return {"input_ids": tokens() * mask, "attention_mask": mask}
 
 
 class Twice(nn.Module):
@@ -209,6 +316,64 @@ PAIRS = {
         lambda: {"input_ids": tokens(), "attention_mask": torch.ones(4, 9, dtype=torch.long)},
         task=Task("cross_entropy", ".@out.logits"),
     ),
+    "gpt-2, padded": Pair(
+        lambda: gpt2(16, 4),
+        lambda: gpt2(8, 2),
+        [
+            Match("transformer.h.0", "transformer.h.1", loss="relative_mse", mask="attention_mask"),
+            Match(".@out.logits", loss="kl", mask="attention_mask"),
+        ],
+        padded,
+        tokens,
+        Task("cross_entropy", ".@out.logits[:, :-1]", lambda ids: ids[:, 1:], mask="attention_mask[:, 1:]"),
+    ),
+    "t5, padded": Pair(
+        lambda: t5(16, 2),
+        lambda: t5(8, 1),
+        [
+            Match("encoder.block.0@out[0]", loss="relative_mse", mask="attention_mask"),
+            Match(".@out.logits", loss="jsd"),
+        ],
+        lambda: {**padded(), "decoder_input_ids": tokens()[:, :5]},
+        lambda: tokens()[:, :5],
+        Task("cross_entropy", ".@out.logits", ignore_index=0),
+    ),
+    "bert, padded": Pair(
+        lambda: bert(16, 4),
+        lambda: bert(8, 2),
+        [
+            Match("bert.encoder.layer.1", "bert.encoder.layer.3", loss="relative_mse", mask="attention_mask"),
+            Match(".@out.logits", loss="reverse_kl"),
+        ],
+        padded,
+        task=Task("cross_entropy", ".@out.logits"),
+    ),
+    "vision transformers with registers": Pair(
+        lambda: Registers(16, 4),
+        lambda: Registers(8, 0),
+        [Match("block@out[:, 1:]", "block@out[:, 5:]", loss="relative_mse"), KL],
+    ),
+    "two towers": Pair(
+        lambda: Towers(16),
+        lambda: Towers(8),
+        [Match(".@out.image", loss="cosine"), Match(".@out.text", loss="cosine")],
+        lambda: (images(), tokens()),
+        task=Task(info_nce, [".@out.image", ".@out.text"]),
+    ),
+    "a detector of a list of pictures": Pair(
+        lambda: Detector(16),
+        lambda: Detector(8),
+        [hint("backbone"), KL],
+        lambda: ([*images(32)[:2], *images(24)[:2]],),
+        lambda: [
+            torch.tensor([[0, 1, 2]]),
+            torch.tensor([[1, 1, 0], [2, 3, 1]]),
+            torch.empty(0, 3).long(),
+            torch.ones(1, 3).long(),
+        ],
+        Task(at_boxes),
+    ),
+    "a student of low rank": Pair(lambda: Twice(16), lambda: LowRank(16), [KL], lambda: torch.randn(4, 6), lr=2e-2),
 }
 STEPS = 8
 
@@ -283,3 +448,21 @@ def _plain(module: nn.Module) -> dict[str, Any]:
         else type(value)
         for name, value in vars(module).items()
     }
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.ao.quantization", "ignore:.*quant_min", "ignore:.*_aminmax")
+def test_a_student_prepared_for_int8_trains_though_no_batch_has_run_through_it_yet():
+    from torch.ao import quantization
+
+    teacher, student = block(3, 8), nn.Sequential(quantization.QuantStub(), *block(3, 8), quantization.DeQuantStub())
+    student.qconfig = quantization.get_default_qat_qconfig("fbgemm")
+    quantization.prepare_qat(student.train(), inplace=True)
+    sizes = {name: buffer.shape for name, buffer in student.named_buffers()}
+    weights, batch = contents(teacher), (images(16), None)
+    distiller = ProgressiveDistiller(teacher, student, curricula.progressive([Match(".")], steps=STEPS, tasks=[]))
+    distiller.plan(batch)
+    assert {name: buffer.shape for name, buffer in student.named_buffers()} == sizes
+    history = distiller.fit([batch]).history
+    assert total(history[-1]) < total(history[0])
+    assert same(weights, contents(teacher))
+    assert student[1].weight_fake_quant.activation_post_process.min_val.shape == (8,)

@@ -33,6 +33,11 @@ class Points:
         return point, torch.stack([point.sum(), point.prod(), point.max()])
 
 
+def reversed_batch(samples):
+    points, targets = zip(*reversed(samples))
+    return torch.stack(points), torch.stack(targets)
+
+
 class Centre(nn.Module):
     """Subtracts the mean of the data that it was fitted to."""
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from compresskit.distill.cache.options import CacheError
-from compresskit.nested import clone_tensors, rows_of, tensors_in
+from compresskit.distill.samples import rows_of
+from compresskit.nested import clone_tensors, tensors_in
 from compresskit.randomness import rng_state
 
 Run = Callable[[Any], Mapping[str, Tensor]]
@@ -33,7 +34,7 @@ def check_deterministic(model: str, inputs: Any, count: int, run: Run) -> None:
             f"{model} draws random numbers even in eval mode, so its tensors for a sample are not fixed"
         )
     for half in (slice(count // 2), slice(count // 2, count)) if count > 1 else ():
-        part = run(clone_tensors(rows_of(inputs, count, half)))
+        part = run(clone_tensors(rows_of(inputs, count, half, at_top=True, shared=True)))
         for address, tensor in whole.items():
             if not _agree(tensor[half], part[address], _tolerance(tensor)):
                 raise CacheError.because(

@@ -87,8 +87,15 @@ def model_fingerprint(model: nn.Module, counters: Collection[str] = ()) -> str:
     return f"{kind}\n{model!r}\n{weights_digest(model)}\n{settings.hexdigest()}"
 
 
+_SMALL = 1 << 16
+"""Elements below which a tensor is copied before numpy reads it."""
+
+
 def _content(tensor: Tensor) -> memoryview:
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
+    tensor = tensor.detach().cpu().contiguous().flatten()
+    if tensor.numel() < _SMALL:  # a storage that numpy has seen can never be resized, and an observer's buffers are
+        tensor = tensor.clone()
+    return tensor.view(torch.uint8).numpy().data
 
 
 def _row_checksums(tensor: Tensor) -> list[int]:

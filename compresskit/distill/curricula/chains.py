@@ -185,6 +185,8 @@ def _between(match: Match, learner: str, teacher: str) -> Match:
 def _reverse(match: Match, teacher: str) -> Match:
     if match.adapter not in ("auto", None):
         raise RecipeError(f"{match.name}: an adapter of your own leads one way, and mutual learning goes both")
+    if match.classes is not None:
+        raise RecipeError(f"{match.name}: classes chooses among one side's, and mutual learning goes both ways")
     student = _with_student(_at(match.student, STUDENT))
     return replace_fields(match, student=_at(match.teacher, teacher), teacher=student)
 

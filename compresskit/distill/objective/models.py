@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
@@ -11,7 +12,7 @@ from torch.nn.parameter import is_lazy
 from compresskit.distill.spec.address import HYBRID, PREVIOUS, STUDENT, parse_address, split_model
 from compresskit.distill.spec.match import Match, Splice, Task
 from compresskit.distill.spec.stage import Stage
-from compresskit.errors import RecipeError, at, close_names, within
+from compresskit.errors import RecipeError, at, close_names, first_line, within
 
 View = Callable[[Any], Any]
 """Makes a model's own inputs from a batch's inputs."""
@@ -69,9 +70,35 @@ class Models:
         """The student and all teachers."""
         return self.student, *self.teachers.values()
 
+    @property
+    def is_time_first(self) -> bool:
+        """True if a layer of the student reads sequences whose first dimension is time: torch's default."""
+        return any(getattr(module, "batch_first", True) is False for module in self.student.modules())
+
     def module(self, name: str) -> nn.Module:
         """Return the student or a teacher."""
         return self.student if name == STUDENT else self.teachers[name]
+
+    def to(self, device: torch.device, note: Callable[[str], None] = lambda _: None) -> None:
+        """Move the student and all teachers to `device`.
+
+        A model that refuses to move, because it is in 8 bits or offloaded, may lie there already; a teacher may also
+        stay elsewhere, as its own code places it.
+
+        Args:
+            device: The device.
+            note: Function that receives a line of text about a teacher that stays.
+        """
+        for name, module in {**self.teachers, STUDENT: self.student}.items():
+            try:
+                module.to(device)
+            except (ValueError, RuntimeError, NotImplementedError) as error:
+                target = torch.empty(0, device=device).device  # "cuda" has a number
+                if all(tensor.device == target for tensor in (*module.parameters(), *module.buffers())):
+                    continue
+                if name == STUDENT:
+                    raise
+                note(f"{name} stays where it is: {first_line(error)}")
 
     def view(self, name: str, inputs: Any) -> Any:
         """Return a model's own inputs, made from a batch's inputs; the previous student has the student's view."""
@@ -178,10 +205,11 @@ def _check_values(model: nn.Module) -> None:
     Raises:
         RecipeError: One has no shape or no values, is sharded, or was made in inference mode.
     """
+    is_offloaded = any(hasattr(module, "_hf_hook") for module in model.modules())  # accelerate loads it in each forward
     for path, tensor in (*model.named_parameters(), *model.named_buffers()):
         if is_lazy(tensor):
             raise RecipeError(f"{path} has no shape yet (a lazy module); run one batch through it first")
-        if tensor.is_meta:
+        if tensor.is_meta and not is_offloaded:
             raise RecipeError(
                 f"{path} is on the meta device and has no values; call model.to_empty(...) and load its weights"
             )

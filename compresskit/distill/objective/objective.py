@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from compresskit.data import SampleId
 from compresskit.distill.objective.extra_modules import ExtraModules
 from compresskit.distill.objective.forwards import Forwards, TeacherCall
 from compresskit.distill.objective.models import Models, Point
+from compresskit.distill.objective.positions import Parts, Positions
 from compresskit.distill.objective.terms import Term, bind_match, bind_task
 from compresskit.distill.objective.trace import Traces
 from compresskit.distill.spec.match import Match, Task
@@ -65,7 +66,7 @@ class Objective:
         self.stage = stage
         self.models = models
         self.steps = steps
-        self._extra_modules = extra_modules
+        self._extra_modules, self._traced_inputs = extra_modules, inputs
         self.step = 0
         """Current step of the stage, for the schedules."""
         self.points = {name: _points(term, models) for name, term in stage.terms.items()}
@@ -89,6 +90,10 @@ class Objective:
             if not self.forwards.reached_parameters(student):
                 raise TapError(f"stage {stage.name!r}: {name}: {_UNCONNECTED}")
         self.terms = {name: self._bind(name, spec) for name, spec in stage.terms.items()}
+        self.terms_by_position = [name for name, term in self.terms.items() if _weighs_by_position(term)]
+        """Names of the terms in which a batch of several weighs by its tokens, and not by its samples."""
+        self.checks_positions = False
+        """True to compare each forward with what `positions` counted before it."""
         fixed = all(isinstance(term.spec.weight, (int, float)) for term in self.terms.values())
         self._constant_weights = self._weights_now() if fixed else None
         self._weight_vector: tuple[tuple[float, ...], Tensor] = (), torch.empty(0)
@@ -144,13 +149,35 @@ class Objective:
         """
         self.forwards.run(inputs, samples)
         with self.forwards.clock.phase("losses"), _full_precision(inputs):
-            values = self.values_at(self.forwards, targets)
+            values = self.values_at(self.forwards, inputs, targets)
+            if self.checks_positions:
+                self._check_positions(inputs, targets)
         self.forwards.clear()
         return values
 
-    def values_at(self, tensors: Mapping[Point, Tensor], targets: Any) -> dict[str, Tensor]:
+    def values_at(self, tensors: Mapping[Point, Tensor], inputs: Any, targets: Any) -> dict[str, Tensor]:
         """Return the unweighted terms for the tensors at the stage's points."""
-        return {name: self._value(name, term, tensors, targets) for name, term in self.terms.items()}
+        return {name: self._value(name, term, tensors, inputs, targets) for name, term in self.terms.items()}
+
+    def positions(self, inputs: Any, targets: Any, samples: int) -> dict[str, int]:
+        """Return what a batch of so many samples weighs in the mean of each term: its positions that count.
+
+        Terms whose batches weigh by their samples are not among them.
+        """
+        parts, counts = Parts(inputs, targets), {}
+        for name in self.terms_by_position:
+            term = self.terms[name]
+            with within(f"stage {self.stage.name!r}: {name}"):
+                target = term.mapped_target(targets) if isinstance(term.spec, Task) else None
+                counts[name] = cast("Positions", term.positions).count(parts, target, samples)
+        return counts
+
+    def _check_positions(self, inputs: Any, targets: Any) -> None:
+        parts = Parts(inputs, targets)
+        for name in self.terms_by_position:
+            shape = self.forwards[self.points[name][0][0]].shape
+            with within(f"stage {self.stage.name!r}: {name}"):
+                cast("Positions", self.terms[name].positions).check(shape, parts)
 
     def total(self, values: Mapping[str, Tensor]) -> Tensor:
         """Return the weighted sum of the terms."""
@@ -167,22 +194,27 @@ class Objective:
         student, teacher = self.points[name]
         with within(f"stage {self.stage.name!r}: {name}"):
             if isinstance(spec, Match):
-                return bind_match(spec, student, teacher, self.shapes(name), self._extra_modules)
-            return bind_task(spec, student[0], self._extra_modules)
+                return bind_match(spec, student, teacher, self.shapes(name), self._extra_modules, self._traced_inputs)
+            return bind_task(spec, student, self.shapes(name)[0], self._extra_modules, self._traced_inputs)
 
     def _weights_now(self) -> dict[str, float]:
         return {name: value_at(term.spec.weight, self.step, self.steps) for name, term in self.terms.items()}
 
-    def _value(self, name: str, term: Term, tensors: Mapping[Point, Tensor], targets: Any) -> Tensor:
+    def _value(self, name: str, term: Term, tensors: Mapping[Point, Tensor], inputs: Any, targets: Any) -> Tensor:
         student, teacher = self.points[name]
         constants = [tensors[point] for point in teacher]
         constants = [tensor.detach() if tensor.requires_grad else tensor for tensor in constants]
         try:  # not `with within(...)`: this runs in every step, for every term
-            return term.value([tensors[point] for point in student], constants, targets, self.step, self.steps)
+            students = [tensors[point] for point in student]
+            return term.value(students, constants, targets, self.step, self.steps, inputs)
         except CompressKitError as error:
             error.within(f"stage {self.stage.name!r}: {name}")
             error.about += (self.stage.name,)
             raise
+
+
+def _weighs_by_position(term: Term) -> bool:
+    return term.positions is not None and term.positions.decides_weight
 
 
 def _full_precision(inputs: Any) -> AbstractContextManager[Any]:

@@ -58,7 +58,8 @@ def steps_between(student: Size, teacher: Size, extra: int = 0) -> Iterator[Step
     """Yield the steps from the student's size to the teacher's; none if the two are equal.
 
     Maps, volumes and sequences are averaged over areas in directions that shrink and interpolated linearly in those
-    that grow. Tokens are the cells of a map row by row.
+    that grow. Tokens are the cells of a map row by row. Between tokens and tokens two square numbers are square grids,
+    and a number and its double, triple, … are sequences.
 
     Args:
         student: Size of the student's tensor.
@@ -67,7 +68,8 @@ def steps_between(student: Size, teacher: Size, extra: int = 0) -> Iterator[Step
             student's; the caller leaves out the teacher's.
 
     Raises:
-        ShapeError: The two are of kinds that do not fit, or the tokens form no grid with the map's aspect ratio.
+        ShapeError: The two are of kinds that do not fit, or the tokens form no grid with the map's aspect ratio, or
+            neither grids nor sequences that fit; the message names slices that leave out class and register tokens.
     """
     cells = f"tokens[{extra}:]" if extra else "tokens"
     kinds = len(student), len(teacher)
@@ -81,7 +83,7 @@ def steps_between(student: Size, teacher: Size, extra: int = 0) -> Iterator[Step
         yield from steps_between(student, _grid(teacher[0] - extra, student))
         yield Step(f"map → {cells}", lambda grid: grid.flatten(2).mT)
     elif kinds == (1, 1):
-        yield Step(f"length {student[0]} → {teacher[0]}", lambda tokens: resize(tokens.mT, teacher).mT)
+        yield _between_tokens(student[0], teacher[0])
     elif kinds[0] == kinds[1]:
         yield Step(f"resize to {_size_text(teacher)}", lambda grid: resize(grid, teacher))
     else:
@@ -103,6 +105,40 @@ def resize(grid: Tensor, size: Size) -> Tensor:
     if shrunk != list(size):
         grid = F.interpolate(grid, list(size), mode=_INTERPOLATION[len(size)])
     return grid
+
+
+def _between_tokens(student: int, teacher: int) -> Step:
+    sides = isqrt(student), isqrt(teacher)
+    if (sides[0] ** 2, sides[1] ** 2) == (student, teacher):
+        own, other = ((side, side) for side in sides)
+        return Step(
+            f"tokens {_size_text(own)} → {_size_text(other)}",
+            lambda tokens: resize(tokens.mT.unflatten(2, own), other).flatten(2).mT,
+        )
+    low, high = sorted((student, teacher))
+    ratio = high // low if low else 0
+    if ratio * low == high and isqrt(ratio) ** 2 != ratio:  # a square ratio may be two grids with extra tokens
+        return Step(f"length {student} → {teacher}", lambda tokens: resize(tokens.mT, (teacher,)).mT)
+    raise ShapeError(
+        f"{student} and {teacher} tokens are neither two grids nor sequences of which one is a multiple of the other; "
+        f"leave out what has no counterpart, as class and register tokens, {_slices_text(student, teacher)}, "
+        "or give an adapter"
+    )
+
+
+def _slices_text(student: int, teacher: int) -> str:
+    """Return the slices that leave equal or square numbers of tokens on both sides, as an address writes them."""
+    extras = [(own, other) for own in range(_MOST_EXTRA + 1) for other in range(_MOST_EXTRA + 1)]
+    left = {pair: (student - pair[0], teacher - pair[1]) for pair in extras}
+    grids = [pair for pair in extras if min(left[pair]) > 1 and all(isqrt(count) ** 2 == count for count in left[pair])]
+    equal = [pair for pair in extras if left[pair][0] == left[pair][1] > 0]
+    both = [pair for pair in grids if pair in equal]
+    choices = both or grids or equal
+    own, other = choices[0] if choices else (max(student - teacher, 0), max(teacher - student, 0))
+    sides = [
+        f"@out[:, {extra}:] on the {side}'s side" for side, extra in (("student", own), ("teacher", other)) if extra
+    ]
+    return f"by a slice, {' and '.join(sides)}"
 
 
 def _to_or_from_vector(student: Size, teacher: Size) -> Step:

@@ -8,6 +8,7 @@
 - `checkpoint`: files from which a run continues exactly, and the fingerprint that tells runs apart.
 - `metrics_log`: `metrics.jsonl`, one line a step.
 - `progress`: bars on a terminal, plain lines elsewhere.
+- `callbacks`: functions of the user's, called where a run, a stage, a step or an evaluation begins and ends.
 - `interrupt`: Ctrl-C between two steps.
 - `results`: what `fit` returns.
 """

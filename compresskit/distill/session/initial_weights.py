@@ -7,11 +7,11 @@ from typing import Any
 import torch
 
 from compresskit.distill.objective.models import Models
+from compresskit.distill.samples import rows_of, sample_count
 from compresskit.distill.spec.address import STUDENT
 from compresskit.distill.spec.inherit import Inherit
-from compresskit.errors import DataError, at
+from compresskit.errors import at
 from compresskit.inheritance import InheritanceReport, inherit
-from compresskit.nested import batch_size, rows_of
 
 
 def inherit_weights(option: Inherit, models: Models, inputs: Any) -> InheritanceReport:
@@ -52,7 +52,5 @@ def inherited(option: Inherit | None, models: Models, inputs: Any) -> Iterator[I
 
 def _first_sample(inputs: Any) -> Any:
     """Return the first sample of a batch: one is enough to see which channels belong together."""
-    try:
-        return rows_of(inputs, batch_size(inputs), slice(1))
-    except DataError:  # samples that cannot be counted stay together
-        return inputs
+    count = sample_count(inputs)
+    return inputs if count is None else rows_of(inputs, count, slice(1), at_top=True, shared=True)

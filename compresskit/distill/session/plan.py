@@ -100,9 +100,9 @@ def look_ahead(
                 _run_once(bound, inputs, targets, validated=validated)
             else:
                 tensors = traces.points(bound.learners)
-                bound.objective.values_at(tensors, targets)
+                bound.objective.values_at(tensors, inputs, targets)
                 if evaluated is not None:
-                    bound.objective.values_at({**tensors, **evaluated.points(bound.learners)}, targets)
+                    bound.objective.values_at({**tensors, **evaluated.points(bound.learners)}, inputs, targets)
         constants.append(bound.objective.forwards.constants())
     traces.release()
     return traces, constants

@@ -15,7 +15,7 @@ class Display(Protocol):
     def start(self, title: str, done: int, steps: int) -> None:
         """Begin a stage, or continue it after `done` of its `steps`."""
 
-    def advance(self, done: int, loss: float, samples_per_s: float) -> None:
+    def advance(self, done: int, loss: float, samples_per_s: float | None) -> None:
         """Show that one more optimizer step is done."""
 
     def note(self, text: str) -> None:
@@ -50,7 +50,7 @@ class _Silence:
     def start(self, title: str, done: int, steps: int) -> None:
         pass
 
-    def advance(self, done: int, loss: float, samples_per_s: float) -> None:
+    def advance(self, done: int, loss: float, samples_per_s: float | None) -> None:
         pass
 
     def note(self, text: str) -> None:
@@ -64,10 +64,8 @@ class _Bars:
     def start(self, title: str, done: int, steps: int) -> None:
         self._task = self._progress.add_task(title, total=steps, completed=done, rate="", loss="")
 
-    def advance(self, done: int, loss: float, samples_per_s: float) -> None:
-        self._progress.update(
-            self._task, completed=done, rate=f"{samples_per_s:.1f} samples/s", loss=f"loss {loss:.4g}"
-        )
+    def advance(self, done: int, loss: float, samples_per_s: float | None) -> None:
+        self._progress.update(self._task, completed=done, rate=_rate(samples_per_s), loss=f"loss {loss:.4g}")
 
     def note(self, text: str) -> None:
         self._progress.console.print(text, markup=False, highlight=False)
@@ -81,19 +79,21 @@ class _Lines:
         if done:
             self.note(f"{title}: going on after step {done} of {steps}")
 
-    def advance(self, done: int, loss: float, samples_per_s: float) -> None:
+    def advance(self, done: int, loss: float, samples_per_s: float | None) -> None:
         now = time.monotonic()
         if done < self._steps and now - self._last_line < SECONDS_BETWEEN_LINES:
             return
         self._last_line = now
         left = (now - self._began) / (done - self._first) * (self._steps - done)
         time_left = f"{_clock(left)} left" if done < self._steps else f"took {_clock(now - self._began)}"
-        self.note(
-            f"{self._title}: step {done}/{self._steps}, {samples_per_s:.1f} samples/s, {time_left}, loss {loss:.4g}"
-        )
+        self.note(f"{self._title}: step {done}/{self._steps}, {_rate(samples_per_s)}, {time_left}, loss {loss:.4g}")
 
     def note(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)  # noqa: T201  (standard error is where progress belongs)
+
+
+def _rate(samples_per_s: float | None) -> str:
+    return "? samples/s" if samples_per_s is None else f"{samples_per_s:.1f} samples/s"
 
 
 def _clock(seconds: float) -> str:

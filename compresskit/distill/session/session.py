@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from compresskit.distill.batches import BatchStream, Unpack
+from compresskit.distill.batches import BatchStream, PreparedBatch, Unpack
 from compresskit.distill.cache.cache import TeacherCache, open_cache
 from compresskit.distill.cache.lookup import CachedTeacher, recalled_share
 from compresskit.distill.cache.options import CacheOptions
@@ -19,6 +19,7 @@ from compresskit.distill.objective.extra_modules import ExtraModules
 from compresskit.distill.objective.forwards import Forwards
 from compresskit.distill.objective.models import Models
 from compresskit.distill.objective.trace import Traces, batch_signature, trace_stages
+from compresskit.distill.session.callbacks import Callbacks, RunState
 from compresskit.distill.session.checkpoint import fingerprint
 from compresskit.distill.session.initial_weights import inherit_weights
 from compresskit.distill.session.interrupt import Interrupt
@@ -34,7 +35,6 @@ from compresskit.distill.training.bound_stage import BoundStage
 from compresskit.distill.training.loop import StageLoop
 from compresskit.distill.training.validation import Evaluate, Validator
 from compresskit.errors import RecipeError, within
-from compresskit.nested import batch_size
 from compresskit.randomness import restore_rng_state, rng_state, seed_all
 
 
@@ -65,6 +65,7 @@ class Session:
         display: Display of the progress.
         interrupt: Flag that Ctrl-C sets.
         traced_plan: The last plan: a run on a batch of its signature need not look ahead again.
+        callbacks: The user's callbacks.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Session:
         display: Display,
         interrupt: Interrupt,
         traced_plan: TracedPlan | None = None,
+        callbacks: Sequence[Any] = (),
     ) -> None:
         self.models, self.student, self.stages = models, models.student, stages
         self.execution, self.processes = execution, execution.processes
@@ -96,6 +98,8 @@ class Session:
             {name for stage in stages for name in models.learners(stage.terms.values())} - {STUDENT}
         )
         self._profiled, self._traced_plan = profiled, traced_plan
+        state = RunState(models.student, models.teachers, stages, out, self.processes.is_main)
+        self._callbacks = Callbacks(callbacks, state) if callbacks else None
         self._traces: Traces | None = None
         self._inherit = inherit
         self._cache_options = cache
@@ -130,10 +134,20 @@ class Session:
         self, loader: Iterable[Any], val_loader: Iterable[Any] | None, evaluate: Evaluate | None, unpack: Unpack | None
     ) -> None:
         """Train through all stages that are left."""
+        self._notify("on_run_begin")
+        try:
+            self._run(loader, val_loader, evaluate, unpack)
+        finally:
+            self._notify("on_run_end")
+
+    def _run(
+        self, loader: Iterable[Any], val_loader: Iterable[Any] | None, evaluate: Evaluate | None, unpack: Unpack | None
+    ) -> None:
         validator = Validator(self.models, self.execution, val_loader, evaluate, unpack)
         if self.position.stage < len(self.stages):
             validator.check(self.stages)
-            stream = BatchStream(loader, self.position.batches, self.execution, unpack, self.display.note)
+            how = {"time_first": self.models.is_time_first}
+            stream = BatchStream(loader, self.position.batches, self.execution, unpack, self.display.note, **how)
             steps = self.processes.broadcast([steps_of(stage, loader) for stage in self.stages])
             self._open_cache(loader)
             if self._restored is None:
@@ -174,7 +188,7 @@ class Session:
 
     def _look_ahead(self, stream: BatchStream, loader: Iterable[Any], *, validated: bool) -> None:
         """Check every stage: a mistake in the last one should not show after hours in the first."""
-        inputs, targets, _ = stream.peek()
+        inputs, targets, samples = stream.peek()
         plan = self._traced_plan
         if plan is None or validated or plan.signature != batch_signature(self.models, inputs, targets):
             self._traces, constants = look_ahead(
@@ -183,10 +197,13 @@ class Session:
         else:
             self._traces, constants = plan.traces, [stage.constants for stage in plan.plan.stages]
         if self._cache is not None and self._cache_options is not None and not self._cache_options.auto:
-            check_cache(constants, self._cache, self.stages, loader, batch_size(inputs))
+            check_cache(constants, self._cache, self.stages, loader, len(samples))
 
-    def _bind(self, index: int, inputs: Any, all_steps: Sequence[int]) -> tuple[BoundStage, list[CachedTeacher]]:
+    def _bind(
+        self, index: int, batch: PreparedBatch, all_steps: Sequence[int]
+    ) -> tuple[BoundStage, list[CachedTeacher]]:
         """Return a stage bound to a batch, and the teachers that the cache answers for."""
+        inputs = batch.inputs
         # the look-ahead has traced every stage; a batch of other sizes, or a resumed run, is traced here
         if self._traces is None or self._traces.signature != batch_signature(self.models, inputs):
             self._traces = trace_stages(self.stages, self.models, inputs)
@@ -195,7 +212,7 @@ class Session:
         def cached_teachers(forwards: Forwards) -> dict[str, CachedTeacher]:
             if self._cache is not None:
                 left = sum(all_steps[n] * self.stages[n].accumulate for n in range(index, len(all_steps)))
-                cached.update(self._cache.cached_teachers(self.stages[index].name, forwards, batch_size(inputs), left))
+                cached.update(self._cache.cached_teachers(self.stages[index].name, forwards, len(batch.samples), left))
             return cached
 
         bound = BoundStage(
@@ -215,7 +232,7 @@ class Session:
     def _train(self, index: int, all_steps: Sequence[int], stream: BatchStream, validator: Validator) -> StageResult:
         """Train one stage to its end, validate it and return its result."""
         stage, steps = self.stages[index], all_steps[index]
-        bound, cached_teachers = self._bind(index, stream.peek().inputs, all_steps)
+        bound, cached_teachers = self._bind(index, stream.peek(), all_steps)
         self.display.start(f"stage {index + 1}/{len(self.stages)} {stage.name}", self.position.step, steps)
         began = time.monotonic()
         loop = StageLoop(bound, self.execution)
@@ -223,6 +240,7 @@ class Session:
         profiled = profiled if self.processes.is_main else None
         with bound.training(), profile_steps(profiled, self.clock, steps - self.position.step) as after_step:
             self._restore_stage(loop)
+            self._notify("on_stage_begin", steps=steps)
             try:
                 while self.position.step < steps and not loop.early_stopping.should_stop:
                     self._step(loop, stream, validator)
@@ -231,18 +249,32 @@ class Session:
                 loop.optimizer.zero_grad(set_to_none=True)
             self._broadcast_buffers(loop)
             loop.early_stopping.restore_best(loop.learning())
+            if validator.measures:
+                self._notify("on_evaluation_begin")
             with loop.averaged():
                 validation = validator.validate(bound.objective)
         self.final_model = self.student if loop.average is None else loop.average.module
         with loop.averaged():
             metrics = validator.metrics()
+        if validator.measures:
+            self._notify("on_evaluation_end", {**validation, **metrics})
         seconds = time.monotonic() - began
         self.seconds += seconds
         for teacher in cached_teachers:
             self.display.note(f"stage {stage.name}: {teacher}")
-        return StageResult(
-            stage.name, self.position.step, seconds, metrics, validation, recalled_share(cached_teachers)
-        )
+        share = recalled_share(cached_teachers)
+        result = StageResult(stage.name, self.position.step, seconds, metrics, validation, share)
+        self._notify("on_stage_end", result)
+        return result
+
+    def _notify(self, name: str, *arguments: Any, steps: int | None = None) -> None:
+        """Call the user's callbacks, if there are any."""
+        if self._callbacks is None:
+            return
+        state, position = self._callbacks.state, self.position
+        state.index, state.step = min(position.stage, len(self.stages) - 1), position.step
+        state.global_step, state.steps = position.global_step, state.steps if steps is None else steps
+        self._callbacks.notify(name, *arguments)
 
     def _restore_stage(self, loop: StageLoop) -> None:
         if self._restored is None:
@@ -257,6 +289,8 @@ class Session:
         step, steps = self.position.step, loop.objective.steps
         if self._cache is not None and stream.epoch_begins and not self.processes.is_single:
             self._share_cache(self._cache)
+        if self._callbacks is not None:
+            self._notify("on_step_begin")
         with self.clock.phase("load"):
             batches = stream.take(loop.stage.accumulate)
         stop_or_save = self.processes.any_async(lambda: (self.interrupt.requested, self.run_folder.due))
@@ -265,12 +299,13 @@ class Session:
         last = step + 1 == steps
         if loop.stage.every is not None and (last or (step + 1) % loop.stage.every == 0):
             record["metrics"] = self._validate(loop, validator)
-        self.run_folder.log.append(
-            {"stage": loop.stage.name, "step": step, "global_step": self.position.global_step, **record}
-        )
+        record = {"stage": loop.stage.name, "step": step, "global_step": self.position.global_step, **record}
+        self.run_folder.log.append(record)
         done = self.position
         self.position = Position(done.stage, step + 1, done.global_step + 1, stream.position)
         self.display.advance(step + 1, loss, record["samples_per_s"])
+        if self._callbacks is not None:
+            self._notify("on_step_end", record)
         stop, save = stop_or_save()
         if stop or (save and not last):
             self._save(loop)
@@ -280,6 +315,7 @@ class Session:
     def _validate(self, loop: StageLoop, validator: Validator) -> dict[str, float]:
         """Evaluate inside a stage, and let early stopping see it."""
         where = f"stage {loop.stage.name!r}"
+        self._notify("on_evaluation_begin")
         self._broadcast_buffers(loop)
         with loop.averaged():
             metrics = validator.validate(loop.objective)
@@ -294,6 +330,7 @@ class Session:
         metrics |= of_student
         with within(about=loop.stage.name):
             loop.early_stopping.update(metrics, loop.learning(), where)
+        self._notify("on_evaluation_end", metrics)
         loop.restart_clock()
         text = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         self.display.note(f"stage {loop.stage.name}, step {self.position.step + 1}: {text}")

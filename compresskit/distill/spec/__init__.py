@@ -1,6 +1,8 @@
 """The stages, matches, tasks and addresses that a user writes. Plain data that checks itself; no model runs here.
 
 - `address`: `PATH[#CALL][@in|@out][SELECTOR…]`, the address of a tensor, and the names of models
+- `classes`: the choice among a teacher's classes
+- `mask`: the positions of a batch that count
 - `match`: Match, Task and Splice: the terms of a stage's loss
 - `schedules`: weights, options and learning rates that change over a stage
 - `goal`: `max psnr`: a metric and the direction that is better

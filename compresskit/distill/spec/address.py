@@ -1,10 +1,11 @@
 """Addresses of tensors in models, written `PATH[#CALL][@in|@out][SELECTOR…]`, and the names of models.
 
-layer3 · rnn@out[0] · .@out.logits · block#1 · attention@in.query · big:layer3
+layer3 · rnn@out[0] · .@out.logits · blocks.3@out[:, 5:] · block#1 · attention@in.query · big:layer3
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from compresskit.errors import TapError
 
@@ -26,7 +27,41 @@ HYBRID = "hybrid"
 _ADDRESS = re.compile(r"(?P<path>[^#@\[\s]+)(#(?P<call>-?\d+))?(@(?P<port>in|out)(?![A-Za-z0-9_]))?(?P<selectors>.*)")
 
 
-_SELECTOR = re.compile(r"\.(?P<name>[A-Za-z_]\w*)|\[(?P<index>-?\d+)\]|\[(?P<quote>['\"])(?P<key>.+?)(?P=quote)\]")
+_SELECTOR = re.compile(
+    r"\.(?P<name>[A-Za-z_]\w*)|\[(?P<index>-?\d+)\]|\[(?P<quote>['\"])(?P<key>.+?)(?P=quote)\]"
+    r"|\[(?P<slices>[-\d:,. ]+)\]"
+)
+
+
+_SLICE = re.compile(r"(?P<start>-?\d+)?:(?P<stop>-?\d+)?(:(?P<step>[1-9]\d*)?)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Slices:
+    """A part of a tensor, written as torch writes it: `[:, 5:]`, `[..., :10]`, `[:, 0]`."""
+
+    text: str
+    index: tuple[Any, ...] = field(compare=False, repr=False)
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def parse_slices(text: str) -> Slices | None:
+    """Return the slices in a text such as `:, 5:`, or None if it is none."""
+    index: list[Any] = []
+    for part in (part.strip() for part in text.split(",")):
+        if part == "...":
+            index.append(...)
+        elif part.lstrip("-").isdigit():
+            index.append(int(part))
+        elif match := _SLICE.fullmatch(part):
+            numbers = (match[name] for name in ("start", "stop", "step"))
+            index.append(slice(*(None if number is None else int(number) for number in numbers)))
+        else:
+            return None
+    normal = ", ".join(part.strip() for part in text.split(","))
+    return Slices(normal, tuple(index)) if index.count(...) <= 1 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +74,7 @@ class Address:
     """Number of the call, from 0, of a module that runs several times; negative counts from the end. None expects a
     single call."""
     port: str = "out"
-    selectors: tuple[int | str, ...] = ()
+    selectors: tuple[int | str | Slices, ...] = ()
 
     def __str__(self) -> str:
         return self.text
@@ -65,14 +100,18 @@ def parse_address(text: str) -> Address:
     selectors, position = [], 0
     while position < len(match["selectors"]):
         part = _SELECTOR.match(match["selectors"], position)
-        if part is None:
+        slices = parse_slices(part["slices"]) if part and part["slices"] else None
+        if part is None or (part["slices"] and slices is None):
             wrong = match["selectors"][position:]
             raise TapError(
-                f"address {text!r}: cannot read {wrong!r}; selectors are [0], .name or ['key'] after @in or @out",
+                f"address {text!r}: cannot read {wrong!r}; selectors are [0], .name, ['key'] or slices such as [:, 5:] "
+                "after @in or @out",
                 about=(text,),
             )
-        selectors.append(int(part["index"]) if part["index"] else part["name"] or part["key"])
+        selectors.append(slices or (int(part["index"]) if part["index"] else part["name"] or part["key"]))
         position = part.end()
+    if match["port"] == "in" and selectors and isinstance(selectors[0], Slices):
+        selectors.insert(0, 0)  # a part of the first input
     call = None if match["call"] is None else int(match["call"])
     return Address(text, match["path"], call, match["port"] or "out", tuple(selectors))
 

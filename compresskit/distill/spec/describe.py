@@ -12,6 +12,10 @@ _NAMES_IN_CHECKPOINTS = {name: former for former, name in FORMER_NAMES.items()}
 """Former names by today's names: a checkpoint that was written before a move is still recognized."""
 
 
+OMIT_NONE = {"omit_none": True}
+"""Metadata of a field that the text leaves out where it is None: it came later than the first checkpoints."""
+
+
 def describe(value: Any) -> str:
     """Return a text for a value of a stage: callables by their name, modules by their structure."""
     if isinstance(value, Mapping):
@@ -21,9 +25,12 @@ def describe(value: Any) -> str:
     if isinstance(value, nn.Module):
         return repr(value)
     if fields := getattr(value, "__dataclass_fields__", None):
-        return (
-            f"{type(value).__name__}(" + ", ".join(f"{name}={describe(getattr(value, name))}" for name in fields) + ")"
-        )
+        values = {
+            name: getattr(value, name)
+            for name, field in fields.items()
+            if not (field.metadata == OMIT_NONE and getattr(value, name) is None)
+        }
+        return f"{type(value).__name__}(" + ", ".join(f"{name}={describe(v)}" for name, v in values.items()) + ")"
     if isinstance(value, partial):
         return f"partial({describe(value.func)}, {describe(value.args)}, {describe(value.keywords)})"
     if callable(value):

@@ -7,10 +7,17 @@ from typing import Any
 from torch import nn
 
 from compresskit.distill.spec.address import parse_address, split_model
+from compresskit.distill.spec.classes import ClassIndex, parse_classes
+from compresskit.distill.spec.describe import OMIT_NONE
+from compresskit.distill.spec.mask import check_mask
 from compresskit.distill.spec.schedules import check_schedule, is_number
 from compresskit.errors import RecipeError, TapError, at, within
 from compresskit.losses.catalogue import check_options, is_schedule, resolve_loss
 from compresskit.losses.entry import Entry
+from compresskit.signature import option_names
+
+Mask = str | Callable[[Any], Any] | Mapping[str, Any] | None
+"""Positions that count: see `Match`."""
 
 
 @dataclass(frozen=True, init=False)
@@ -22,14 +29,20 @@ class Match:
     model on the student's side learns, whichever it is; the teacher's side is a constant.
 
     Args:
-        student: Address in the student; or several, for a loss that takes tuples.
+        student: Address in the student; or several, for a loss that takes tuples. A star stands for one part of a
+            module's path: `"blocks.*"` is one match for each block.
         teacher: Address in the teacher; None means the same as in the student.
         loss: A catalogue name, a dotted name or a callable `(student, teacher) -> scalar tensor`. A callable with a
             third positional argument `target` also gets the batch's target.
         weight: Factor of the term in the stage's loss: a number, or a schedule over the stage's steps such as
             `{"schedule": "linear", "start": 1.0, "end": 0.0}`.
         adapter: `"auto"` builds the layers that the shapes need, None builds nothing, a module or a node is used as it
-            is. Several addresses get no adapter.
+            is. Several addresses get no adapter. Between logits `"auto"` builds nothing that changes their classes.
+        classes: The teacher's classes that a loss on logits compares, in the student's order: a slice, its text such as
+            ":10", or a list of indices. None compares all.
+        mask: Positions that count, for a loss that compares position by position: a key of the batch's inputs or
+            targets with slices and a comparison, such as `"attention_mask"` or `"labels[:, 1:] != -100"`, a callable of
+            the batch, or a node that builds one. The mean is then over the kept positions of a whole optimizer step.
         options: Options of the loss, each a value or a schedule.
 
     Raises:
@@ -41,6 +54,8 @@ class Match:
     loss: str | Callable[..., Any]
     weight: float | Mapping[str, Any]
     adapter: str | nn.Module | Mapping[str, Any] | None
+    classes: ClassIndex | None = field(default=None, metadata=OMIT_NONE)
+    mask: Mask = field(default=None, metadata=OMIT_NONE)
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __init__(
@@ -50,18 +65,36 @@ class Match:
         loss: str | Callable[..., Any] = "mse",
         weight: float | Mapping[str, Any] = 1.0,
         adapter: str | nn.Module | Mapping[str, Any] | None = "auto",
+        classes: slice | str | Sequence[int] | None = None,
+        mask: Mask = None,
         **options: Any,
     ) -> None:
         student = _check_side(student, "student")
         teacher = _same_addresses(student) if teacher is None else _check_side(teacher, "teacher")
-        entry = _check_term(loss, weight, options)
+        entry = _check_term(loss, weight, options, mask)
         if entry.several and (isinstance(student, str) or isinstance(teacher, str)):
             raise RecipeError(
                 f"student: {entry.name} compares several taps of each side; give a list, such as [a, b]",
                 path=("student",),
             )
         _check_adapter(adapter)
-        _set(self, student=student, teacher=teacher, loss=loss, weight=weight, adapter=adapter, options=options)
+        check_mask(mask)
+        if classes is not None and not entry.logits:
+            raise RecipeError(
+                f"classes: {entry.name} is no loss on logits; choose by the teacher's address, as in '.@out[:, :10]'",
+                path=("classes",),
+            )
+        _set(
+            self,
+            student=student,
+            teacher=teacher,
+            loss=loss,
+            weight=weight,
+            adapter=adapter,
+            classes=None if classes is None else parse_classes(classes),
+            mask=mask,
+            options=options,
+        )
 
     @property
     def name(self) -> str:
@@ -86,9 +119,11 @@ class Task:
 
     Args:
         loss: A catalogue name, a dotted name or a callable `(student, target) -> scalar tensor`.
-        student: Address in the student; `"."` is its output. It may name another model, which then learns.
+        student: Address in the student; `"."` is its output. It may name another model, which then learns. Several
+            addresses are for a loss that takes a tuple of tensors.
         target: Function of the batch's target, or a node that builds one; None takes the target as it is.
         weight: Factor of the term: a number or a schedule.
+        mask: Positions that count, as for a match.
         options: Options of the loss, each a value or a schedule.
 
     Raises:
@@ -96,21 +131,28 @@ class Task:
     """
 
     loss: str | Callable[..., Any]
-    student: str
+    student: str | tuple[str, ...]
     target: Callable[[Any], Any] | Mapping[str, Any] | None
     weight: float | Mapping[str, Any]
+    mask: Mask = field(default=None, metadata=OMIT_NONE)
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __init__(
         self,
         loss: str | Callable[..., Any],
-        student: str = ".",
+        student: str | Sequence[str] = ".",
         target: Callable[[Any], Any] | Mapping[str, Any] | None = None,
         weight: float | Mapping[str, Any] = 1.0,
+        mask: Mask = None,
         **options: Any,
     ) -> None:
-        _check_address(student, "student")
-        entry = _check_term(loss, weight, options)
+        student = _check_side(student, "student")
+        check_mask(mask)
+        entry = _check_term(loss, weight, options, mask)
+        if not isinstance(student, str) and entry.by_position is not None:
+            raise RecipeError(
+                f"student: {entry.name} compares one tap with a target, got {len(student)}", path=("student",)
+            )
         if entry.labels:
             raise RecipeError(
                 f"loss: {entry.name} takes a teacher's tensor beside the target; use it in a match", path=("loss",)
@@ -120,17 +162,17 @@ class Task:
             raise RecipeError(
                 f"target must be null, a callable or a node with _target_, got {target!r}", path=("target",)
             )
-        _set(self, loss=loss, student=student, target=target, weight=weight, options=options)
+        _set(self, loss=loss, student=student, target=target, weight=weight, mask=mask, options=options)
 
     @property
     def name(self) -> str:
         """The name of this term in logs."""
-        return f"{loss_name(self.loss)}({self.student}, target)"
+        return f"{loss_name(self.loss)}({' + '.join(self.students)}, target)"
 
     @property
     def students(self) -> tuple[str, ...]:
-        """The address on the student's side."""
-        return (self.student,)
+        """The addresses on the student's side."""
+        return (self.student,) if isinstance(self.student, str) else self.student
 
 
 @dataclass(frozen=True)
@@ -211,13 +253,18 @@ def _check_address(text: Any, name: str) -> None:
         raise RecipeError(f"{name}: {error}", path=(name,)) from None
 
 
-def _check_term(loss: Any, weight: Any, options: Mapping[str, Any]) -> Entry:
+def takes_mask(entry: Entry) -> bool:
+    """Return whether a function takes a mask itself; any other loss gets the kept positions as rows."""
+    return not entry.built and "mask" in (option_names(entry.function, positional=entry.positional) or ())
+
+
+def _check_term(loss: Any, weight: Any, options: Mapping[str, Any], mask: Any) -> Entry:
     if not isinstance(loss, str) and not callable(loss):
         raise RecipeError(f"loss must be a name or a callable, got {loss!r}", path=("loss",))
     with at("loss"):
         entry = resolve_loss(loss)
     with within(f"loss {loss_name(loss)!r}"):
-        check_options(entry, options)
+        check_options(entry, {**options, "mask": ...} if mask is not None and takes_mask(entry) else options)
     for name, value in {"weight": weight, **options}.items():
         if is_schedule(value):
             check_schedule(value, name)

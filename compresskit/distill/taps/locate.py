@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from compresskit.distill.spec.address import Address
-from compresskit.errors import RecipeError, TapError, close_names
+from compresskit.distill.spec.address import Address, Slices
+from compresskit.errors import RecipeError, TapError, close_names, first_line
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -59,7 +59,7 @@ def find_module(model: nn.Module, address: Address) -> nn.Module:
     return modules[address.path]
 
 
-def select(value: Any, selectors: tuple[int | str, ...], address: Address) -> Tensor:
+def select(value: Any, selectors: tuple[int | str | Slices, ...], address: Address) -> Tensor:
     """Return the tensor that the selectors lead to inside a module's input or output.
 
     Raises:
@@ -77,6 +77,8 @@ def select(value: Any, selectors: tuple[int | str, ...], address: Address) -> Te
             f"{address.text!r} is {inside}, not a tensor; select one, as in {_with_selector(value, address)}",
             about=(address.text,),
         )
+    if value.is_quantized:  # int8 with a scale: losses and adapters compute with the numbers that it stands for
+        return value.dequantize()
     if value.is_nested:
         raise TapError(
             f"{address.text!r} is a nested tensor, whose rows differ in length; "
@@ -86,7 +88,9 @@ def select(value: Any, selectors: tuple[int | str, ...], address: Address) -> Te
     return value
 
 
-def _step(value: Any, selector: int | str, address: Address) -> Any:
+def _step(value: Any, selector: int | str | Slices, address: Address) -> Any:
+    if isinstance(selector, Slices):
+        return _slice(value, selector, address)
     if isinstance(selector, str) and not isinstance(value, Mapping) and hasattr(value, selector):
         return getattr(value, selector)
     try:
@@ -102,6 +106,22 @@ def _with_selector(value: Any, address: Address) -> str:
     if isinstance(value, Mapping):
         return f"{base}.{next(iter(value), 'name')}"
     return f"{address.text}[0]" if isinstance(value, list | tuple) else f"{base}.name"
+
+
+def _slice(value: Any, slices: Slices, address: Address) -> Tensor:
+    if not isinstance(value, Tensor):
+        message = f"{address.text!r}: [{slices}] is a part of a tensor, not of {_describe(value)}"
+        raise TapError(message, about=(address.text,))
+    try:
+        part = value[slices.index]
+    except IndexError as error:
+        shape = tuple(value.shape)
+        raise TapError(
+            f"{address.text!r}: no [{slices}] in {shape}: {first_line(error)}", about=(address.text,)
+        ) from None
+    if part.numel() == 0 and value.numel() > 0:
+        raise TapError(f"{address.text!r}: [{slices}] selects nothing of {tuple(value.shape)}", about=(address.text,))
+    return part
 
 
 def _describe(value: Any) -> str:

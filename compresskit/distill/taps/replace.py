@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from compresskit.distill.spec.address import Address
+from compresskit.distill.spec.address import Address, Slices
 from compresskit.distill.taps.locate import find_module, select
 from compresskit.errors import TapError
 
@@ -56,7 +56,7 @@ class Replacement:
             message = f"the splice into {self._address.text!r} replaced nothing: there was no such call"
             raise TapError(message, about=(self._address.text,))
 
-    def _replace(self, value: Any, selectors: tuple[int | str, ...]) -> Any:
+    def _replace(self, value: Any, selectors: tuple[int | str | Slices, ...]) -> Any:
         number, self.calls = self.calls, self.calls + 1
         if self._address.call is None and number > 0:
             path = self._address.path
@@ -67,6 +67,9 @@ class Replacement:
         if self._address.call is not None and self._address.call != number:
             return None
         old = select(value, selectors, self._address)
+        if selectors and isinstance(selectors[-1], Slices):
+            message = f"{self._address.text!r}: a splice replaces a whole tensor, not a part of one"
+            raise TapError(message, about=(self._address.text,))
         new = self._function(old)
         if new.shape != old.shape:
             raise TapError(
@@ -77,7 +80,7 @@ class Replacement:
         return _put(value, selectors, new.to(old.dtype), self._address)
 
 
-def _put(value: Any, selectors: tuple[int | str, ...], new: Tensor, address: Address) -> Any:
+def _put(value: Any, selectors: tuple[int | str | Slices, ...], new: Tensor, address: Address) -> Any:
     """Return `value` with `new` as its part at `selectors`. The user's own containers are not changed."""
     if not selectors:
         return new

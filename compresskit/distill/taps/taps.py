@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.compiler import is_compiling
 
-from compresskit.distill.spec.address import Address, parse_address
+from compresskit.distill.spec.address import Address, Slices, parse_address
 from compresskit.distill.taps.locate import find_module, select, unwrap
 from compresskit.distill.taps.replace import Replacement
 from compresskit.distill.taps.stop import Stop, Stopped
@@ -179,7 +179,7 @@ class Taps(Mapping[str, Tensor]):
 
         return on_output
 
-    def _keep(self, address: Address, value: Any, selectors: tuple[int | str, ...]) -> None:
+    def _keep(self, address: Address, value: Any, selectors: tuple[int | str | Slices, ...]) -> None:
         if not self._active or self._stop.requested:
             return
         text, call = address.text, address.call

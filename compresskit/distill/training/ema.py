@@ -12,13 +12,21 @@ from compresskit.restore import explain_copy_failure
 
 
 def moving_average(model: nn.Module, decay: float) -> AveragedModel:
-    """Return a copy of `model` whose parameters follow its own slowly; call `.update_parameters(model)` after a step.
+    """Return a copy of `model` whose parameters follow its own slowly; call `update_average` after a step.
 
     The decay rises to its value over the first steps, as min(decay, (1 + n) / (10 + n)) at update n: otherwise a stage
     of a few hundred steps would end with an average of where it began. Buffers are those of the model.
     """
     with explain_copy_failure(model, "ema"):
         return AveragedModel(model, multi_avg_fn=_with_decay(decay), use_buffers=False)
+
+
+def update_average(average: AveragedModel, model: nn.Module) -> None:
+    """Let the average follow the model by one step."""
+    for own, other in zip(average.module.buffers(), model.buffers(), strict=True):
+        if own.shape != other.shape:  # an observer of quantization takes its size in its first forward
+            own.data = torch.empty_like(other)
+    average.update_parameters(model)
 
 
 @contextmanager

@@ -8,6 +8,9 @@ from torch.nn.utils import get_total_norm
 
 from compresskit.distill.processes import Processes
 
+Share = float | Mapping[str, float]
+"""Share of a batch in the mean of a step, for all terms or for each by its name."""
+
 _NO_SCALE = torch.ones((), device="cpu")
 
 
@@ -34,7 +37,10 @@ def all_finite(gradients: Sequence[Tensor]) -> bool:
 
 
 def norms_by_term(
-    losses: Mapping[str, Tensor], parameters: Sequence[nn.Parameter], processes: Processes, share: float
+    losses: Mapping[str, Tensor],
+    parameters: Sequence[nn.Parameter],
+    processes: Processes,
+    share: Share,
 ) -> dict[str, float]:
     """Return the norm of each unweighted term's own gradient over everything that trains.
 
@@ -42,14 +48,15 @@ def norms_by_term(
         losses: Unweighted terms of a batch, with their graph, which is retained.
         parameters: Everything that trains.
         processes: Processes that share the batch.
-        share: Share of this process's samples of the batch in all samples of the step.
+        share: Share of this process's samples of the batch in all samples of the step, or one for each term.
     """
     norms = {}
     for name, loss in losses.items():
         if loss.requires_grad:
             gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
             if not processes.is_single:
-                gradients = _mean_over_processes(gradients, parameters, processes, share)
+                own = share[name] if isinstance(share, Mapping) else share
+                gradients = _mean_over_processes(gradients, parameters, processes, own)
             norms[name] = float(get_total_norm([gradient for gradient in gradients if gradient is not None]))
         else:
             norms[name] = 0.0

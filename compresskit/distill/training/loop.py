@@ -18,8 +18,8 @@ from compresskit.distill.spec.address import STUDENT
 from compresskit.distill.training.bound_stage import BoundStage
 from compresskit.distill.training.data_parallel import SynchronizedObjective
 from compresskit.distill.training.early_stopping import EarlyStopping
-from compresskit.distill.training.ema import exchanged_weights, moving_average
-from compresskit.distill.training.gradients import gradient_norm, norms_by_term
+from compresskit.distill.training.ema import exchanged_weights, moving_average, update_average
+from compresskit.distill.training.gradients import Share, gradient_norm, norms_by_term
 from compresskit.distill.training.optimizers import make_optimizer, make_scheduler
 from compresskit.errors import TrainingError
 
@@ -65,18 +65,18 @@ class StageLoop:
             TrainingError: A term or the gradient is not finite. The weights are still those of the step before.
         """
         self.objective.step = step
+        shares = self._shares(batches)
         self.optimizer.zero_grad(set_to_none=True)
         sums: list[Tensor] = []
         norms: dict[str, float] = {}
-        for number, (batch, counted) in enumerate(zip(batches.batches, batches.counted, strict=True), start=1):
-            share = counted / batches.total
+        for number, (batch, share) in enumerate(zip(batches.batches, shares, strict=True), start=1):
             with self._exchanging(last=number == len(batches.batches)):  # DDP averages gradients in the last backward
                 losses = self._forward(batch)
-                loss, values = self.objective.weighted_sum(losses)
                 norms = norms or self._norms_by_term(losses, share)
+                loss, values, factor = self._weighted_sum(losses, share)
                 with self._phase("backward"):
-                    self._scaled(loss, share * self._processes.count).backward()
-            sums.append(values.detach() if share == 1.0 else values.detach() * share)
+                    self._scaled(loss, factor * self._processes.count).backward()
+            sums.append(values.detach() if factor == 1.0 else values.detach() * factor)
         rate = self.optimizer.param_groups[0]["lr"]
         with self._phase("optimizer"):
             self._check_exchange()
@@ -89,8 +89,8 @@ class StageLoop:
         if self.scheduler is not None:
             self.scheduler.step()
         if self.average is not None:
-            self.average.update_parameters(self.objective.models.student)
-        return self._record(means, norms, rate, batches.total)
+            update_average(self.average, self.objective.models.student)
+        return self._record(means, norms, rate, batches.samples)
 
     def learning(self) -> dict[str, nn.Module]:
         """Return everything that learns in this stage, by name: models, adapters, losses, and the average."""
@@ -130,6 +130,34 @@ class StageLoop:
         self.early_stopping.load_state_dict(state["watch"])
         if self.scaler is not None:
             self.scaler.load_state_dict(state["scaler"])
+
+    def _weighted_sum(self, losses: Mapping[str, Tensor], share: Share) -> tuple[Tensor, Tensor, float]:
+        """Return the loss, the terms as one vector, and the factor that both still need: the batch's share."""
+        if isinstance(share, Mapping):
+            losses = {name: value * share[name] for name, value in losses.items()}
+            return *self.objective.weighted_sum(losses), 1.0
+        return *self.objective.weighted_sum(losses), share
+
+    def _shares(self, batches: StepBatches) -> Sequence[Share]:
+        """Return each batch's share in the step: one by its samples, or one for each term by the tokens that count."""
+        shares = [counted / batches.total for counted in batches.counted]
+        objective = self.objective
+        names = objective.terms_by_position
+        if not names or (len(shares) == 1 and self._processes.is_single):
+            return shares
+        objective.checks_positions = True
+        own = [
+            objective.positions(batch.inputs, batch.targets, counted) if counted else dict.fromkeys(names, 0)
+            for batch, counted in zip(batches.batches, batches.counted, strict=True)
+        ]
+        sums = torch.tensor([sum(counts[name] for counts in own) for name in names], device=self._processes.device)
+        totals = dict(zip(names, self._processes.total(sums).tolist(), strict=True))
+        by_term = [
+            {name: counts[name] / max(totals[name], 1) if name in totals else share for name in objective.terms}
+            for counts, share in zip(own, shares, strict=True)
+        ]
+        same = all(set(terms.values()) == {share} for terms, share in zip(by_term, shares, strict=True))
+        return shares if same else by_term
 
     def _forward(self, batch: PreparedBatch) -> dict[str, Tensor]:
         """Return the unweighted terms on one batch."""
@@ -196,7 +224,7 @@ class StageLoop:
             self.scaler.update()
 
     def _record(
-        self, means: Mapping[str, float], norms: Mapping[str, float], rate: float, samples: int
+        self, means: Mapping[str, float], norms: Mapping[str, float], rate: float, samples: int | None
     ) -> dict[str, Any]:
         began, self._step_began = self._step_began, time.perf_counter()
         weights = self.objective.weights()
@@ -207,10 +235,10 @@ class StageLoop:
             "loss": sum([term["value"] * term["weight"] for term in terms.values()]),
             "terms": terms,
             "lr": rate,
-            "samples_per_s": samples / max(self._step_began - began, 1e-9),
+            "samples_per_s": None if samples is None else samples / max(self._step_began - began, 1e-9),
         }
 
-    def _norms_by_term(self, losses: Mapping[str, Tensor], share: float) -> dict[str, float]:
+    def _norms_by_term(self, losses: Mapping[str, Tensor], share: Share) -> dict[str, float]:
         """Return the norm of each term's own gradient if the stage wants it at this step, for its first batch."""
         if self.stage.gradient_norms is None or self.objective.step % self.stage.gradient_norms:
             return {}

@@ -1,15 +1,14 @@
 """The components of a run, built from the recipe's nodes: data, models, evaluation, and the control's stages."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from zlib import crc32
 
 from torch import nn
-from torch.utils.data import default_collate
 
 from compresskit import nodes
-from compresskit.data import SampleLoader, load_sample
+from compresskit.data import SampleLoader, load_sample, stacked
 from compresskit.distill.batches import unpack_batch
 from compresskit.distill.spec.address import HYBRID, STUDENT, TEACHER, split_model
 from compresskit.distill.spec.goal import parse_goal
@@ -50,6 +49,8 @@ class Components:
     baselines: dict[str, nn.Module]
     loaded: frozenset[str] = frozenset()
     """Names of the models whose weights were loaded."""
+    collate: Callable[[list[Any]], Any] = stacked
+    """Function that makes a batch of a list of samples."""
 
     def loader(self, recipe: Recipe, split: str, workers: int | None = None) -> SampleLoader:
         """Return a loader of `train`, shuffled, or of `val`, in order; None takes the recipe's number of workers."""
@@ -59,6 +60,7 @@ class Components:
             seed=recipe.seed,
             workers=recipe.data["workers"] if workers is None else workers,
             shuffle=split == "train",
+            collate_fn=self.collate,
         )
 
     def viewed(self, name: str, model: nn.Module) -> nn.Module:
@@ -67,7 +69,7 @@ class Components:
 
     def sample(self) -> Any:
         """Return the inputs of one training sample, as a batch of one."""
-        return unpack_batch(default_collate([load_sample(self.train, 0)]))[0]
+        return unpack_batch(self.collate([load_sample(self.train, 0)]))[0]
 
 
 def build_components(recipe: Recipe) -> Components:
@@ -95,7 +97,15 @@ def build_components(recipe: Recipe) -> Components:
         evaluation,
         baselines,
         frozenset(name for name, node in models.items() if node.get("weights") is not None),
+        _collate(recipe.data.get("collate")),
     )
+
+
+def _collate(node: Any) -> Callable[[list[Any]], Any]:
+    with at("data", "collate"):
+        if node is None:
+            return stacked
+        return nodes.find(node, kind="callable") if isinstance(node, str) else nodes.build(node, kind="callable")
 
 
 def build_model(recipe: Recipe, name: str) -> nn.Module:
@@ -139,7 +149,11 @@ def control_stages(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     and the student does not. Where a stage trains what its matches reach (`upstream`, `between`), the student alone
     trains everything: there are no matches, and freezing parameters would only weaken it.
     """
-    own = [(stage, [task for task in stage.tasks if is_student(task.student)]) for stage in stages if _learns(stage)]
+    own = [
+        (stage, [task for task in stage.tasks if all(map(is_student, task.students))])
+        for stage in stages
+        if _learns(stage)
+    ]
     last = next(tasks for _, tasks in reversed(own) if tasks)
     return tuple(_without_matches(stage, tasks or last) for stage, tasks in own)
 

@@ -11,6 +11,7 @@ from compresskit.distill.cache.options import CacheOptions
 from compresskit.distill.precision import Precision
 from compresskit.distill.spec.address import PREVIOUS, STUDENT, TEACHER, split_model
 from compresskit.distill.spec.inherit import Inherit
+from compresskit.distill.spec.match import Task
 from compresskit.distill.spec.stage import Stage
 from compresskit.errors import KeyPath, RecipeError, at, close_names
 from compresskit.recipe.reading import overrides as changes_by_path
@@ -44,6 +45,8 @@ _DEFAULTS: dict[str, Any] = {
 
 _DATA_DEFAULTS: dict[str, Any] = {"train": None, "val": None, "test": None, "batch_size": 16, "workers": 0}
 
+_DATA_KEYS = (*_DATA_DEFAULTS, "collate")
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -63,7 +66,8 @@ class Recipe:
     inherit: Inherit | None
     """The teacher whose weights, pruned, the student starts from."""
     data: Mapping[str, Any]
-    """Nodes `train`, `val` and `test`, numbers `batch_size` and `workers`."""
+    """Nodes `train`, `val` and `test`, numbers `batch_size` and `workers`, and maybe `collate`, a node or a dotted name
+    of a function that makes a batch of a list of samples."""
     pretrain: Mapping[str, tuple[Stage, ...]]
     """The teachers' own stages, by name."""
     stages: tuple[Stage, ...]
@@ -213,7 +217,7 @@ def _check_teachers(recipe: Recipe) -> None:
             if name not in recipe.teachers:
                 raise RecipeError(f"there is no teacher {name!r}{close_names(name, recipe.teachers)}")
         _check_no_matches(stages, path, "here the teacher itself learns")
-    own = [task for stage in recipe.stages for task in stage.tasks if split_model(task.student)[0] in ("", STUDENT)]
+    own = [task for stage in recipe.stages for task in stage.tasks if _of_student(task)]
     with at("control"):
         if recipe.control and not own:
             raise RecipeError("no stage has tasks of the student, so a student alone would have nothing to learn from")
@@ -272,6 +276,10 @@ def _inherit(data: Any) -> Inherit | None:
         return Inherit.of(data)
 
 
+def _of_student(task: Task) -> bool:
+    return all(split_model(address)[0] in ("", STUDENT) for address in task.students)
+
+
 def _unnamed(by_name: dict[str, Any]) -> Any:
     """Return what belongs to the only teacher without its name, as a recipe writes it."""
     return by_name.get(TEACHER, by_name) if len(by_name) < 2 and TEACHER in by_name else by_name or None
@@ -292,18 +300,28 @@ def _data(data: Any) -> Mapping[str, Any]:
         raise RecipeError(f"data must be a mapping with a node under 'train', got {data!r}", path=("data",))
     with at("data"):
         for key in data:
-            if key not in _DATA_DEFAULTS:
-                raise RecipeError(f"unknown key {key!r}{close_names(key, _DATA_DEFAULTS)}", path=(key,))
+            if key not in _DATA_KEYS:
+                raise RecipeError(f"unknown key {key!r}{close_names(key, _DATA_KEYS)}", path=(key,))
         if "train" not in data:
             raise RecipeError("the key 'train' is missing")
         values = {**_DATA_DEFAULTS, **data}
         _whole(values["batch_size"], "batch_size", 1)
         _whole(values["workers"], "workers", 0)
+        if values.get("collate") is not None:
+            _check_collate(values["collate"])
         for split in ("train", "val", "test"):
             if split == "train" or values[split] is not None:
                 with at(split):
                     nodes.check(values[split], kind="dataset")
         return values
+
+
+def _check_collate(collate: Any) -> None:
+    with at("collate"):
+        if isinstance(collate, str):
+            nodes.find(collate, kind="callable")
+        else:
+            nodes.check(collate, kind="callable")
 
 
 def _name(name: Any) -> str:

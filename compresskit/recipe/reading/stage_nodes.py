@@ -6,7 +6,8 @@ from dataclasses import fields
 from typing import Any, get_args, get_origin, get_type_hints
 
 from compresskit import nodes
-from compresskit.distill.spec.match import Match, Splice, Task
+from compresskit.distill.spec.classes import slice_text
+from compresskit.distill.spec.match import Match, Splice, Task, takes_mask
 from compresskit.distill.spec.misplaced import home_of
 from compresskit.distill.spec.stage import DEFAULT_OPTIMIZER, Stage
 from compresskit.errors import RecipeError, at, close_names
@@ -18,8 +19,8 @@ _STAGE = tuple(field.name for field in fields(Stage))
 
 
 _TERMS: dict[type, tuple[str, ...]] = {
-    Match: ("student", "teacher", "loss", "weight", "adapter"),
-    Task: ("loss", "student", "target", "weight"),
+    Match: ("student", "teacher", "loss", "weight", "adapter", "classes", "mask"),
+    Task: ("loss", "student", "target", "weight", "mask"),
     Splice: ("source", "into", "adapter"),
 }
 """Keys of a term besides its loss's options. A term written as plain text is the value of the first one."""
@@ -146,6 +147,9 @@ def _term(node: Any, kind: type) -> Match | Task | Splice:
     if isinstance(values.get("adapter"), Mapping):
         with at("adapter"):
             nodes.check(values["adapter"], kind="module")
+    if isinstance(values.get("mask"), Mapping):
+        with at("mask"):
+            nodes.check(values["mask"], kind="callable")
     with at("target"):
         if isinstance(values.get("target"), Mapping):
             nodes.check(values["target"], kind="callable")
@@ -164,11 +168,10 @@ def _check_term_keys(node: Mapping[str, Any], keys: tuple[str, ...]) -> None:
     options = option_names(entry.function, positional=entry.positional)
     if options is not None:
         _check_keys(node, (*keys, *options))
+    own = {key: value for key, value in node.items() if key not in keys or (key == "mask" and takes_mask(entry))}
     if "." in loss:
-        nodes.check_listed_options(
-            full_name(loss), {key: node[key] for key in node if key not in keys}, kind="callable"
-        )
-    check_options(entry, {key: value for key, value in node.items() if key not in keys})
+        nodes.check_listed_options(full_name(loss), own, kind="callable")
+    check_options(entry, own)
 
 
 def _check_node(node: Any, kind: nodes.Kind, **offered: Any) -> None:
@@ -203,8 +206,12 @@ def _describe_stage(stage: Stage) -> dict[str, Any]:
 def _describe_term(term: Match | Task | Splice) -> dict[str, Any]:
     values = {key: getattr(term, key) for key in _TERMS[type(term)]}
     values = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
-    if callable(target := values.get("target")):
-        values["target"] = f"{target.__module__}.{target.__qualname__}"
-    if values.get("target", "") is None:
-        del values["target"]
+    for key in ("target", "mask"):
+        if callable(function := values.get(key)):
+            values[key] = f"{function.__module__}.{function.__qualname__}"
+    if isinstance(classes := values.get("classes"), slice):
+        values["classes"] = slice_text(classes)
+    for key in ("target", "classes", "mask"):
+        if values.get(key, "") is None:
+            del values[key]
     return {**values, **getattr(term, "options", {})}

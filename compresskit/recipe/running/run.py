@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from compresskit.data import SampleLoader
-from compresskit.distill.batches import unpack_batch
 from compresskit.distill.cache.cache import TeacherCache
 from compresskit.distill.distiller import ProgressiveDistiller, chosen_device
 from compresskit.distill.processes import Processes, init_processes
@@ -21,7 +20,6 @@ from compresskit.distill.spec.inherit import Inherit
 from compresskit.distill.spec.stage import Stage
 from compresskit.environment import environment
 from compresskit.files import read_json, write_json, write_text, write_weights
-from compresskit.nested import batch_size
 from compresskit.nodes import without_downloads
 from compresskit.recipe.building.closed_form import fit_to_data, restore_fitted
 from compresskit.recipe.building.components import build_components, control_stages
@@ -218,10 +216,10 @@ class _Run:
         loader = self.components.loader(self.recipe, "train", workers=0)
         batch = next(iter(loader))
         plans = {part: distiller.plan(batch) for part, distiller in self.distillers.items()}
-        self._check_cache(plans[STUDENT], loader, batch)
+        self._check_cache(plans[STUDENT], loader)
         return {self.title(part): plan for part, plan in plans.items()}
 
-    def _check_cache(self, plan: Plan, loader: SampleLoader, batch: Any) -> None:
+    def _check_cache(self, plan: Plan, loader: SampleLoader) -> None:
         """Refuse a cache that cannot work before the teacher is trained, not after."""
         student = self.distillers[STUDENT]
         options = student.cache
@@ -235,7 +233,7 @@ class _Run:
             cache,
             student.stages,
             loader,
-            batch_size(unpack_batch(batch)[0]),
+            min(loader.batch_size, len(loader.dataset)),
         )
 
     def title(self, part: str) -> str:

@@ -157,3 +157,29 @@ def test_a_teacher_that_shares_a_norm_with_its_student_is_refused(losses):
             Match("."),
             inputs=torch.randn(4, 3),
         )
+
+
+class Immovable(nn.Linear):
+    """A model as one in 8 bits: it lies on its device and refuses to be moved."""
+
+    def to(self, *_args, **_options):
+        raise ValueError("`.to` is not supported for 8-bit models")
+
+
+def test_a_model_that_cannot_be_moved_may_lie_on_the_device_already():
+    stage = Stage("s", matches=[Match(".")], steps=2)
+    batches = [(torch.randn(2, 3), None)]
+    result = ProgressiveDistiller(Immovable(3, 4), Immovable(3, 4), [stage], device="cpu").fit(batches)
+    assert len(result.history) == 2
+
+
+def test_an_offloaded_teacher_stays_where_it_is():
+    accelerate = pytest.importorskip("accelerate")
+    teacher, student = nn.Sequential(nn.Linear(3, 4), nn.ReLU()), nn.Linear(3, 4)
+    inputs = torch.randn(2, 3)
+    expected = (student(inputs) - teacher(inputs)).square().mean().item()
+    accelerate.cpu_offload(teacher, execution_device=torch.device("cpu"))
+    stage = Stage("s", matches=[Match(".")], steps=1)
+    history = ProgressiveDistiller(teacher, student, [stage], device="cpu").fit([(inputs, None)]).history
+    assert history[0]["terms"]["mse(.)"]["value"] == pytest.approx(expected)
+    assert teacher[0].weight.is_meta

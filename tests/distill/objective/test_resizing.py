@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from compresskit import Match, ProgressiveDistiller, Stage
+from compresskit import Match, ProgressiveDistiller, ShapeError, Stage
 from compresskit.distill.objective.adapters import build_adapter
 
 ALL = {"channels", "space"}
@@ -46,6 +46,55 @@ def test_a_sequence_is_averaged_or_interpolated_along_its_length():
     student = torch.tensor([[[0.0, 10.0], [4.0, 30.0]]])  # two tokens of two channels
     assert adapted(student, (1, 1, 2)).tolist() == [[[2.0, 20.0]]]
     assert adapted(student, (1, 4, 2)).tolist() == [[[0.0, 10.0], [1.0, 15.0], [3.0, 25.0], [4.0, 30.0]]]
+
+
+def test_square_numbers_of_tokens_are_grids():
+    student = torch.arange(16.0)[None, :, None]  # rows 0 1 2 3, 4 5 6 7, …
+    assert adapted(student, (1, 4, 1)).flatten().tolist() == [2.5, 4.5, 10.5, 12.5]
+    assert torch.equal(
+        adapted(adapted(student, (1, 4, 1)), (1, 16, 1))[0, [0, 3, 12, 15], 0], adapted(student, (1, 4, 1)).flatten()
+    )
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "slices"),
+    [
+        (17, 21, "@out[:, 1:] on the student's side and @out[:, 5:] on the teacher's side"),
+        (21, 17, "@out[:, 5:] on the student's side and @out[:, 1:] on the teacher's side"),
+        (197, 201, "@out[:, 1:] on the student's side and @out[:, 5:] on the teacher's side"),
+        (16, 17, "@out[:, 1:] on the teacher's side"),
+        (50, 201, "@out[:, 1:] on the student's side and @out[:, 5:] on the teacher's side"),
+        (50, 200, "@out[:, 1:] on the student's side and @out[:, 4:] on the teacher's side"),
+        (24, 26, "@out[:, 2:] on the teacher's side"),
+        (24, 100, "@out[:, 76:] on the teacher's side"),
+    ],
+)
+def test_tokens_that_are_no_grid_are_refused_with_the_slices_to_write(student, teacher, slices):
+    with pytest.raises(ShapeError) as caught:
+        build_adapter(torch.Size((2, student, 3)), torch.Size((2, teacher, 3)), ALL)
+    assert f"by a slice, {slices}, or give an adapter" in str(caught.value)
+
+
+class Tokens(nn.Module):
+    """Some tokens of its own before those of the input."""
+
+    def __init__(self, extra):
+        super().__init__()
+        self.extra = nn.Parameter(torch.randn(1, extra, 3))
+        self.body = nn.Linear(3, 3)
+
+    def forward(self, patches):
+        return torch.cat([self.extra.expand(len(patches), -1, -1), self.body(patches)], dim=1)
+
+
+def test_with_the_slices_patches_are_compared_with_patches():
+    teacher, student = Tokens(5), Tokens(1)
+    student.body.load_state_dict(teacher.body.state_dict())
+    stage = Stage("s", matches=[Match(".@out[:, 1:]", ".@out[:, 5:]"), Match(".@out[:, 0]", ".@out[:, 4]")], steps=1)
+    plan = ProgressiveDistiller(teacher, student, [stage]).plan((torch.randn(2, 16, 3), None))
+    patches, first = plan.stages[0].terms
+    assert (patches.student, patches.teacher, patches.value, patches.adapter) == ("2x16x3", "2x16x3", 0.0, "")
+    assert first.value == pytest.approx((student.extra[0, 0] - teacher.extra[0, 4]).square().mean().item())
 
 
 def test_tokens_fill_a_map_row_by_row():

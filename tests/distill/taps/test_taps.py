@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from compresskit import Match, ProgressiveDistiller, Stage
 from compresskit.distill.taps.taps import Taps
 from compresskit.errors import TapError
 
@@ -126,3 +127,50 @@ def test_parts_that_the_user_compiled_in_place_are_tapped(address, read):
     model(inputs)
     torch.testing.assert_close(read(model, address, inputs), eager)
     torch._dynamo.reset()
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        (".@out[:, :, 1:]", r"no \[:, :, 1:\] in \(2, 4\): too many indices"),
+        (".@out[:, 9]", r"no \[:, 9\] in \(2, 4\)"),
+        (".@out[:, 4:]", r"\[:, 4:\] selects nothing of \(2, 4\)"),
+    ],
+)
+def test_slices_that_a_tensor_does_not_have_are_refused(address, message):
+    with pytest.raises(TapError, match=message), Taps(nn.Linear(3, 4), [address]) as taps:
+        taps.forward(torch.randn(2, 3))
+
+
+def test_slices_of_an_input_are_those_of_the_first():
+    inputs = torch.randn(2, 3)
+    with Taps(nn.Sequential(nn.Linear(3, 4)), ["0@in[:, 1:]", "0@out[0]"]) as taps:
+        taps.forward(inputs)
+        assert torch.equal(taps["0@in[:, 1:]"], inputs[:, 1:])
+        assert taps["0@out[0]"].shape == (4,)
+
+
+def test_slices_of_a_tuple_are_refused():
+    with (
+        pytest.raises(TapError, match=r"\[:, 1:\] is a part of a tensor, not of a tuple of 2"),
+        Taps(nn.LSTM(3, 4), [".@out[:, 1:]"]) as taps,
+    ):
+        taps.forward(torch.randn(2, 3))
+
+
+class Int8(nn.Module):
+    """A layer with an output in 8 bits."""
+
+    def forward(self, x):
+        return torch.quantize_per_tensor(x, scale=0.5, zero_point=0, dtype=torch.qint8)
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+def test_a_tensor_in_8_bits_is_read_as_the_numbers_that_it_stands_for():
+    inputs = torch.tensor([[0.6, -1.9]])
+    with Taps(nn.Sequential(Int8()), ["0"]) as taps:
+        taps.forward(inputs)
+        assert taps["0"].tolist() == [[0.5, -2.0]]
+    stage = Stage("s", matches=[Match("0")], steps=1)
+    plan = ProgressiveDistiller(nn.Sequential(Int8()), nn.Sequential(nn.Linear(2, 2)), [stage]).plan((inputs, None))
+    assert plan.stages[0].terms[0].teacher == "1x2"

@@ -1,7 +1,9 @@
+import pytest
 import torch
 
 from compresskit.distill.spec.match import Match, Task
 from compresskit.distill.spec.stage import Stage
+from compresskit.errors import RecipeError
 from compresskit.recipe.building.components import build_components, control_stages
 from compresskit.recipe.reading.load import load_recipe
 
@@ -27,3 +29,16 @@ def test_stages_without_tasks_take_those_of_the_last_stage_that_has_some():
     assert [stage.tasks[0].loss for stage in alone] == ["l1", "mse", "l1", "l1"]
     assert [stage.train for stage in alone] == [("*",), ("*",), ("head*",), ("*",)]
     assert alone[1].freeze == ("b*",)
+
+
+def test_a_recipe_may_name_the_function_that_makes_batches(toy):
+    recipe = load_recipe(toy, overrides=["data.collate=toy_parts.reversed_batch", "data.batch_size=3"])
+    loader = build_components(recipe).loader(recipe, "test", workers=0)
+    inputs, _ = next(iter(loader))
+    assert torch.equal(inputs[0], loader.dataset[2][0])
+    assert "collate" not in load_recipe(toy).resolved()["data"]
+
+
+def test_a_function_that_does_not_exist_is_refused_at_its_place(toy):
+    with pytest.raises(RecipeError, match=r"data\.collate: .*no 'reversed'; did you mean 'reversed_batch'"):
+        load_recipe(toy, overrides=["data.collate=toy_parts.reversed"])
