@@ -25,7 +25,8 @@ Files that the rooms share:
 - `restore`: a model put back as it was.
 - `randomness`: the global random generators, seeded and restored.
 - `environment`: versions, machine and commit of a run.
-- `files`: `write_atomically`: files that are whole or absent, and JSON.
+- `files`: files that are whole or absent: text, JSON, records and tensors.
+- `checksums`: checksums by which damaged files are recognised.
 - `errors`: the family of errors, paths in messages, and `close_names`: the end of "did you mean …?".
 """
 

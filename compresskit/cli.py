@@ -1,7 +1,7 @@
 """The command line: its commands and exit codes.
 
 0: done. 2: the user's input was wrong; one to three lines say why. 1: the run failed; a bug and the user's own code
-keep their traceback. 130: Ctrl-C. torch is imported only when a command starts to work.
+keep their traceback. 130: Ctrl-C; 143: SIGTERM; 138: SIGUSR1. torch is imported only when a command starts to work.
 """
 
 import errno
@@ -11,13 +11,22 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from importlib.metadata import entry_points
+from signal import SIGINT
 
 import typer
 
 from compresskit.commands import evaluate, export, profile, run
-from compresskit.errors import CompressKitError, ExportError, TrainingError
+from compresskit.errors import CompressKitError, ExportError, Stopped, TrainingError
 
-_CTRL_C = 130
+_SIGNALS = 128
+"""Exit code of a process that a signal ended, without the signal's number."""
+
+_CANNOT_WRITE = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk is full",
+    errno.EFBIG: "a file became larger than the system allows",
+    errno.EROFS: "the file system is read-only",
+}
 
 app = typer.Typer(
     name="compresskit",
@@ -75,17 +84,19 @@ def _exit_codes() -> Iterator[None]:
         raise _failure(str(error), 1) from error
     except CompressKitError as error:
         raise _failure(str(error), 2) from error
+    except Stopped as stop:
+        raise _failure(str(stop), _SIGNALS + stop.signal) from None
     except KeyboardInterrupt:
-        raise _failure("stopped by Ctrl-C", _CTRL_C) from None
+        raise _failure("stopped by Ctrl-C", _SIGNALS + SIGINT) from None
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in _CANNOT_WRITE:
             raise
-        raise _failure(f"the disk is full: {error}", 1) from error
+        raise _failure(f"{_CANNOT_WRITE[error.errno]}: {error}", 1) from error
 
 
 def _failure(message: str, code: int) -> typer.Exit:
     rank = os.environ.get("RANK", "0")  # of several processes that torchrun started, one may fail alone
-    if rank == "0" or code != _CTRL_C:
+    if rank == "0" or code < _SIGNALS:
         print(f"compresskit{f' (process {rank})' * (rank != '0')}: {message}", file=sys.stderr)
     return typer.Exit(code)
 

@@ -5,6 +5,7 @@ and continues anywhere by its position alone: `endless(loader, position, seed)`.
 """
 
 import math
+import signal
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -134,7 +135,23 @@ class SampleLoader:
             batch_sampler=_Once(samples),  # pyright: ignore[reportArgumentType]  (any iterable of lists will do)
             num_workers=self.workers,
             pin_memory=pinned,
+            worker_init_fn=_outlive_first_signals,
         )
+
+
+def _outlive_first_signals(_worker: int) -> None:
+    """Let a worker process pass over the first of each signal that stops a run.
+
+    A terminal or a scheduler sends it to all processes. The main one finishes its step and saves, for which it needs
+    its workers; it ends them afterwards. A second signal ends the worker.
+    """
+
+    def pass_over(signum: int, _: Any) -> None:
+        signal.signal(signum, signal.SIG_DFL)
+
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), pass_over)
 
 
 class _Part(NamedTuple):

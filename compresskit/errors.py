@@ -23,6 +23,7 @@ caller that passes it on puts its own part before, with `at`:
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from signal import Signals
 
 KeyPath = tuple[str | int, ...]
 """A place in nested data: `("stages", 0, "steps")`, written `stages[0].steps`."""
@@ -87,6 +88,18 @@ class TrainingError(CompressKitError, RuntimeError):
 
 class ExportError(CompressKitError, RuntimeError):
     """A model cannot be exported, or the exported file computes something else."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A run that SIGTERM or SIGUSR1 has stopped, as Ctrl-C stops it: no error, and no CompressKitError.
+
+    Args:
+        signum: The signal.
+    """
+
+    def __init__(self, signum: int) -> None:
+        self.signal = Signals(signum)
+        super().__init__(f"stopped by {self.signal.name}")
 
 
 @contextmanager

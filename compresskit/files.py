@@ -1,12 +1,17 @@
-"""Files that are complete or absent after a crash, and JSON."""
+"""Files that are complete or absent after a crash: text and JSON; records and tensors, whose damage is noticed."""
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from compresskit.errors import CheckpointError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from compresskit.checksums import KEY, checked_record, state_checksum, with_checksum
+from compresskit.errors import CheckpointError, first_line
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -18,6 +23,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(path)
+        _sync_folder(path.parent)
     finally:
         part.unlink(missing_ok=True)
 
@@ -44,3 +50,62 @@ def read_json(path: Path) -> Any:
         return None
     except ValueError as error:
         raise CheckpointError(f"{path} is damaged ({error}); remove it, and --resume makes it again") from None
+
+
+def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write records as a JSON list, each with its checksum; the file is complete or absent after a crash."""
+    write_json(path, [with_checksum(record) for record in records])
+
+
+def read_records(path: Path) -> tuple[list[dict[str, Any]], bool]:
+    """Return the intact records of a file, without their checksums, and whether all of it is intact.
+
+    Where there is no such file there are no records, and nothing is damaged.
+    """
+    try:
+        content = read_json(path)
+    except CheckpointError:
+        return [], False
+    if content is None:
+        return [], True
+    records = [checked_record(record) for record in content] if isinstance(content, list) else [None]
+    intact = [record for record in records if record is not None]
+    return intact, len(intact) == len(records)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors by name as a safetensors file, with their checksum in its metadata.
+
+    Tensors that share memory are written separately, for any loader.
+    """
+    state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+    content = save(state, {"format": "pt", KEY: state_checksum(state)})
+    write_atomically(path, lambda part: part.write_bytes(content))
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file by name. A checksum in its metadata is checked.
+
+    Raises:
+        CheckpointError: The file is damaged, or is something else.
+        FileNotFoundError: There is no such file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            expected = (file.metadata() or {}).get(KEY)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
+    except (SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged, or is no safetensors file: {first_line(error)}") from error
+    if expected not in (None, state_checksum(tensors)):
+        raise CheckpointError(f"{path} is damaged: its checksum is not that of its tensors")
+    return tensors
+
+
+def _sync_folder(folder: Path) -> None:
+    """Write a folder's list of names to the disk, where the system can."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

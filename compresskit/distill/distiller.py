@@ -17,6 +17,7 @@ from compresskit.distill.own_loop import StageObjective, check_closed
 from compresskit.distill.precision import Precision, match_memory_format
 from compresskit.distill.processes import Processes, init_processes, local
 from compresskit.distill.session.checkpoint import Checkpoints
+from compresskit.distill.session.folder_lock import locked_folder
 from compresskit.distill.session.interrupt import deferred_interrupt
 from compresskit.distill.session.plan import TracedPlan, plan_stages
 from compresskit.distill.session.plan_text import Plan
@@ -170,9 +171,10 @@ class ProgressiveDistiller:
             trace: Whether to write a profiler's trace of a few steps of each stage to the folder `trace` in `out`.
 
         Raises:
-            CheckpointError: The folder does not fit `resume`, or holds another run.
+            CheckpointError: The folder does not fit `resume`, holds another run, or is in use by another process.
             TrainingError: A term or gradient is not finite.
-            KeyboardInterrupt: Ctrl-C; with `out`, the run was saved first.
+            KeyboardInterrupt: Ctrl-C, or as its subclass `compresskit.errors.Stopped` SIGTERM or SIGUSR1; with `out`,
+                the run was saved first.
         """
         if resume not in (True, False, "auto"):
             raise RecipeError(f"resume must be True, False or 'auto', got {resume!r}")
@@ -188,6 +190,8 @@ class ProgressiveDistiller:
             for model in self.models.modules:
                 processes.broadcast_tensors([*model.parameters(), *model.buffers()])
             display = stack.enter_context(open_display(silent=not processes.is_main))
+            if self.out is not None:
+                stack.enter_context(locked_folder(self.out, processes, display.note))
             stack.enter_context(own_randomness(self.seed, *(() if processes.is_main else (processes.rank,))))
             interrupt = stack.enter_context(deferred_interrupt())
             self.precision = self._resolved_precision(train_loader, unpack, display.note)
@@ -208,7 +212,7 @@ class ProgressiveDistiller:
             session.run(train_loader, val_loader, evaluate, unpack)
         match_memory_format(session.final_model, self.models.student)
         student = self.student if session.final_model is self.models.student else session.final_model
-        return Result(student, session.run_folder.log.records, session.results, session.shares())
+        return Result(student, session.run_folder.log.history(), session.results, session.shares())
 
     def resolve_auto(
         self,

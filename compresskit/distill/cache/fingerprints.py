@@ -9,6 +9,7 @@ from zlib import crc32
 import torch
 from torch import Tensor, nn
 
+from compresskit.checksums import tensor_bytes
 from compresskit.errors import DataError
 
 _MASK = 2**63 - 1
@@ -39,14 +40,6 @@ def sample_checksums(inputs: Any, count: int) -> list[int]:
     return checksums
 
 
-def tensor_checksum(*tensors: Tensor) -> int:
-    """Return the CRC-32 of the values of some tensors."""
-    checksum = 0
-    for tensor in tensors:
-        checksum = crc32(_content(tensor), checksum)
-    return checksum
-
-
 def text_digest(*lines: str, digits: int = 32) -> str:
     """Return the first hexadecimal digits of the SHA-256 of some lines."""
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:digits]
@@ -57,7 +50,7 @@ def weights_digest(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in named_tensors(model).items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(_content(tensor))
+        digest.update(tensor_bytes(tensor))
     return digest.hexdigest()
 
 
@@ -85,10 +78,6 @@ def model_fingerprint(model: nn.Module, counters: Collection[str] = ()) -> str:
             settings.update(part)
     kind = f"{type(model).__module__}.{type(model).__qualname__}"
     return f"{kind}\n{model!r}\n{weights_digest(model)}\n{settings.hexdigest()}"
-
-
-def _content(tensor: Tensor) -> memoryview:
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
 
 
 def _row_checksums(tensor: Tensor) -> list[int]:
@@ -129,7 +118,7 @@ def _bytes_of_setting(value: Any) -> Iterator[bytes | memoryview]:
     """Yield the bytes that tell one value from another; none for objects of other kinds."""
     if isinstance(value, Tensor):
         yield f"{tuple(value.shape)} {value.dtype}".encode()
-        yield _content(value)
+        yield tensor_bytes(value)
     elif value is None or isinstance(value, (int, float, complex, str, bytes, torch.dtype)):
         yield repr(value).encode()
     elif isinstance(value, Mapping):

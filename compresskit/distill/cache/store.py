@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from compresskit.distill.cache.fingerprints import tensor_checksum
+from compresskit.checksums import tensor_checksum
 from compresskit.distill.cache.options import CacheError
 from compresskit.files import write_atomically
 

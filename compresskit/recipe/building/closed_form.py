@@ -5,13 +5,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from compresskit.distill.spec.address import STUDENT
 from compresskit.errors import CheckpointError
 from compresskit.evaluation import has_own
-from compresskit.files import write_atomically
+from compresskit.files import write_tensors
 from compresskit.randomness import own_randomness
 from compresskit.recipe.building.components import Components
 from compresskit.recipe.building.weights import read_weights
@@ -43,8 +42,7 @@ def fit_to_data(components: Components, seed: int) -> dict[str, Tensor]:
 
 def save_fitted(path: Path, state: Mapping[str, Tensor]) -> None:
     """Save the state that `fit_to_data` returns, for when the run is resumed."""
-    content = save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()})
-    write_atomically(path, lambda part: part.write_bytes(content))
+    write_tensors(path, state)
 
 
 def restore_fitted(components: Components, path: Path, seed: int) -> None:

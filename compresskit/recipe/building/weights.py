@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from compresskit.errors import CheckpointError, close_names, first_line
+from compresskit.files import read_tensors
 
 _PREFIX = "module."
 """The beginning of every name in a model that DataParallel wraps."""
@@ -49,7 +50,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise CheckpointError(f"no file {str(path)!r}{_neighbours(path)}")
-    state = _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
+    state = read_tensors(path) if path.suffix == ".safetensors" else _pickled(path)
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
     if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
@@ -58,16 +59,6 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         )
         raise CheckpointError(f"{path} is not a mapping of names to tensors, it holds {content}")
     return {str(key): tensor for key, tensor in state.items()}
-
-
-def _safetensors(path: Path) -> Any:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except (SafetensorError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged, or is no safetensors file: {error}") from error
 
 
 def _pickled(path: Path) -> Any:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from compresskit.checksums import is_unchanged
 from compresskit.distill.spec.address import STUDENT, TEACHER
 
 RECIPE_FILE = "recipe.yaml"
@@ -16,6 +17,9 @@ WEIGHTS_FILE = "student.safetensors"
 """Weights of the trained model of a part, in the part's folder."""
 
 EVALUATION_FILE = "evaluation.json"
+
+DAMAGED_RECIPE_FILE = "recipe.damaged.yaml"
+"""A recipe file that was not as the run had written it, when the run was resumed."""
 
 SUMMARY_FILE = "summary.json"
 """The rows of the table. It is written last: a run that has it is finished."""
@@ -37,3 +41,15 @@ def part_folder(folder: Path, part: str) -> Path:
 def has_checkpoint(folder: Path) -> bool:
     """Return whether any part of a run has written a checkpoint."""
     return any(folder.glob("checkpoints/*.pt")) or any(folder.glob("*/checkpoints/*.pt"))
+
+
+def recipe_damage(folder: Path) -> str | None:
+    """Return a line about a run's recipe that is not as the run wrote it, or None."""
+    path = folder / RECIPE_FILE
+    try:
+        unchanged = is_unchanged(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        unchanged = False
+    except OSError:
+        return None  # whoever reads it says more
+    return None if unchanged else f"{path} is not as the run wrote it: it is damaged, or was edited"

@@ -21,7 +21,14 @@ from compresskit.recipe.building.closed_form import fit_to_data
 from compresskit.recipe.building.components import Components, build_components, model_path
 from compresskit.recipe.reading.load import Recipe, load_recipe
 from compresskit.recipe.reading.overrides import parse
-from compresskit.recipe.reading.run_files import EVALUATION_FILE, RECIPE_FILE, WEIGHTS_FILE, part_folder, pretraining_of
+from compresskit.recipe.reading.run_files import (
+    EVALUATION_FILE,
+    RECIPE_FILE,
+    WEIGHTS_FILE,
+    part_folder,
+    pretraining_of,
+    recipe_damage,
+)
 from compresskit.recipe.scoring.measure import measure_model
 from compresskit.recipe.scoring.method_scores import MethodScores, Score
 from compresskit.recipe.scoring.metric import metrics_by_name
@@ -70,6 +77,8 @@ def evaluate_recipe(
     changes = dict(overrides) if isinstance(overrides, Mapping) else dict(parse(text) for text in overrides)
     path = Path(recipe)
     if (path / RECIPE_FILE).is_file():
+        if damage := recipe_damage(path):
+            say(damage)
         changes = _weights_of_run(path) | changes
         recipe = path / RECIPE_FILE
     if weights is not None:

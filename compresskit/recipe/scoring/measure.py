@@ -1,7 +1,7 @@
 """Models measured by an evaluation: one model, and all models of a run, whose rows are stored one by one."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from compresskit.errors import RecipeError
 from compresskit.evaluation import Evaluation, has_own
-from compresskit.files import read_json, write_json
+from compresskit.files import read_records, write_records
 from compresskit.profiling import count_macs
 from compresskit.randomness import own_randomness
 from compresskit.recipe.reading.run_files import EVALUATION_FILE
@@ -78,13 +78,19 @@ def measure(
             if evaluation is not None:
                 say(f"evaluating {contender.name}")
             rows[contender.name] = _row(contender, evaluation, inputs, seed)
-            write_json(folder / EVALUATION_FILE, [asdict(row) for row in rows.values()])
+            write_records(folder / EVALUATION_FILE, [asdict(row) for row in rows.values()])
     return [rows[contender.name] for contender in contenders]
 
 
 def stored_rows(folder: Path) -> list[Row]:
-    """Return the rows that a run has stored so far."""
-    return [Row(**row) for row in read_json(folder / EVALUATION_FILE) or []]
+    """Return the rows that a run has stored so far; damaged ones are left out, and a line says so."""
+    path = folder / EVALUATION_FILE
+    records, intact = read_records(path)
+    names = {field.name for field in fields(Row)}
+    rows = [Row(**record) for record in records if names == record.keys()]
+    if not intact or len(rows) < len(records):
+        say(f"{path} is damaged: {len(rows)} rows of it can be used")
+    return rows
 
 
 def measure_model(
