@@ -79,7 +79,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     Tensors that share memory are written separately, for any loader.
     """
     state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    content = save(state, {"format": "pt", KEY: state_checksum(state)})
+    content = _with_metadata(save(state), {"format": "pt", KEY: state_checksum(state)})
     write_atomically(path, lambda part: part.write_bytes(content))
 
 
@@ -99,6 +99,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if expected not in (None, state_checksum(tensors)):
         raise CheckpointError(f"{path} is damaged: its checksum is not that of its tensors")
     return tensors
+
+
+def _with_metadata(content: bytes, metadata: Mapping[str, str]) -> bytes:
+    """Return a safetensors file with metadata; `save` would write them in another order each time."""
+    size = int.from_bytes(content[:8], "little")
+    header = {"__metadata__": metadata, **json.loads(content[8 : 8 + size])}
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the tensors begin at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + content[8 + size :]
 
 
 def _sync_folder(folder: Path) -> None:

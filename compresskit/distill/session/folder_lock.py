@@ -19,10 +19,13 @@ from compresskit.distill.processes import Processes
 from compresskit.errors import CheckpointError
 
 LOCK_FILE = ".lock"
-OWNER_FILE = ".owner.json"
-"""The process that holds the lock; the lock file itself cannot be read everywhere."""
+MARKER_FILE = ".lock.held"
+"""The file that stands for a lock."""
 
-LOCK_FILES = (LOCK_FILE, OWNER_FILE)
+OWNER_FILE = ".owner.json"
+"""The process that holds the lock; a lock file itself cannot be read everywhere."""
+
+LOCK_FILES = (OWNER_FILE, LOCK_FILE, MARKER_FILE)
 
 WAIT_SECONDS = 1.0
 """Longest wait for a process that is about to end."""
@@ -67,9 +70,8 @@ def _lock(folder: Path, note: Callable[[str], None]) -> BaseFileLock | None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CheckpointError(f"{folder} cannot be made a folder: {error.strerror}") from None
-    path = folder.resolve() / LOCK_FILE
-    for kind in (FileLock, SoftFileLock):
-        lock = kind(path, timeout=WAIT_SECONDS, is_singleton=True)
+    for kind, name in ((FileLock, LOCK_FILE), (SoftFileLock, MARKER_FILE)):
+        lock = kind(folder.resolve() / name, timeout=WAIT_SECONDS, is_singleton=True)
         if lock.is_locked:
             return None
         try:
@@ -91,7 +93,7 @@ def _lock(folder: Path, note: Callable[[str], None]) -> BaseFileLock | None:
 
 
 def _release(lock: BaseFileLock, folder: Path) -> None:
-    for name in (OWNER_FILE, LOCK_FILE) if isinstance(lock, FileLock) else (OWNER_FILE,):
+    for name in (OWNER_FILE, LOCK_FILE):
         with suppress(OSError):  # removed while it is held: whoever waits for it notices that it is gone
             (folder / name).unlink()
     lock.release()
@@ -103,5 +105,5 @@ def _refusal(folder: Path, *, soft: bool) -> str:
         text = f"process {owner['pid']} on {owner['host']} (since {owner['since']})"
     except (OSError, ValueError, KeyError, TypeError):
         text = "another process"
-    advice = f"\nIf that process is dead, remove {folder / LOCK_FILE}." if soft else ""
+    advice = f"\nIf that process is dead, remove {folder / MARKER_FILE}." if soft else ""
     return f"{folder} is in use by {text}; wait until it ends, or give another folder{advice}"

@@ -123,7 +123,7 @@ def _checksum(path: Path, mark: LogMark) -> int | None:
     checksum, left = 0, mark.size
     if not left:
         return 0
-    if not path.exists():
+    if not path.is_file():
         return None
     with path.open("rb") as file:
         while left and (chunk := file.read(min(left, _CHUNK))):

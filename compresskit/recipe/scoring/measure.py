@@ -78,7 +78,8 @@ def measure(
             if evaluation is not None:
                 say(f"evaluating {contender.name}")
             rows[contender.name] = _row(contender, evaluation, inputs, seed)
-            write_records(folder / EVALUATION_FILE, [asdict(row) for row in rows.values()])
+            done = [asdict(rows[each.name]) for each in contenders if each.name in rows]
+            write_records(folder / EVALUATION_FILE, done)
     return [rows[contender.name] for contender in contenders]
 
 
