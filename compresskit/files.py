@@ -48,7 +48,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged ({error}); remove it, and --resume makes it again") from None
 
 
@@ -64,7 +64,7 @@ def read_records(path: Path) -> tuple[list[dict[str, Any]], bool]:
     """
     try:
         content = read_json(path)
-    except CheckpointError:
+    except (CheckpointError, OSError):
         return [], False
     if content is None:
         return [], True

@@ -1,5 +1,6 @@
 """The parts of the run of reliability.py, which copies this file beside the recipe: slow or deadly on request."""
 
+import itertools
 import os
 import signal
 import time
@@ -12,15 +13,14 @@ from compresskit.data import rng
 from compresskit.distill.session import run_folder
 
 run_folder.CHECKPOINT_SECONDS = 0.0
-DELAY = float(os.environ.get("DELAY", 0))
+DELAY = float(os.environ.get("DELAY", "0"))
 MOMENT, _, COUNT = os.environ.get("DIE", "").partition(":")
+moments = itertools.count(1)
 
 
 def die_at_the_moment():
-    """Count down to the moment that DIE names, and end this process there as a power cut would."""
-    global COUNT
-    COUNT = int(COUNT) - 1
-    if COUNT == 0:
+    """Count to the moment that DIE names, and end this process there as a power cut would."""
+    if next(moments) == int(COUNT):
         os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -35,16 +35,16 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.
 
 
 @contextmanager
-def locked_folder(folder: Path, processes: Processes, note: Callable[[str], None]) -> Iterator[None]:
+def locked_folder(folder: Path, processes: Processes, note: Callable[[str], None] | None = None) -> Iterator[None]:
     """Keep other runs out of a folder inside the block, which is created if necessary.
 
     Of several processes of one run the main one takes the lock. The same process may take it again inside the block.
-    A folder that cannot be written is not locked, as nobody can run in it.
 
     Args:
         folder: The folder of the run.
         processes: The processes of the run.
-        note: Function that receives a line of text about a folder that cannot be locked.
+        note: Function that receives a line of text about a folder that cannot be written, and so is not locked; None
+            refuses such a folder.
 
     Raises:
         CheckpointError: Another process has the lock, or there can be no such folder.
@@ -64,32 +64,42 @@ def locked_folder(folder: Path, processes: Processes, note: Callable[[str], None
                     path.rmdir()
 
 
-def _lock(folder: Path, note: Callable[[str], None]) -> BaseFileLock | None:
+def _lock(folder: Path, note: Callable[[str], None] | None) -> BaseFileLock | None:
     """Return the lock, acquired; None where an outer block has it, or where the folder cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CheckpointError(f"{folder} cannot be made a folder: {error.strerror}") from None
     for kind, name in ((FileLock, LOCK_FILE), (SoftFileLock, MARKER_FILE)):
-        lock = kind(folder.resolve() / name, timeout=WAIT_SECONDS, is_singleton=True)
+        lock = kind(folder.resolve() / name, is_singleton=True)
         if lock.is_locked:
             return None
         try:
-            lock.acquire(poll_interval=0.05)
-        except Timeout:
-            raise CheckpointError(_refusal(folder, soft=kind is SoftFileLock)) from None
+            _acquire(lock, folder)
         except OSError as error:
             if error.errno in _READ_ONLY:
-                note(f"{folder} cannot be written ({error.strerror}), so it is not locked")
-                return None
+                return _leave_unlocked(f"{folder} cannot be written ({error.strerror})", note)
             if error.errno not in _NO_LOCKS or kind is SoftFileLock:
                 raise
-            continue
-        owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now(UTC).isoformat(" ", "seconds")}
-        with suppress(OSError):  # it is for the message only
-            (folder / OWNER_FILE).write_text(json.dumps(owner), encoding="utf-8")
-        return lock
+        else:
+            return lock
     return None
+
+
+def _acquire(lock: BaseFileLock, folder: Path) -> None:
+    try:
+        lock.acquire(timeout=WAIT_SECONDS, poll_interval=0.05)
+    except Timeout:
+        raise CheckpointError(_refusal(folder, soft=isinstance(lock, SoftFileLock))) from None
+    owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now(UTC).isoformat(" ", "seconds")}
+    with suppress(OSError):  # it is for the message only
+        (folder / OWNER_FILE).write_text(json.dumps(owner), encoding="utf-8")
+
+
+def _leave_unlocked(reason: str, note: Callable[[str], None] | None) -> None:
+    if note is None:
+        raise CheckpointError(f"{reason}, so no run can go on there")
+    note(f"{reason}, so it is not locked")
 
 
 def _release(lock: BaseFileLock, folder: Path) -> None:

@@ -1,6 +1,7 @@
 """The choice of a run's folder, and the recipe that is written into it."""
 
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from compresskit.files import write_text
 from compresskit.nodes import FORMER_NAMES
 from compresskit.recipe.reading import yaml
 from compresskit.recipe.reading.load import Recipe
-from compresskit.recipe.reading.run_files import RECIPE_FILE, has_checkpoint, recipe_damage
+from compresskit.recipe.reading.run_files import DAMAGED_RECIPE_FILE, RECIPE_FILE, has_checkpoint, recipe_damage
 
 RUNS = Path("runs")
 
@@ -55,6 +56,18 @@ def write_recipe(folder: Path, recipe: Recipe, heading: str, notes: str) -> None
     """
     if (folder / RECIPE_FILE).exists():
         raise CheckpointError(f"{folder} was just taken by another run; give another --out")
+    _write(folder, recipe, heading, notes)
+
+
+def replace_recipe(folder: Path, recipe: Recipe, heading: str) -> None:
+    """Write the resolved recipe in the place of a damaged one, which stays under another name."""
+    shutil.copyfile(folder / RECIPE_FILE, folder / DAMAGED_RECIPE_FILE)
+    _write(
+        folder, recipe, heading, "Written when the run was resumed, as the file that the run had written was damaged."
+    )
+
+
+def _write(folder: Path, recipe: Recipe, heading: str, notes: str) -> None:
     text = f"{_comment(heading)}\n{yaml.dump(recipe.resolved())}\n{_comment(notes)}"
     write_text(folder / RECIPE_FILE, signed_text(text))
 

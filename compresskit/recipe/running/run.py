@@ -39,7 +39,7 @@ from compresskit.recipe.reading.run_files import (
     recipe_damage,
 )
 from compresskit.recipe.running.finished import is_finished
-from compresskit.recipe.running.folder import choose_folder, write_recipe
+from compresskit.recipe.running.folder import choose_folder, replace_recipe, write_recipe
 from compresskit.recipe.running.resume_command import call_options, resume_hint
 from compresskit.recipe.scoring.card import card
 from compresskit.recipe.scoring.differences import Difference, differences
@@ -144,10 +144,11 @@ def run_in_folder(
     if processes.broadcast_from_main(lambda: is_finished(folder)):
         say(f"{folder} is finished already")
         return _result(folder)
-    with locked_folder(folder, processes, say):
+    resumes = processes.broadcast((folder / RECIPE_FILE).exists())  # before others are locked out, to notice a new one
+    with locked_folder(folder, processes):
         with processes.main_first():
             run = _Run(recipe, folder, device, trace=trace)
-            session = _begin(run, folder, f"compresskit run {shlex.join(arguments)}", processes)
+            session = _begin(run, folder, f"compresskit run {shlex.join(arguments)}", processes, resumes=resumes)
         _train(run)
         if processes.is_main:
             _finish(run, folder, session)
@@ -279,18 +280,17 @@ class _Run:
         self.distillers[part] = ProgressiveDistiller(teachers, student, stages, **options)
 
 
-def _begin(run: _Run, folder: Path, command: str, processes: Processes) -> dict[str, Any]:
+def _begin(run: _Run, folder: Path, command: str, processes: Processes, *, resumes: bool) -> dict[str, Any]:
     """Begin or resume the run in its folder, once everything is known to fit, and return this session's environment."""
     environment_record = {**environment(run.device), "processes": processes.count}
     fitted = run.fit_closed_form()
     run.resolve_auto(folder)
     if not processes.is_main:  # the main process came first and wrote the files below
         return environment_record
-    if damage := recipe_damage(folder):
-        say(f"{damage}; it is now {DAMAGED_RECIPE_FILE}, and the recipe of this call takes its place")
-        (folder / RECIPE_FILE).replace(folder / DAMAGED_RECIPE_FILE)
-        write_recipe(folder, run.recipe, command, "Written when the run was resumed.")
-    if (folder / RECIPE_FILE).exists():
+    if resumes:
+        if damage := recipe_damage(folder):
+            say(f"{damage}; it is now {DAMAGED_RECIPE_FILE}, and the recipe of this call takes its place")
+            replace_recipe(folder, run.recipe, command)
         say(f"going on in {folder}" if has_checkpoint(folder) else f"{folder} has no checkpoint yet: starting again")
     else:
         plans = plans_text(run.plans())

@@ -100,7 +100,7 @@ def run_seeds(
         with loaded.sources.with_locations():
             folder = processes.broadcast_from_main(lambda: choose_folder(series, out, resume=resume))
             arguments = [*call, "--seeds", ",".join(map(str, seeds))]
-            with resume_hint(folder, arguments), locked_folder(folder, processes, say):
+            with resume_hint(folder, arguments), locked_folder(folder, processes):
                 if processes.is_main and not (folder / RECIPE_FILE).exists():
                     notes = "Each seed's own run is in the folder seed-SEED."
                     write_recipe(folder, series, f"compresskit run {shlex.join(arguments)}", notes)

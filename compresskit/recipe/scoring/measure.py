@@ -1,7 +1,7 @@
 """Models measured by an evaluation: one model, and all models of a run, whose rows are stored one by one."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -60,6 +60,10 @@ class Row:
         return {"name": self.name, "role": self.role, **self.metrics, "parameters": self.parameters, "macs": self.macs}
 
 
+_KNOWN = {field.name for field in fields(Row)}
+_REQUIRED = {field.name for field in fields(Row) if field.default is MISSING and field.default_factory is MISSING}
+
+
 def measure(
     contenders: Sequence[Contender], evaluation: Evaluation | None, inputs: Any, folder: Path, seed: int
 ) -> list[Row]:
@@ -87,8 +91,7 @@ def stored_rows(folder: Path) -> list[Row]:
     """Return the rows that a run has stored so far; damaged ones are left out, and a line says so."""
     path = folder / EVALUATION_FILE
     records, intact = read_records(path)
-    names = {field.name for field in fields(Row)}
-    rows = [Row(**record) for record in records if names == record.keys()]
+    rows = [Row(**record) for record in records if _REQUIRED <= record.keys() <= _KNOWN]
     if not intact or len(rows) < len(records):
         say(f"{path} is damaged: {len(rows)} rows of it can be used")
     return rows

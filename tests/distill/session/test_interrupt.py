@@ -114,9 +114,13 @@ def test_a_child_process_that_was_forked_during_training_can_be_terminated():
     with deferred_interrupt() as interrupt:
         child = fork.Process(target=lambda: (ready.set(), signal.pause()))
         child.start()
-        assert ready.wait(10)
-        child.terminate()
-        child.join(10)
+        try:
+            assert ready.wait(10)
+            child.terminate()
+            child.join(10)
+        finally:
+            child.kill()
+        child.join()
         assert child.exitcode == -signal.SIGTERM
         assert not interrupt.requested
 
