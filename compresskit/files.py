@@ -79,8 +79,14 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     Tensors that share memory are written separately, for any loader.
     """
     state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    content = _with_metadata(save(state), {"format": "pt", KEY: state_checksum(state)})
-    write_atomically(path, lambda part: part.write_bytes(content))
+    header, values = _with_metadata(save(state), {"format": "pt", KEY: state_checksum(state)})
+
+    def write(part: Path) -> None:
+        with part.open("wb") as file:
+            file.write(header)
+            file.write(values)
+
+    write_atomically(path, write)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -101,13 +107,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _with_metadata(content: bytes, metadata: Mapping[str, str]) -> bytes:
-    """Return a safetensors file with metadata; `save` would write them in another order each time."""
+def _with_metadata(content: bytes, metadata: Mapping[str, str]) -> tuple[bytes, memoryview]:
+    """Return the two parts of a safetensors file, with metadata: `save` would write them in another order each time."""
     size = int.from_bytes(content[:8], "little")
     header = {"__metadata__": metadata, **json.loads(content[8 : 8 + size])}
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the tensors begin at a multiple of 8
-    return len(text).to_bytes(8, "little") + text + content[8 + size :]
+    return len(text).to_bytes(8, "little") + text, memoryview(content)[8 + size :]
 
 
 def _sync_folder(folder: Path) -> None:

@@ -26,10 +26,10 @@ def equal(one, other):
 
 
 def flipped(content):
-    """Yield a file's content with each of its bits flipped."""
-    for position in range(8 * len(content)):
+    """Yield a file's content with one bit of each of its bytes flipped."""
+    for position in range(len(content)):
         damaged = bytearray(content)
-        damaged[position // 8] ^= 1 << position % 8
+        damaged[position] ^= 1 << position % 8
         yield bytes(damaged)
 
 
@@ -60,7 +60,7 @@ def test_no_flipped_bit_in_a_file_of_tensors_gives_other_tensors(tmp_path):
             refused += 1
         else:
             assert equal(tensors, STATE)
-    assert refused > 500
+    assert refused > 100
 
 
 def test_a_file_of_tensors_without_a_checksum_is_read(tmp_path):
