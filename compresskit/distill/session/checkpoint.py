@@ -20,8 +20,9 @@ from compresskit.files import write_atomically
 KEPT = 2
 """Number of checkpoints that stay."""
 
-_KEYS = {"stage", "step", "global_step", "batches", "student", "teachers", "given", "learned", "loop", "rng", "results"}
-_KEYS |= {"fingerprint", "log_bytes"}
+_NUMBERS = {"stage", "step", "global_step", "batches", "log_bytes"}
+_MAPPINGS = {"fingerprint", "student", "teachers", "learned"}
+_KEYS = {*_NUMBERS, *_MAPPINGS, "given", "loop", "rng", "results"}
 """Keys that every checkpoint has, since the first version."""
 
 
@@ -89,9 +90,16 @@ def _read(path: Path, device: torch.device) -> dict[str, Any]:
         raise CheckpointError("it holds other things than tensors and plain data") from None
     except Exception as error:  # noqa: BLE001  (a damaged archive may raise anything)
         raise CheckpointError(first_line(error)[:80]) from None
-    if not isinstance(state, dict) or not state.keys() >= _KEYS:
+    if not _is_checkpoint(state):
         raise CheckpointError("it holds something else")
     return state
+
+
+def _is_checkpoint(state: Any) -> bool:
+    if not isinstance(state, Mapping) or not state.keys() >= _KEYS:
+        return False
+    numbers, mappings = ([state[key] for key in keys] for keys in (_NUMBERS, _MAPPINGS))
+    return all(isinstance(value, int) for value in numbers) and all(isinstance(value, Mapping) for value in mappings)
 
 
 def fingerprint(

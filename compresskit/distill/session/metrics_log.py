@@ -159,6 +159,6 @@ def _is_record(line: bytes, steps: int) -> bool:
     """Return whether a line is a record of one of the first steps."""
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(record, dict) and record.get("global_step") in range(steps) and line.endswith(b"\n")

@@ -91,7 +91,7 @@ def stored_rows(folder: Path) -> list[Row]:
     """Return the rows that a run has stored so far; damaged ones are left out, and a line says so."""
     path = folder / EVALUATION_FILE
     records, intact = read_records(path)
-    rows = [Row(**record) for record in records if _REQUIRED <= record.keys() <= _KNOWN]
+    rows = [Row(**record) for record in records if _is_row(record)]
     if not intact or len(rows) < len(records):
         say(f"{path} is damaged: {len(rows)} rows of it can be used")
     return rows
@@ -126,6 +126,21 @@ def illustrate(contenders: Sequence[Contender], evaluation: Evaluation | None, f
             model.eval()
         folder.mkdir(exist_ok=True)
         evaluation.illustrate(models, folder)
+
+
+def _is_row(record: Mapping[str, Any]) -> bool:
+    """Return whether a record from a file, which may be anybody's, has the fields of a row."""
+    if not _REQUIRED <= record.keys() <= _KNOWN:
+        return False
+    metrics, each = record["metrics"], record["per_sample"]
+    return (
+        all(isinstance(record[name], str) for name in ("name", "role"))
+        and all(isinstance(record[name], int) for name in ("parameters", "macs"))
+        and isinstance(metrics, dict)
+        and all(isinstance(value, int | float) for value in metrics.values())
+        and isinstance(each, dict)
+        and all(isinstance(values, list) for values in each.values())
+    )
 
 
 def input_shapes(inputs: Any) -> str:
