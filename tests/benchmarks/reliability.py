@@ -140,13 +140,15 @@ def end(folder: str) -> dict[str, object]:
     root, parts = Path(folder), ("", "teacher", "alone")
     logs = {part: (root / part / "metrics.jsonl").read_text().splitlines() for part in parts}
     rows = json.loads((root / "evaluation.json").read_text())
+    recipe = yaml.safe_load((root / "recipe.yaml").read_text())
+    del recipe["data"]["workers"]
     return {
         "weights": {part: bits(load_file(root / part / "student.safetensors")) for part in parts},
         "fitted": bits(load_file(root / "fitted.safetensors")),
         "table": json.loads((root / "summary.json").read_text()),
         "rows": rows,
         "log": {part: [without_times(line) for line in lines] for part, lines in logs.items()},
-        "recipe": yaml.safe_load((root / "recipe.yaml").read_text()),
+        "recipe": recipe,
     }
 
 
@@ -171,11 +173,7 @@ def verdict(done: subprocess.CompletedProcess[str], out: str, whole: str = WHOLE
 
 def kills() -> Iterator[tuple[str, Verdicts]]:
     """Kill runs at 22 moments, and resume them."""
-    draw = random.Random(0)
-    with running("timed") as process:
-        began = time.monotonic()
-        process.wait()
-        seconds = time.monotonic() - began
+    draw, seconds = random.Random(0), duration()
     at_random = Counter()
     for number in range(8):
         out = f"killed-{number}"
@@ -213,6 +211,15 @@ def kills() -> Iterator[tuple[str, Verdicts]]:
     yield "SIGKILL of all, the main or the other one of two processes", verdicts
 
 
+def duration() -> float:
+    """Return the seconds that a run takes after its start."""
+    shutil.rmtree("timed", ignore_errors=True)
+    with running("timed") as process:
+        began = time.monotonic()
+        process.wait()
+        return time.monotonic() - began
+
+
 def children(pid: int) -> list[int]:
     """Return the processes that a process has started."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
@@ -220,15 +227,17 @@ def children(pid: int) -> list[int]:
 
 def stops() -> Iterator[tuple[str, Verdicts]]:
     """Stop runs as schedulers do, and start them again by the same command."""
-    draw = random.Random(1)
+    draw, seconds = random.Random(1), duration()
     for signum in (signal.SIGTERM, signal.SIGUSR1):
         verdicts = Counter()
         for number in range(10):
             out, options = f"{signum.name}-{number}", ["--auto-resume", "--set", f"data.workers={number % 2}"]
             with running(out, *options) as process:
-                time.sleep(draw.uniform(0, 1.5))
+                time.sleep(draw.uniform(0, 0.8 * seconds))
                 (os.killpg if number % 4 == 3 else os.kill)(process.pid, signum)
-            if process.returncode != 128 + signum or "To go on: " not in Path(f"{out}.stderr").read_text():
+            if process.returncode == 0:
+                verdicts["ended before the signal"] += 1
+            elif process.returncode != 128 + signum or "To go on: " not in Path(f"{out}.stderr").read_text():
                 verdicts[f"WRONG: exit code {process.returncode}"] += 1
             else:
                 verdicts[verdict(run(out, *options), out)] += 1

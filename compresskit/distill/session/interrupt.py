@@ -35,7 +35,7 @@ class Interrupt:
 def deferred_interrupt() -> Iterator[Interrupt]:
     """Let signals only set a flag inside the block; a second Ctrl-C interrupts at once.
 
-    A signal that is ignored stays so, and SIGTERM and SIGUSR1 go to a handler of the caller's own where there is one.
+    SIGTERM and SIGUSR1 stay ignored where they are, and go to a handler of the caller's own where there is one.
     """
     interrupt = Interrupt()
     process = os.getpid()
@@ -72,7 +72,7 @@ def error_of(signum: int) -> KeyboardInterrupt:
 
 @contextmanager
 def _handled(handler: Callable[[int, FrameType | None], None], *signals: signal.Signals) -> Iterator[None]:
-    """Install a handler inside the block for those signals that are neither ignored nor handled by the caller."""
+    """Install a handler inside the block for those signals that the caller neither ignores nor handles."""
     before: dict[signal.Signals, Any] = {}
     _ours.append(handler)
     try:
@@ -94,9 +94,9 @@ _ours: list[Any] = []
 
 def _is_free(signum: signal.Signals, handler: Any) -> bool:
     """Return whether a signal's handler may be replaced. None is one that Python did not install."""
-    if handler in (None, signal.SIG_IGN):
-        return False
-    return signum == signal.SIGINT or handler == signal.SIG_DFL or handler in _ours
+    if signum == signal.SIGINT:
+        return handler is not None
+    return handler == signal.SIG_DFL or handler in _ours
 
 
 def _end(signum: int) -> None:

@@ -110,10 +110,10 @@ def run_seeds(
                     own = processes.broadcast_from_main(partial(_own_folder, single, folder / f"seed-{seed}"))
                     single_call = [*call, "--set", f"seed={seed}"]
                     runs[seed] = run_in_folder(own, single, single_call, device, processes, trace=trace)
-        rows = _over_seeds([run.rows for run in runs.values()])
-        result = SeedsResult(folder, runs, rows, differences(rows))
-        if processes.is_main:
-            write_json(folder / SUMMARY_FILE, _summary(result))
+                rows = _over_seeds([run.rows for run in runs.values()])
+                result = SeedsResult(folder, runs, rows, differences(rows))
+                if processes.is_main:
+                    write_json(folder / SUMMARY_FILE, _summary(result))
     return result
 
 

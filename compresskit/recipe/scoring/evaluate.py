@@ -11,6 +11,8 @@ from torch import nn
 
 from compresskit import nodes
 from compresskit.distill.distiller import chosen_device
+from compresskit.distill.processes import Processes
+from compresskit.distill.session.folder_lock import locked_folder
 from compresskit.distill.spec.address import STUDENT, TEACHER
 from compresskit.environment import environment
 from compresskit.errors import RecipeError, close_names, path_text, within
@@ -92,11 +94,8 @@ def evaluate_recipe(
         place = chosen_device(device)
         for model in models.values():
             model.to(place)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RecipeError(f"{folder} cannot be made a folder: {error.strerror}") from None
-        return _measure(loaded, components, models, folder, place)
+        with locked_folder(folder, Processes.now()):
+            return _measure(loaded, components, models, folder, place)
 
 
 def _weights_of_run(folder: Path) -> dict[str, Any]:
