@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -105,38 +106,25 @@ def test_only_the_main_process_takes_the_lock(tmp_path, monkeypatch):
         assert names(tmp_path) == []
 
 
-@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP])
-def test_a_file_system_without_locks_gets_a_file_that_stands_for_one(tmp_path, monkeypatch, code):
+def no_locks(*_):
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+
+WITHOUT_LOCKS = f"import fcntl\ndef no(*_): raise OSError({errno.ENOLCK}, 'no locks')\nfcntl.flock = no\n"
+
+
+def test_a_file_stands_for_the_lock_where_there_is_none_and_is_taken_over_from_a_dead_process(tmp_path, monkeypatch):
     fcntl = pytest.importorskip("fcntl")
-
-    def flock(*_):
-        raise OSError(code, os.strerror(code))
-
-    monkeypatch.setattr(fcntl, "flock", flock)
-    with lock(tmp_path):
-        assert ".lock.held" in names(tmp_path)
-        code = f"import fcntl\ndef no(*_): raise OSError({code}, 'no locks')\nfcntl.flock = no\n" + HOLDER
-        other = subprocess.run(
-            [sys.executable, "-c", code, tmp_path], capture_output=True, text=True, input="", timeout=60, check=False
-        )
-        assert f"in use by process {os.getpid()}" in other.stderr
-        assert f"If that process is dead, remove {tmp_path / '.lock.held'}." in other.stderr
-    assert names(tmp_path) == []
-
-
-def test_a_file_that_stands_for_a_lock_is_taken_over_from_a_dead_process(tmp_path, monkeypatch):
-    fcntl = pytest.importorskip("fcntl")
-
-    def flock(*_):
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    code = f"import fcntl\ndef no(*_): raise OSError({errno.ENOLCK}, 'no locks')\nfcntl.flock = no\n" + HOLDER
-    command = [sys.executable, "-c", code, tmp_path]
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    monkeypatch.setattr(folder_lock, "WAIT_SECONDS", 0.5)
+    command = [sys.executable, "-c", WITHOUT_LOCKS + HOLDER, tmp_path]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "locked\n"
+        refusal = f"in use by process {process.pid} on .*\n.*remove {re.escape(str(tmp_path / '.lock.held'))}"
+        with pytest.raises(CheckpointError, match=refusal), lock(tmp_path):
+            pass
         process.kill()
     assert ".lock.held" in names(tmp_path)
-    monkeypatch.setattr(fcntl, "flock", flock)
     monkeypatch.setattr(folder_lock, "WAIT_SECONDS", 10.0)
     with lock(tmp_path):
         assert str(os.getpid()) in (tmp_path / ".owner.json").read_text()

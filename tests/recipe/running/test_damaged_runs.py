@@ -1,8 +1,8 @@
 """A run whose files are damaged, and one that a second process wants: nothing is lost, and the damage is named."""
 
 import json
-import subprocess
-import sys
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -156,15 +156,23 @@ def test_a_recipe_that_was_edited_is_named_where_it_is_read(finished, capsys):
     assert "recipe.yaml is not as the run wrote it" in capsys.readouterr().err
 
 
-def test_a_second_run_in_the_folder_is_refused_with_exit_code_2(unfinished):
-    command = [sys.executable, "-m", "compresskit", "run", "toy.yaml", "--out", "x", "--resume", "--allow", "toy_parts"]
-    for change in CHANGES:
-        command += ["--set", change]
-    with locked_folder(unfinished, Processes(), pytest.fail):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-    assert done.returncode == 2
-    assert "compresskit: x is in use by process" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_a_second_run_in_the_folder_is_refused(unfinished):
+    locked, done = threading.Event(), threading.Event()
+
+    def hold():
+        with locked_folder(unfinished, Processes()):
+            locked.set()
+            done.wait()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert locked.wait(10)
+    with pytest.raises(CheckpointError, match=f"x is in use by process {os.getpid()} on "):
+        resume()
+    done.set()
+    holder.join()
+    resume()
+    assert (unfinished / "summary.json").exists()
 
 
 def test_auto_resume_starts_a_run_and_goes_on_with_it(toy, monkeypatch):
