@@ -73,7 +73,7 @@ def read_records(path: Path) -> tuple[list[dict[str, Any]], bool]:
     return intact, len(intact) == len(records)
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def write_state(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors by name as a safetensors file, with their checksum in its metadata.
 
     Tensors that share memory are written separately, for any loader.
@@ -89,21 +89,31 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     write_atomically(path, write)
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file by name. A checksum in its metadata is checked.
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file by name.
 
     Raises:
         CheckpointError: The file is damaged, or is something else.
         FileNotFoundError: There is no such file.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            expected = (file.metadata() or {}).get(KEY)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
+        return load_state(path)
     except (SafetensorError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged, or is no safetensors file: {first_line(error)}") from error
+
+
+def load_state(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file by name, checked against the checksum in its metadata if there is one.
+
+    Raises:
+        SafetensorError: The file is something else.
+        ValueError: The file is damaged.
+    """
+    with safe_open(path, framework="pt") as file:
+        expected = (file.metadata() or {}).get(KEY)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
     if expected not in (None, state_checksum(tensors)):
-        raise CheckpointError(f"{path} is damaged: its checksum is not that of its tensors")
+        raise ValueError("its checksum is not that of its tensors")
     return tensors
 
 

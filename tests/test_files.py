@@ -9,7 +9,7 @@ from safetensors.torch import load_file, safe_open, save_file
 
 from compresskit.checksums import is_unchanged, signed_text
 from compresskit.errors import CheckpointError
-from compresskit.files import read_records, read_tensors, write_records, write_tensors
+from compresskit.files import read_records, read_state, write_records, write_state
 
 STATE = {
     "b": torch.arange(6.0).reshape(2, 3),
@@ -35,8 +35,8 @@ def flipped(content):
 
 def test_tensors_come_back_and_any_loader_reads_them(tmp_path):
     path = tmp_path / "state.safetensors"
-    write_tensors(path, STATE)
-    assert equal(read_tensors(path), STATE)
+    write_state(path, STATE)
+    assert equal(read_state(path), STATE)
     assert equal(load_file(path), STATE)
     with safe_open(path, "pt") as file:
         assert file.metadata()["format"] == "pt"
@@ -44,18 +44,18 @@ def test_tensors_come_back_and_any_loader_reads_them(tmp_path):
 
 def test_equal_tensors_make_equal_files(tmp_path):
     for number in range(8):
-        write_tensors(tmp_path / str(number), STATE)
+        write_state(tmp_path / str(number), STATE)
     assert len({(tmp_path / str(number)).read_bytes() for number in range(8)}) == 1
 
 
 def test_no_flipped_bit_in_a_file_of_tensors_gives_other_tensors(tmp_path):
     path = tmp_path / "state.safetensors"
-    write_tensors(path, STATE)
+    write_state(path, STATE)
     refused = 0
     for content in flipped(path.read_bytes()):
         path.write_bytes(content)
         try:
-            tensors = read_tensors(path)
+            tensors = read_state(path)
         except CheckpointError:
             refused += 1
         else:
@@ -65,7 +65,7 @@ def test_no_flipped_bit_in_a_file_of_tensors_gives_other_tensors(tmp_path):
 
 def test_a_file_of_tensors_without_a_checksum_is_read(tmp_path):
     save_file(STATE, tmp_path / "state.safetensors")
-    assert equal(read_tensors(tmp_path / "state.safetensors"), STATE)
+    assert equal(read_state(tmp_path / "state.safetensors"), STATE)
 
 
 def test_records_come_back_and_are_plain_json_with_a_checksum_each(tmp_path):

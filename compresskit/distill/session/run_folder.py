@@ -14,7 +14,7 @@ from compresskit.distill.processes import Processes
 from compresskit.distill.session.checkpoint import Checkpoints, check_fingerprint
 from compresskit.distill.session.metrics_log import LogMark, MetricsLog
 from compresskit.errors import CheckpointError
-from compresskit.files import read_tensors, write_tensors
+from compresskit.files import read_state, write_state
 
 CHECKPOINT_SECONDS = 60.0
 """Seconds of training after which a checkpoint is due, besides those at each stage's end."""
@@ -91,7 +91,7 @@ class RunFolder:
         """Write the weights of models, each to a file of its name, in the main process."""
         if self.out is not None and self._processes.is_main:
             for name, model in models.items():
-                write_tensors(self.out / f"{name}.safetensors", named_tensors(model))
+                write_state(self.out / f"{name}.safetensors", named_tensors(model))
 
     def restore_weights(self, models: Mapping[str, nn.Module], note: Callable[[str], None]) -> None:
         """Write the files of `save_weights` again that are missing or damaged, in the main process."""
@@ -102,7 +102,7 @@ class RunFolder:
             if damage := _damage(path, state):
                 note(f"{damage}; it is written again from the checkpoint")
                 try:
-                    write_tensors(path, state)
+                    write_state(path, state)
                 except OSError as error:
                     note(f"{path} cannot be written: {error.strerror}")
 
@@ -123,7 +123,7 @@ def _mark(state: Mapping[str, Any]) -> LogMark:
 def _damage(path: Path, state: Mapping[str, Tensor]) -> str | None:
     """Return why a file does not hold a state, or None if it does."""
     try:
-        same = state_checksum(read_tensors(path)) == state_checksum(state)
+        same = state_checksum(read_state(path)) == state_checksum(state)
     except FileNotFoundError:
         return f"{path} is missing"
     except (CheckpointError, OSError) as error:

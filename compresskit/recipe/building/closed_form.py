@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from compresskit.distill.spec.address import STUDENT
 from compresskit.errors import CheckpointError
 from compresskit.evaluation import has_own
-from compresskit.files import write_tensors
+from compresskit.files import write_state
 from compresskit.randomness import own_randomness
 from compresskit.recipe.building.components import Components
 from compresskit.recipe.building.weights import read_weights
@@ -42,7 +42,7 @@ def fit_to_data(components: Components, seed: int) -> dict[str, Tensor]:
 
 def save_fitted(path: Path, state: Mapping[str, Tensor]) -> None:
     """Save the state that `fit_to_data` returns, for when the run is resumed."""
-    write_tensors(path, state)
+    write_state(path, state)
 
 
 def restore_fitted(components: Components, path: Path, seed: int) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from compresskit.errors import CheckpointError, close_names, first_line
-from compresskit.files import read_tensors
+from compresskit.files import read_state
 
 _PREFIX = "module."
 """The beginning of every name in a model that DataParallel wraps."""
@@ -50,7 +50,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise CheckpointError(f"no file {str(path)!r}{_neighbours(path)}")
-    state = read_tensors(path) if path.suffix == ".safetensors" else _pickled(path)
+    state = read_state(path) if path.suffix == ".safetensors" else _pickled(path)
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
     if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):

@@ -21,7 +21,7 @@ from compresskit.distill.spec.address import STUDENT, TEACHER
 from compresskit.distill.spec.stage import Stage
 from compresskit.environment import environment
 from compresskit.errors import CheckpointError
-from compresskit.files import read_records, read_tensors, write_json, write_records, write_text
+from compresskit.files import read_records, read_state, write_json, write_records, write_text
 from compresskit.nested import batch_size
 from compresskit.recipe.building.closed_form import fit_to_data, restore_fitted, save_fitted
 from compresskit.recipe.building.components import build_components, control_stages
@@ -196,7 +196,7 @@ class _Run:
     def _restore_fitted(self, file: Path) -> bool:
         """Load the closed-form solution from a file; return False, and say so, if the file is damaged."""
         try:
-            read_tensors(file)
+            read_state(file)
         except CheckpointError as error:
             say(f"{error}; it is solved again")
             return False
