@@ -1,7 +1,7 @@
 """Runs that are killed, stopped, starved of disk space and damaged, and resumed: is the end that of an undisturbed run?
 
     python tests/benchmarks/reliability.py                    all of it, about half an hour on two cores
-    python tests/benchmarks/reliability.py kills bits         some of it: kills stops disk bits folder history
+    python tests/benchmarks/reliability.py kills bits         some of it: kills processes stops disk bits folder history
 
 The run is a small one with everything that a folder can hold: a module in closed form, a teacher's own stage, two
 stages of the student with accumulation, averaged weights and a cache in a folder, the control, rows by sample. A
@@ -75,6 +75,7 @@ def main(names: list[str]) -> None:
     """Run the experiments with these names, or all, and print a line for each."""
     experiments: dict[str, Callable[[], Iterator[tuple[str, Verdicts]]]] = {
         "kills": kills,
+        "processes": kills_of_processes,
         "stops": stops,
         "disk": full_disks,
         "bits": flipped_bits,
@@ -172,7 +173,7 @@ def verdict(done: subprocess.CompletedProcess[str], out: str, whole: str = WHOLE
 
 
 def kills() -> Iterator[tuple[str, Verdicts]]:
-    """Kill runs at 22 moments, and resume them."""
+    """Kill runs at 18 moments, and resume them."""
     draw, seconds = random.Random(0), duration()
     at_random = Counter()
     for number in range(8):
@@ -196,6 +197,11 @@ def kills() -> Iterator[tuple[str, Verdicts]]:
             assert killed.returncode == -signal.SIGKILL, killed.stderr
             verdicts[verdict(run(out, "--resume"), out)] += 1
         yield title, verdicts
+
+
+def kills_of_processes() -> Iterator[tuple[str, Verdicts]]:
+    """Kill one or all of two processes at 4 moments, and resume the run in two."""
+    draw, seconds = random.Random(3), duration()
     two = run("whole-2", processes=2)
     assert two.returncode == 0, two.stderr
     verdicts = Counter()
