@@ -21,12 +21,13 @@ Files that the rooms share:
 - `export`: a model as a file for other runtimes.
 - `nodes`: `{_target_: …}` to objects, and the names that a recipe may reach.
 - `signature`: keyword arguments checked before a call.
-- `nested`: tensors in nested containers, their device and batch size.
+- `nested`: tensors in nested containers and modules, their device and batch size.
 - `restore`: a model put back as it was.
 - `randomness`: the global random generators, seeded and restored.
-- `environment`: versions, machine and commit of a run.
-- `files`: files that are whole or absent: text, JSON, records and tensors.
-- `checksums`: checksums by which damaged files are recognised.
+- `environment`: versions, machine and commit of a run; free memory.
+- `files`: files that are whole or absent, and whose damage is noticed: text, JSON, records, weights.
+- `tables`: tables for a terminal and in Markdown.
+- `units`: numbers and shapes as text.
 - `errors`: the family of errors, paths in messages, and `close_names`: the end of "did you mean …?".
 """
 

@@ -1,17 +1,29 @@
-"""Files that are complete or absent after a crash: text and JSON; records and tensors, whose damage is noticed."""
+"""Files that are complete or absent after a crash: text, JSON, records and weights. Nothing that is read can run code.
+
+Records and weights carry a CRC-32 checksum, by which damage is noticed: every flipped bit, and other damage but for a
+chance of 2^-32. Those without one were written by earlier versions, or by others, and are read.
+"""
 
 import json
 import os
+import pickle
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from compresskit.checksums import KEY, checked_record, state_checksum, with_checksum
-from compresskit.errors import CheckpointError, first_line
+from compresskit.errors import CheckpointError, close_names, first_line
+
+CHECKSUM = "crc32"
+"""Name of the checksum in a record, and in the metadata of a safetensors file."""
+
+_SUFFIXES = (".safetensors", ".pt", ".pth")
+
+_PREFIX = "module."
+"""The beginning of every name in a model that DataParallel wraps."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -54,7 +66,7 @@ def read_json(path: Path) -> Any:
 
 def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Write records as a JSON list, each with its checksum; the file is complete or absent after a crash."""
-    write_json(path, [with_checksum(record) for record in records])
+    write_json(path, [{**record, CHECKSUM: _record_checksum(record)} for record in records])
 
 
 def read_records(path: Path) -> tuple[list[dict[str, Any]], bool]:
@@ -68,18 +80,17 @@ def read_records(path: Path) -> tuple[list[dict[str, Any]], bool]:
         return [], False
     if content is None:
         return [], True
-    records = [checked_record(record) for record in content] if isinstance(content, list) else [None]
+    records = [_checked(record) for record in content] if isinstance(content, list) else [None]
     intact = [record for record in records if record is not None]
     return intact, len(intact) == len(records)
 
 
-def write_state(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors by name as a safetensors file, with their checksum in its metadata.
+def write_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors as safetensors, with a checksum; those that share memory are written separately, for any loader."""
+    from safetensors.torch import save
 
-    Tensors that share memory are written separately, for any loader.
-    """
     state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    header, values = _with_metadata(save(state), {"format": "pt", KEY: state_checksum(state)})
+    header, values = _with_metadata(save(state), {"format": "pt", CHECKSUM: state_checksum(state)})
 
     def write(part: Path) -> None:
         with part.open("wb") as file:
@@ -89,28 +100,93 @@ def write_state(path: Path, tensors: Mapping[str, Tensor]) -> None:
     write_atomically(path, write)
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file by name.
+def load_weights(model: nn.Module, path: str | Path) -> None:
+    """Fill `model` from a .safetensors file, or from a .pt or .pth file that holds a mapping of tensors.
 
     Raises:
-        CheckpointError: The file is damaged, or is something else.
-        FileNotFoundError: There is no such file.
+        CheckpointError: There is no such file, it cannot be read, or it is another architecture's: the message names
+            the first key that differs, and both shapes. The model keeps its weights then.
     """
+    state = read_weights(Path(path))
+    if state and all(key.startswith(_PREFIX) for key in state):
+        state = {key.removeprefix(_PREFIX): tensor for key, tensor in state.items()}
+    own = model.state_dict()
+    title = f"{path} does not fit {type(model).__name__}"
+    for key, tensor in own.items():
+        if key not in state:
+            spare = [other for other in state if other not in own]
+            hint = close_names(key, spare, most=1) if spare else ""
+            raise CheckpointError(f"{title}: {key!r} {_shape(tensor)} is not in the file{hint}")
+        if state[key].shape != tensor.shape:
+            raise CheckpointError(
+                f"{title}: {key!r} is {_shape(state[key])} in the file and {_shape(tensor)} in the model"
+            )
+    for key, tensor in state.items():
+        if key not in own:
+            raise CheckpointError(f"{title}: {key!r} {_shape(tensor)} is not in the model")
+    model.load_state_dict(state)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return the tensors in a file of weights, by name.
+
+    Raises:
+        CheckpointError: There is no such file, it is damaged, or it does not hold weights.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"no file {str(path)!r}{_neighbours(path)}")
+    state = _content(path)
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        content = (
+            f"the keys {', '.join(map(str, list(state)[:5]))}" if isinstance(state, Mapping) else type(state).__name__
+        )
+        raise CheckpointError(f"{path} is not a mapping of names to tensors, it holds {content}")
+    return {str(key): tensor for key, tensor in state.items()}
+
+
+def tensor_bytes(tensor: Tensor) -> memoryview:
+    """Return the values of a tensor as bytes, in the order of its indices."""
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
+
+
+def tensor_checksum(*tensors: Tensor) -> int:
+    """Return the checksum of the values of some tensors."""
+    checksum = 0
+    for tensor in tensors:
+        checksum = crc32(tensor_bytes(tensor), checksum)
+    return checksum
+
+
+def state_checksum(state: Mapping[str, Tensor]) -> str:
+    """Return the checksum of a state: names, types, shapes and values, whatever their order."""
+    checksum = 0
+    for name in sorted(state):
+        title = f"{name} {state[name].dtype} {tuple(state[name].shape)}"
+        checksum = crc32(tensor_bytes(state[name]), crc32(title.encode(), checksum))
+    return f"{checksum:08x}"
+
+
+def _content(path: Path) -> Any:
+    from safetensors import SafetensorError
+
+    if path.suffix not in _SUFFIXES:
+        raise CheckpointError(f"weights are a .safetensors, .pt or .pth file, got {str(path)!r}")
     try:
-        return load_state(path)
-    except (SafetensorError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged, or is no safetensors file: {first_line(error)}") from error
+        if path.suffix == ".safetensors":
+            return _checked_tensors(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged, or holds more than tensors: {first_line(error)}") from error
 
 
-def load_state(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file by name, checked against the checksum in its metadata if there is one.
+def _checked_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file, after a comparison with the checksum in its metadata."""
+    from safetensors import safe_open
 
-    Raises:
-        SafetensorError: The file is something else.
-        ValueError: The file is damaged.
-    """
     with safe_open(path, framework="pt") as file:
-        expected = (file.metadata() or {}).get(KEY)
+        expected = (file.metadata() or {}).get(CHECKSUM)
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
     if expected not in (None, state_checksum(tensors)):
         raise ValueError("its checksum is not that of its tensors")
@@ -124,6 +200,29 @@ def _with_metadata(content: bytes, metadata: Mapping[str, str]) -> tuple[bytes, 
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the tensors begin at a multiple of 8
     return len(text).to_bytes(8, "little") + text, memoryview(content)[8 + size :]
+
+
+def _checked(record: Any) -> dict[str, Any] | None:
+    """Return a record without its checksum, or None if it is damaged."""
+    if not isinstance(record, dict):
+        return None
+    content = {key: value for key, value in record.items() if key != CHECKSUM}
+    return content if record.get(CHECKSUM) in (None, _record_checksum(content)) else None
+
+
+def _record_checksum(record: Mapping[str, Any]) -> str:
+    return f"{crc32(json.dumps(record, sort_keys=True).encode()):08x}"
+
+
+def _shape(tensor: Tensor) -> str:
+    return str(tuple(tensor.shape))
+
+
+def _neighbours(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f": there is no folder {str(path.parent)!r}"
+    files = [other.name for other in path.parent.iterdir() if other.suffix in _SUFFIXES]
+    return close_names(path.name, sorted(files)) if files else ""
 
 
 def _sync_folder(folder: Path) -> None:

@@ -6,7 +6,6 @@ that is no registered class, such as the `BatchEncoding` of a Hugging Face colla
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
-from itertools import chain
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -124,10 +123,25 @@ def rows_of(value: Any, count: int, rows: slice) -> Any:
     return _map_items(lambda item: rows_of(item, count, rows), value)
 
 
+def parameters_and_buffers(module: nn.Module) -> Iterator[Tensor]:
+    """Yield the parameters of a module, then its buffers."""
+    yield from module.parameters()
+    yield from module.buffers()
+
+
 def device_of(value: Any) -> torch.device:
     """Return the device of the first tensor of a module or a nested value; the CPU if there is none."""
-    tensors = chain(value.parameters(), value.buffers()) if isinstance(value, nn.Module) else tensors_in(value)
+    tensors = parameters_and_buffers(value) if isinstance(value, nn.Module) else tensors_in(value)
     return next((tensor.device for tensor in tensors), torch.device("cpu"))
+
+
+def call_model(model: nn.Module, inputs: Any) -> Any:
+    """Return `model(*inputs)` for a tuple or list, `model(**inputs)` for a mapping, else `model(inputs)`."""
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    if isinstance(inputs, (tuple, list)):
+        return model(*inputs)
+    return model(inputs)
 
 
 def wait_for_device(device: torch.device) -> None:

@@ -1,105 +1,100 @@
-"""Files that are whole or absent, and whose damage is noticed."""
-
-import json
-import math
+import os
 
 import pytest
 import torch
-from safetensors.torch import load_file, safe_open, save_file
+from safetensors.torch import save_file
+from torch import nn
 
-from compresskit.checksums import is_unchanged, signed_text
-from compresskit.errors import CheckpointError
-from compresskit.files import read_records, read_state, write_records, write_state
-
-STATE = {
-    "b": torch.arange(6.0).reshape(2, 3),
-    "a": torch.ones((), dtype=torch.bool),
-    "c": torch.empty(0, 4, dtype=torch.bfloat16),
-}
-RECORDS = [{"name": "one", "value": 0.1 + 0.2, "nothing": None, "not a number": math.nan}, {"name": "two", "list": [1]}]
+from compresskit.errors import CheckpointError, at
+from compresskit.files import load_weights
 
 
-def equal(one, other):
-    return one.keys() == other.keys() and all(
-        tensor.equal(other[name]) and tensor.dtype == other[name].dtype for name, tensor in one.items()
-    )
+def _model(width=3):
+    return nn.Sequential(nn.Linear(2, width), nn.BatchNorm1d(width))
 
 
-def flipped(content):
-    """Yield a file's content with one bit of each of its bytes flipped."""
-    for position in range(len(content)):
-        damaged = bytearray(content)
-        damaged[position] ^= 1 << position % 8
-        yield bytes(damaged)
+@pytest.fixture
+def saved(tmp_path):
+    """Weights in each of the forms that are read."""
+    state = _model().state_dict()
+    save_file(state, tmp_path / "plain.safetensors")
+    torch.save(state, tmp_path / "plain.pth")
+    torch.save({f"module.{key}": tensor for key, tensor in state.items()}, tmp_path / "parallel.pt")
+    torch.save({"state_dict": state, "epoch": 3}, tmp_path / "wrapped.pt")
+    return tmp_path, state
 
 
-def test_tensors_come_back_and_any_loader_reads_them(tmp_path):
-    path = tmp_path / "state.safetensors"
-    write_state(path, STATE)
-    assert equal(read_state(path), STATE)
-    assert equal(load_file(path), STATE)
-    with safe_open(path, "pt") as file:
-        assert file.metadata()["format"] == "pt"
+@pytest.mark.parametrize("name", ["plain.safetensors", "plain.pth", "parallel.pt", "wrapped.pt"])
+def test_saved_weights_are_loaded_unchanged(saved, name):
+    folder, state = saved
+    model = _model()
+    load_weights(model, folder / name)
+    assert all(tensor.equal(state[key]) for key, tensor in model.state_dict().items())
 
 
-def test_equal_tensors_make_equal_files(tmp_path):
-    for number in range(8):
-        write_state(tmp_path / str(number), STATE)
-    assert len({(tmp_path / str(number)).read_bytes() for number in range(8)}) == 1
+def test_weights_of_another_architecture_name_the_first_difference_and_change_nothing(saved):
+    folder, _ = saved
+    model = _model(4)
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    difference = r"'0\.weight' is \(3, 2\) in the file and \(4, 2\) in the model"
+    title = r"^teacher\.weights: .* does not fit Sequential"
+    with pytest.raises(CheckpointError, match=rf"{title}: {difference}$"), at("teacher", "weights"):
+        load_weights(model, folder / "plain.safetensors")
+    assert all(tensor.equal(before[key]) for key, tensor in model.state_dict().items())
 
 
-def test_no_flipped_bit_in_a_file_of_tensors_gives_other_tensors(tmp_path):
-    path = tmp_path / "state.safetensors"
-    write_state(path, STATE)
-    refused = 0
-    for content in flipped(path.read_bytes()):
-        path.write_bytes(content)
-        try:
-            tensors = read_state(path)
-        except CheckpointError:
-            refused += 1
-        else:
-            assert equal(tensors, STATE)
-    assert refused > 100
+def test_missing_and_spare_keys_are_named_with_the_nearest(saved):
+    folder, state = saved
+    state["0.wieght"] = state.pop("0.weight")
+    save_file(state, folder / "renamed.safetensors")
+    with pytest.raises(CheckpointError, match=r"'0\.weight' \(3, 2\) is not in the file; did you mean '0\.wieght'\?"):
+        load_weights(_model(), folder / "renamed.safetensors")
+    state["0.weight"] = state["0.wieght"].clone()
+    save_file(state, folder / "spare.safetensors")
+    with pytest.raises(CheckpointError, match=r"'0\.wieght' \(3, 2\) is not in the model"):
+        load_weights(_model(), folder / "spare.safetensors")
 
 
-def test_a_file_of_tensors_without_a_checksum_is_read(tmp_path):
-    save_file(STATE, tmp_path / "state.safetensors")
-    assert equal(read_state(tmp_path / "state.safetensors"), STATE)
+class _Payload:
+    def __reduce__(self):
+        return os.mkdir, ("ran",)
 
 
-def test_records_come_back_and_are_plain_json_with_a_checksum_each(tmp_path):
-    path = tmp_path / "records.json"
-    write_records(path, RECORDS)
-    records, intact = read_records(path)
-    assert intact
-    assert str(records) == str(RECORDS)
-    assert [sorted(record) for record in json.loads(path.read_text())][1] == ["crc32", "list", "name"]
-    assert read_records(tmp_path / "missing.json") == ([], True)
+def test_a_pickle_with_code_in_it_is_refused_and_not_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"0.weight": _Payload()}, "evil.pt")
+    message = r"^teacher\.weights: evil\.pt is damaged, or holds more than tensors"
+    with pytest.raises(CheckpointError, match=message), at("teacher", "weights"):
+        load_weights(_model(), "evil.pt")
+    assert not (tmp_path / "ran").exists()
 
 
-def test_no_flipped_bit_in_a_record_goes_unnoticed(tmp_path):
-    path = tmp_path / "records.json"
-    write_records(path, RECORDS[1:])
-    whole = path.read_bytes()
-    for content in flipped(whole):
-        path.write_bytes(content)
-        records, intact = read_records(path)
-        assert not intact or records == RECORDS[1:] or b"crc32" not in content
+@pytest.mark.parametrize("name", ["plain.safetensors", "plain.pth", "parallel.pt"])
+@pytest.mark.parametrize("size", [0, 10, 600])
+def test_a_truncated_file_is_refused(saved, name, size):
+    folder, _ = saved
+    with (folder / name).open("r+b") as file:
+        file.truncate(size)
+    with pytest.raises(CheckpointError, match="is damaged"):
+        load_weights(_model(), folder / name)
 
 
-@pytest.mark.parametrize("content", ["", "<html>", "{}", "[1, 2]", "null", "[" * 100_000])
-def test_a_file_that_holds_no_records_is_damaged(tmp_path, content):
-    path = tmp_path / "records.json"
-    path.write_text(content)
-    records, intact = read_records(path)
-    assert records == []
-    assert not intact or content == "null"
+def test_a_missing_file_is_reported_with_similar_names_in_its_folder(saved):
+    folder, _ = saved
+    with pytest.raises(CheckpointError, match=r"no file '.*plian\.safetensors'; did you mean 'plain\.safetensors'"):
+        load_weights(_model(), folder / "plian.safetensors")
+    with pytest.raises(CheckpointError, match=r"no file 'nowhere/x\.pt': there is no folder 'nowhere'"):
+        load_weights(_model(), "nowhere/x.pt")
 
 
-def test_a_signed_text_is_recognised_and_no_flipped_bit_goes_unnoticed():
-    text = signed_text("seed: 3\nname: toy\n")
-    assert is_unchanged(text)
-    assert is_unchanged("seed: 3\nname: toy\n")
-    unnoticed = [content for content in flipped(text.encode()) if is_unchanged(content.decode("latin-1"))]
-    assert all(content.startswith(b"seed: 3\nname: toy\n") for content in unnoticed)
+def test_a_file_that_does_not_hold_weights_is_refused(tmp_path):
+    torch.save([1, 2], tmp_path / "list.pt")
+    torch.save({"epoch": 3}, tmp_path / "number.pt")
+    (tmp_path / "x.onnx").touch()
+    for name, message in {
+        "list.pt": "is not a mapping of names to tensors, it holds list",
+        "number.pt": "is not a mapping of names to tensors, it holds the keys epoch",
+        "x.onnx": "weights are a .safetensors, .pt or .pth file, got",
+    }.items():
+        with pytest.raises(CheckpointError, match=message):
+            load_weights(_model(), tmp_path / name)

@@ -74,6 +74,10 @@ def demosaic(
         float, typer.Option(metavar="GIB", help="Memory for the work, besides a frame and its picture.")
     ] = 2.0,
     device: Annotated[str, typer.Option(help="'cpu', 'cuda', …")] = "cpu",
+    precision: Annotated[
+        Literal["fp32", "bf16", "auto"],
+        typer.Option(help="Precision of a network; bf16, or auto, is faster where the processor has bfloat16 units."),
+    ] = "fp32",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist already.")] = False,
 ) -> None:
     """Make pictures of raw frames of any size, by a network or a conventional method.
@@ -109,11 +113,14 @@ def demosaic(
         bayer=None if bayer is None else CFA.named("bayer", bayer),
         overwrite=overwrite,
     )
-    for line in command.demosaic(images, _method(method, weights, domain, device), inputs, output, memory=memory):
+    chosen = _method(method, weights, domain, device, precision)
+    if precision == "bf16" and not chosen.half:
+        typer.echo("--precision bf16: this processor has no bfloat16 units, so the network runs in float32", err=True)
+    for line in command.demosaic(images, chosen, inputs, output, memory=memory):
         typer.echo(line)
 
 
-def _method(name: str | None, weights: Path | None, domain: "Domain | None", device: str) -> "Method":
+def _method(name: str | None, weights: Path | None, domain: "Domain | None", device: str, precision: str) -> "Method":
     from zoo.frames.method import conventional_method, network_method
     from zoo.raw.methods.methods import METHODS
 
@@ -125,10 +132,12 @@ def _method(name: str | None, weights: Path | None, domain: "Domain | None", dev
     if name not in known:
         raise RecipeError(f"--method: there is no {name!r}{close_names(name, known)}")
     if name not in networks:
+        if precision == "bf16":
+            raise RecipeError(f"--precision {precision} is for networks, and {name} is none; leave it out")
         return conventional_method(name, weights, domain, device)
     if weights is None:
         raise RecipeError(f"--method {name} needs --weights: a run's folder, or a file of weights")
-    return network_method(name, weights, domain, device)
+    return network_method(name, weights, domain, device, precision)
 
 
 def _layout(packing: "Packing | None", size: str | None, stride: int | None) -> "Layout | None":

@@ -1,12 +1,13 @@
 """ProgressiveDistiller: runs the stages of a curriculum over any teacher and any student."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from compresskit.distill.batches import BatchStream, Unpack, unpack_batch
 from compresskit.distill.cache.options import CacheOptions
@@ -18,6 +19,7 @@ from compresskit.distill.precision import Precision, match_memory_format
 from compresskit.distill.processes import Processes, init_processes, local
 from compresskit.distill.session.checkpoint import Checkpoints
 from compresskit.distill.session.folder_lock import locked_folder
+from compresskit.distill.session.initial_weights import inherited
 from compresskit.distill.session.interrupt import deferred_interrupt
 from compresskit.distill.session.plan import TracedPlan, plan_stages
 from compresskit.distill.session.plan_text import Plan
@@ -25,12 +27,13 @@ from compresskit.distill.session.progress import open_display
 from compresskit.distill.session.results import Result
 from compresskit.distill.session.session import Session
 from compresskit.distill.spec.address import TEACHER
+from compresskit.distill.spec.inherit import Inherit
 from compresskit.distill.spec.stage import Stage
 from compresskit.distill.taps.locate import unwrap, wrapper_of
 from compresskit.distill.training.autotune import choose
 from compresskit.distill.training.validation import Evaluate
-from compresskit.errors import RecipeError
-from compresskit.nested import device_of, to_device
+from compresskit.errors import RecipeError, close_names, first_line
+from compresskit.nested import device_of, parameters_and_buffers, to_device
 from compresskit.randomness import own_randomness
 
 
@@ -54,6 +57,9 @@ class ProgressiveDistiller:
             cache only where it is possible and pays. It takes a `SampleLoader` of a dataset with `variants`.
         views: Functions that make a model's own inputs from a batch's inputs, by the model's name: `"student"` and
             `"teacher"` or the teachers' own names. See `compresskit.distill.views`.
+        inherit: Name of the teacher whose weights, pruned to the student's widths, `fit` gives the student before the
+            first stage; or `{"from": name, "names": {module of the student: module of the teacher}}`. See
+            `compresskit.inherit`.
         out: Folder for metrics, checkpoints and the student's weights; None writes nothing.
 
     Raises:
@@ -73,6 +79,7 @@ class ProgressiveDistiller:
         memory_format: str = "contiguous",
         cache: str | Mapping[str, Any] | CacheOptions | None = None,
         views: Mapping[str, View] | None = None,
+        inherit: str | Mapping[str, Any] | Inherit | None = None,
         out: str | Path | None = None,
     ) -> None:
         self.student = student
@@ -85,6 +92,7 @@ class ProgressiveDistiller:
         self.precision = Precision(precision, compile, memory_format)
         self.precision.check(self.device)
         self.cache = CacheOptions.of(cache)
+        self.inherit = Inherit.of(inherit)
         self.out = None if out is None else Path(out)
         self._extra_modules: ExtraModules | None = None
         """Adapters of `stage`; a run of `fit` has its own."""
@@ -101,15 +109,17 @@ class ProgressiveDistiller:
     def plan(self, batch: Any, unpack: Unpack | None = None) -> Plan:
         """Trace one batch through every stage without training, and return the plan.
 
-        It tells taps, shapes, adapters, what trains and the cost; `print(distiller.plan(batch))` shows it. Nothing is
-        changed.
+        It tells what is inherited, taps, shapes, adapters, what trains and the cost; `print(distiller.plan(batch))`
+        shows it. Nothing is changed.
         """
         check_closed(self._open_blocks)
         inputs, targets = (to_device(part, device_of(self.models.student)) for part in (unpack or unpack_batch)(batch))
-        with torch.inference_mode(mode=False):
-            timed = self.cache is not None
+        timed = self.cache is not None
+        with torch.inference_mode(mode=False), inherited(self.inherit, self.models, inputs) as report:
             self._traced_plan = plan_stages(self.stages, self.models, self.seed, inputs, targets, timed=timed)
-        return self._traced_plan.plan
+        if report is None or self.inherit is None:
+            return self._traced_plan.plan
+        return replace(self._traced_plan.plan, inherited=report, inherited_from=self.inherit.teacher)
 
     def stage(
         self, index: int, batch: Any = None, *, steps: int | None = None, unpack: Unpack | None = None
@@ -125,8 +135,13 @@ class ProgressiveDistiller:
             unpack: Function that makes (inputs, targets) of the batch.
 
         Raises:
-            RecipeError: There is no such stage, or an "auto" has not been resolved.
+            RecipeError: There is no such stage, an "auto" has not been resolved, or there is `inherit`: that is a part
+                of `fit`.
         """
+        if self.inherit is not None:
+            raise RecipeError(
+                "inherit: it is done by fit; before a loop of your own call compresskit.inherit(teacher, student)"
+            )
         if not -len(self.stages) <= index < len(self.stages):
             raise RecipeError(f"stage {index}: there are {len(self.stages)} stages, counted from 0")
         if self._extra_modules is None:
@@ -188,7 +203,7 @@ class ProgressiveDistiller:
             stack.enter_context(torch.enable_grad())
             processes = stack.enter_context(init_processes(self.device, self.models.group))
             for model in self.models.modules:
-                processes.broadcast_tensors([*model.parameters(), *model.buffers()])
+                processes.broadcast_tensors(parameters_and_buffers(model))
             display = stack.enter_context(open_display(silent=not processes.is_main))
             if self.out is not None:
                 stack.enter_context(locked_folder(self.out, processes, display.note))
@@ -201,6 +216,7 @@ class ProgressiveDistiller:
                 self.stages,
                 Execution(self.seed, self.device, self.precision, processes),
                 cache=self.cache,
+                inherit=self.inherit,
                 out=self.out,
                 profiled=trace,
                 display=display,
@@ -262,19 +278,20 @@ class ProgressiveDistiller:
                 raise RecipeError(f"stages must be Stage objects, got {stage!r}")
         if not self.stages:
             raise RecipeError("stages: there are none")
-        of_student = set(_tensors(self.models.student))
+        of_student = set(parameters_and_buffers(self.models.student))
         for name, teacher in self.models.teachers.items():
-            if not of_student.isdisjoint(_tensors(teacher)):
+            if not of_student.isdisjoint(parameters_and_buffers(teacher)):
                 raise RecipeError(
                     f"{name} shares parameters or buffers with the student; give it a copy (copy.deepcopy)"
                 )
+        if self.inherit is not None and self.inherit.teacher not in self.models.teachers:
+            known = list(self.models.teachers)
+            raise RecipeError(
+                f"inherit: there is no teacher {self.inherit.teacher!r}{close_names(self.inherit.teacher, known)}",
+                path=("inherit",),
+            )
         for stage in self.stages:  # a missing model should be noticed at once
             self.models.check(stage)
-
-
-def _tensors(model: nn.Module) -> Iterator[Tensor]:
-    yield from model.parameters()
-    yield from model.buffers()
 
 
 def chosen_device(device: str | torch.device) -> torch.device:
@@ -289,5 +306,5 @@ def chosen_device(device: str | torch.device) -> torch.device:
         chosen = local(torch.device(device))
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        raise RecipeError(f"device: {device!r} cannot be used here: {str(error).splitlines()[0]}") from None
+        raise RecipeError(f"device: {device!r} cannot be used here: {first_line(error)}") from None
     return chosen

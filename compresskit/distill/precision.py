@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from compresskit.errors import RecipeError, close_names
-from compresskit.nested import map_tensors
+from compresskit.nested import map_tensors, parameters_and_buffers
 
 AUTO = "auto"
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
@@ -105,7 +105,7 @@ class Precision:
 @contextmanager
 def channels_last(*models: nn.Module) -> Iterator[None]:
     """Store four-dimensional weights and buffers channels last inside the block; restore their order on exit."""
-    changed = [tensor for tensor in dict.fromkeys(chain(*map(_tensors, models))) if _changes(tensor)]
+    changed = [tensor for tensor in dict.fromkeys(chain(*map(parameters_and_buffers, models))) if _changes(tensor)]
     _store_as(torch.channels_last, changed)
     try:
         yield
@@ -115,7 +115,7 @@ def channels_last(*models: nn.Module) -> Iterator[None]:
 
 def match_memory_format(copy: nn.Module, model: nn.Module) -> None:
     """Store the weights and buffers of a copy, made inside `channels_last`, in the order of the model's own."""
-    pairs = zip(_tensors(copy), _tensors(model), strict=True)
+    pairs = zip(parameters_and_buffers(copy), parameters_and_buffers(model), strict=True)
     different = [ours for ours, theirs in pairs if ours.stride() != theirs.stride() and theirs.is_contiguous()]
     _store_as(torch.contiguous_format, different)
 
@@ -129,8 +129,3 @@ def _changes(tensor: Tensor) -> bool:
 def _store_as(memory_format: torch.memory_format, tensors: list[Tensor]) -> None:
     for tensor in tensors:
         tensor.data = tensor.data.to(memory_format=memory_format)
-
-
-def _tensors(model: nn.Module) -> Iterator[Tensor]:
-    yield from model.parameters()
-    yield from model.buffers()

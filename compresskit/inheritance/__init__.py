@@ -9,3 +9,4 @@
 """
 
 from compresskit.inheritance.inherit import inherit as inherit
+from compresskit.inheritance.report import InheritanceReport as InheritanceReport

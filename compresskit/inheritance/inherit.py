@@ -7,13 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compresskit.distill.taps.taps import call_model
 from compresskit.errors import RecipeError, ShapeError, TapError, close_names, first_line
 from compresskit.inheritance.channels import Axis, Channel, Channels
 from compresskit.inheritance.pairing import Pairing, pair_channels
 from compresskit.inheritance.report import InheritanceReport, InheritedTensor
 from compresskit.inheritance.trace import trace_channels
-from compresskit.nested import device_of
+from compresskit.nested import call_model, device_of
 from compresskit.randomness import own_randomness
 from compresskit.restore import preserve_state
 

@@ -1,6 +1,10 @@
 """A report of what was inherited, and why the rest was not."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+_MOST_NAMES = 3
+"""Number of names that a summary lists for one reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,16 @@ class InheritanceReport:
         """Reasons by name, for tensors of which nothing was copied."""
         return {tensor.name: tensor.why for tensor in self.tensors if not tensor.share}
 
+    def summary(self) -> str:
+        """Return the counts, and what keeps its initial values, in a line or two."""
+        pruned = sum(1 for tensor in self.tensors if tensor.share and tensor.student_shape != tensor.teacher_shape)
+        text = f"{len(self.inherited)} of {len(self.tensors)} tensors inherited, {pruned} of them pruned"
+        reasons: dict[str, list[str]] = {}
+        for name, why in self.initial.items():
+            reasons.setdefault(why, []).append(name)
+        parts = [f"{_names(names)} ({why})" for why, names in reasons.items()]
+        return f"{text}; initial values: {'; '.join(parts)}" if parts else text
+
     def __str__(self) -> str:
         lines = [("tensor", "teacher -> student", "channels kept", "values")]
         for tensor in self.tensors:
@@ -56,6 +70,10 @@ class InheritanceReport:
         rows = ["  ".join([*(c.ljust(w) for c, w in zip(line, widths, strict=False)), line[3]]) for line in lines]
         counts = f"{len(self.inherited)} of {len(self.tensors)} tensors inherited"
         return "\n".join([*rows, f"{counts}; {len(self.left_out)} of the teacher's left out"])
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if (more := len(names) - _MOST_NAMES) > 0 else "")
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -8,10 +8,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from compresskit.distill.taps.taps import call_model
 from compresskit.inheritance.channels import Channels
 from compresskit.inheritance.labels import Label, along, compact, core, covering, pairs
-from compresskit.nested import tensors_in
+from compresskit.nested import call_model, tensors_in
 from compresskit.restore import preserve_state
 
 VIEWS = {"view", "_unsafe_view", "reshape"}

@@ -1,16 +1,15 @@
 """Perceptual distance: the features of two images in VGG-16, with weights from a local file."""
 
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compresskit.errors import CheckpointError, RecipeError, ShapeError, close_names, first_line
+from compresskit.errors import CheckpointError, RecipeError, ShapeError, close_names, within
+from compresskit.files import read_weights
 from compresskit.losses.checks import same_size_images
 
 _BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -105,11 +104,11 @@ def _convolutions() -> dict[str, tuple[int, tuple[int, ...]]]:
     return convolutions
 
 
-def _parameters(name: str, state: Mapping[str, Any], path: str | Path) -> tuple[Tensor, Tensor]:
+def _parameters(name: str, state: Mapping[str, Tensor], path: str | Path) -> tuple[Tensor, Tensor]:
     number, shape = _convolutions()[name]
     weight, bias = (state.get(f"features.{number}.{part}") for part in ("weight", "bias"))
-    if not isinstance(weight, Tensor) or not isinstance(bias, Tensor) or weight.shape != shape:
-        actual = tuple(weight.shape) if isinstance(weight, Tensor) else "nothing"
+    if weight is None or bias is None or weight.shape != shape:
+        actual = "nothing" if weight is None else tuple(weight.shape)
         raise CheckpointError(
             f"perceptual: {path} is not torchvision's VGG-16: 'features.{number}.weight' should be {shape}, "
             f"got {actual}"
@@ -117,23 +116,11 @@ def _parameters(name: str, state: Mapping[str, Any], path: str | Path) -> tuple[
     return weight, bias
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def _read(path: Path) -> Mapping[str, Tensor]:
     if not path.is_file():
         raise CheckpointError(
             f"perceptual: no file {str(path)!r}; it needs torchvision's VGG-16 weights in a local .pth or .safetensors "
             "file, because nothing is downloaded"
         )
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
-        raise CheckpointError(
-            f"perceptual: {path} is damaged, or holds more than tensors: {first_line(error)}"
-        ) from error
-    if not isinstance(state, Mapping):
-        raise CheckpointError(f"perceptual: {path} is not torchvision's VGG-16: it holds {type(state).__name__}")
-    return state
+    with within("perceptual"):
+        return read_weights(path)

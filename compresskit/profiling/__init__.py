@@ -8,8 +8,7 @@ Files and rooms, in reading order:
 - `counting/`: a record of one forward, and everything that is computed from it.
 - `measuring/`: memory, latency and receptive field of real runs.
 - `checking/`: our count against other counters.
-- `render`: the text of tables and notes.
-- `units`: numbers and shapes as text.
+- `render`: the table of modules, and the text of notes.
 - `files`: results in JSON, CSV and Markdown.
 - `input_option`: `--input` on the command line.
 """

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from compresskit.profiling.counting.formulas import CONVENTION
 from compresskit.profiling.measuring.latency import Ratio
-from compresskit.profiling.render import TextTable, titled_lines
+from compresskit.profiling.render import titled_lines
 from compresskit.profiling.report import SCHEMA, ModelProfile
-from compresskit.profiling.units import bytes_text, count_text
+from compresskit.tables import Table
+from compresskit.units import bytes_text, count_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -56,12 +57,12 @@ class Comparison:
             "warnings": list(self.warnings),
         }
 
-    def table(self) -> TextTable:
+    def table(self) -> Table:
         """Return a table with a row for each figure, a column for each model, and one for each ratio to the first."""
         first, *others = self.profiles
         header = ("", first, *(cell for name in others for cell in (name, "ratio")))
         rows = (*self._counted_rows(), *self._measured_rows())
-        return TextTable(", ".join(self.reference.inputs), header, rows, tuple(self._notes()))
+        return Table(header, rows, ", ".join(self.reference.inputs), list(self._notes()))
 
     def __rich__(self) -> "RenderableType":
         return self.table()

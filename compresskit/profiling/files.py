@@ -62,7 +62,7 @@ def _markdown_text(result: ModelProfile | Comparison) -> str:
     profiles, table = _profiles(result), result.table()
     inputs = ", ".join(f"`{text}`" for text in next(iter(profiles.values())).inputs)
     notes = "\n".join(f"- {line}" for line in table.notes)
-    return f"# {' and '.join(profiles)}\n\nInputs: {inputs}\n\n{table.to_markdown()}\n\n{notes}\n"
+    return f"# {' and '.join(profiles)}\n\nInputs: {inputs}\n\n{table.markdown()}\n\n{notes}\n"
 
 
 def _profiles(result: ModelProfile | Comparison) -> Mapping[str, ModelProfile]:

@@ -1,9 +1,6 @@
-"""Text of a report: a table that prints in a terminal and as Markdown, and a line for each part of a profile."""
+"""Text of a report: the table of a model's modules, and a line for each part of a profile."""
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from compresskit.errors import DataError, close_names
 from compresskit.profiling.counting.activations import Activations
@@ -12,63 +9,14 @@ from compresskit.profiling.counting.layers import Layer
 from compresskit.profiling.counting.parameters import Parameters
 from compresskit.profiling.measuring.latency import Latency
 from compresskit.profiling.measuring.memory import MeasuredMemory
-from compresskit.profiling.units import bytes_text, count_text, shape_text, share_text
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from compresskit.tables import Table
+from compresskit.units import bytes_text, count_text, shape_text, share_text
 
 ORDERS = ("model", "macs", "parameters", "output_bytes", "bytes")
 """Orders of the rows of a table of modules."""
 
 DEPTH = 1
 """Levels of modules below the model itself that a table shows."""
-
-_LEFT_ALIGNED = ("type", "")
-"""Columns that are aligned to the left, besides the first."""
-
-
-@dataclass(frozen=True, slots=True)
-class TextTable:
-    """A table of text with a title above it and notes under it. It prints by rich and by `str`."""
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...] = ()
-    dim: frozenset[int] = frozenset()
-    """Numbers of the rows to show less brightly."""
-
-    def to_markdown(self) -> str:
-        """Return the table alone in Markdown."""
-        rule = tuple("---" if number == 0 else "---:" for number in range(len(self.header)))
-        return "\n".join(
-            f"| {' | '.join(cell.strip().replace('|', chr(92) + '|') for cell in line)} |"
-            for line in (self.header, rule, *self.rows)
-        )
-
-    def __rich__(self) -> "RenderableType":
-        from rich import box
-        from rich.console import Group
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for number, name in enumerate(self.header):
-            left = number == 0 or name in _LEFT_ALIGNED
-            widest = max(len(row[number]) for row in (self.header, *self.rows))  # cut figures are worse than long lines
-            table.add_column(name, justify="left" if left else "right", no_wrap=True, min_width=widest)
-        for number, row in enumerate(self.rows):
-            table.add_row(*map(Text, row), style="dim" if number in self.dim else "")
-        notes = Text("\n".join(self.notes), no_wrap=True, overflow="ignore")
-        return Group(Text(self.title, style="bold"), table, notes)
-
-    def __str__(self) -> str:
-        from rich.console import Console
-
-        console = Console(file=io.StringIO(), width=200)
-        with console.capture() as capture:
-            console.print(self, soft_wrap=True)
-        return "\n".join(line.rstrip() for line in capture.get().rstrip().splitlines())
 
 
 def layer_table(
@@ -81,7 +29,7 @@ def layer_table(
     top: int | None = None,
     title: str = "",
     notes: Sequence[str] = (),
-) -> TextTable:
+) -> Table:
     """Make the table of a model's modules, a row for each.
 
     Args:
@@ -121,7 +69,7 @@ def layer_table(
         for layer in selected
     )
     dim = frozenset(number for number, layer in enumerate(selected) if layer.dead or not layer.calls)
-    return TextTable(title, header, rows, tuple(notes), dim)
+    return Table(header, rows, title, notes, dim=dim, left=(0, 1, len(header) - 1))
 
 
 def titled_lines(*lines: tuple[str, str]) -> list[str]:

@@ -15,7 +15,6 @@ from compresskit.profiling.measuring.memory import MeasuredMemory
 from compresskit.profiling.measuring.receptive_field import ReceptiveField
 from compresskit.profiling.render import (
     DEPTH,
-    TextTable,
     dead_code_text,
     latency_text,
     layer_table,
@@ -24,7 +23,8 @@ from compresskit.profiling.render import (
     titled_lines,
     uncounted_text,
 )
-from compresskit.profiling.units import bytes_text, count_text
+from compresskit.tables import Table
+from compresskit.units import bytes_text, count_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -166,7 +166,7 @@ class ModelProfile:
             "warnings": list(self.warnings),
         }
 
-    def table(self, *, depth: int = DEPTH, sort: str = "model", top: int | None = None) -> TextTable:
+    def table(self, *, depth: int = DEPTH, sort: str = "model", top: int | None = None) -> Table:
         """Return the table of modules, and notes with all other figures.
 
         Args:

@@ -270,3 +270,41 @@ def test_a_run_with_weights_supplies_its_recipe():
     assert demosaic("a.png", "-o", "skip", "--mosaic", "--method", "nc") == 0
     assert Path("one/a_student.png").read_bytes() == Path("two/a_student.png").read_bytes()
     assert np.array_equal(picture("one/a_student.png"), picture("skip/a_nc.png"))  # untrained, it is its skip
+
+
+@pytest.mark.usefixtures("_units")
+@pytest.mark.parametrize("precision", ["bf16", "auto"])
+def test_bf16_makes_nearly_the_same_picture(precision, photograph, capsys):
+    torch.manual_seed(0)
+    network = PyNETQxQ(4, instance_norm_level_1=False)
+    torch.nn.init.normal_(network.conv_l0_d1.conv2d.weight, std=0.3)
+    torch.save(network.state_dict(), "released.pth")
+    options = ("a.png", "--mosaic", "--weights", "released.pth")
+    assert demosaic(*options, "-o", "fp32") == demosaic(*options, "-o", "bf16", "--precision", precision) == 0
+    assert capsys.readouterr().out.count(", bf16, ") == 1
+    full, half = picture("fp32/a_student.png"), picture("bf16/a_student.png")
+    assert not np.array_equal(full, half)
+    assert psnr(half, photograph) == pytest.approx(psnr(full, photograph), abs=0.02)
+
+
+@pytest.mark.usefixtures("_units", "photograph")
+def test_a_conventional_method_has_no_bf16(capsys):
+    assert demosaic("a.png", "--mosaic", "--method", "nc", "--cfa", "quad-rggb", "-o", "o", "--precision", "bf16") == 2
+    assert "--precision bf16 is for networks, and nc is none" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("photograph", "released")
+def test_a_processor_without_units_works_in_float32(monkeypatch, capsys):
+    monkeypatch.setattr("zoo.frames.method.has_bfloat16_units", lambda: False)
+    options = ("a.png", "--mosaic", "--weights", "released.pth")
+    assert demosaic(*options, "-o", "fp32") == demosaic(*options, "-o", "bf16", "--precision", "bf16") == 0
+    output = capsys.readouterr()
+    assert ", bf16, " not in output.out
+    assert "no bfloat16 units, so the network runs in float32" in output.err
+    assert np.array_equal(picture("fp32/a_student.png"), picture("bf16/a_student.png"))
+
+
+@pytest.fixture
+def _units(monkeypatch):
+    """A processor with bfloat16 units."""
+    monkeypatch.setattr("zoo.frames.method.has_bfloat16_units", lambda: True)

@@ -11,8 +11,8 @@ from torchvision.models import VisionTransformer, mobilenet_v3_small, resnet18, 
 from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large, lraspp_mobilenet_v3_large
 
 from compresskit import Match, ProgressiveDistiller, Task, curricula
-from compresskit.distill.taps.taps import call_model
 from compresskit.distill.views import Resized
+from compresskit.nested import call_model
 
 CLASSES = 4
 

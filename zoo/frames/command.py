@@ -87,6 +87,7 @@ def _demosaic_file(image: Path, result: Path, method: Method, inputs: Input, out
         working=method.domain,
         finish=finish,
         highest=1.0 if output.bayer is None else None,
+        half=method.half,
     )
     with progress_bars(image.name) as start_bar:
         demosaiced = demosaic_frame(development, numbers, memory, start_bar=start_bar)
@@ -95,5 +96,6 @@ def _demosaic_file(image: Path, result: Path, method: Method, inputs: Input, out
     height, width = frame.values.shape
     tiles = "whole" if demosaiced.tiles == 1 else f"{demosaiced.tiles} tiles"
     tiles += ", approximate" if demosaiced.approximate else ""
+    tiles += ", bf16" if method.half else ""
     seconds = time.perf_counter() - start
     return f"{result}  {width}x{height}, {sensor_cfa.name}, {method.name}, {tiles}, {seconds:.1f} s"

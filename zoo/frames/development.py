@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,6 +35,9 @@ class Development:
     highest: float | None = 1.0
     """Limit at which values are cut off: a full pixel's colour is not known, and balanced it would tint highlights."""
 
+    half: bool = False
+    """True runs the module's convolutions and products in bfloat16."""
+
     @torch.inference_mode()
     def __call__(self, numbers: Shaped[np.ndarray, "h w"]) -> Shaped[Tensor, "h w *channels"]:
         """Develop a part of the frame that begins where a tile of the array begins.
@@ -41,7 +45,10 @@ class Development:
         Raises:
             DataError: The module makes NaN or infinite values.
         """
-        picture = self.module(self.pack(numbers))[0].float().cpu()
+        packed = self.pack(numbers)
+        with torch.autocast(packed.device.type, dtype=torch.bfloat16) if self.half else nullcontext():
+            picture = self.module(packed)
+        picture = picture[0].float().cpu()
         if not picture.isfinite().all():
             raise DataError(f"{type(self.module).__name__} makes NaN or infinite values of this frame")
         return self.finish(picture)

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from compresskit import load_model
 from compresskit.errors import CheckpointError, RecipeError, first_line
+from compresskit.nested import device_of
 from zoo.pynet.released import network_of
 from zoo.raw.methods.lmmse import LMMSEPhase
 from zoo.raw.methods.methods import METHODS
@@ -27,6 +29,8 @@ class Method:
     """The only array that the method takes, phase included; None takes any."""
     domain: Domain
     """The encoding of light that the method was trained or designed for."""
+    half: bool = False
+    """True runs a network in bfloat16."""
 
 
 def conventional_method(name: str, weights: Path | None, domain: Domain | None, device: str) -> Method:
@@ -44,8 +48,10 @@ def conventional_method(name: str, weights: Path | None, domain: Domain | None, 
     return Method(name, lambda cfa: _to_device(METHODS[name](cfa), device), None, domain or "display")
 
 
-def network_method(part: str, weights: Path, domain: Domain | None, device: str) -> Method:
+def network_method(part: str, weights: Path, domain: Domain | None, device: str, precision: str = "fp32") -> Method:
     """Return the method of a run's network, `student` or `teacher`, or of a published checkpoint.
+
+    With the precision "bf16" or "auto" it runs in bfloat16, unless the processor has no units for it and is slower.
 
     Raises:
         CheckpointError: The weights, or the recipe beside them, cannot be used.
@@ -55,7 +61,13 @@ def network_method(part: str, weights: Path, domain: Domain | None, device: str)
     cfa = getattr(model, "cfa", None)
     if not isinstance(cfa, CFA):
         raise CheckpointError(f"{weights} is a {type(model).__name__}, which does not say for which array it is")
-    return Method(part, lambda _: model, cfa, domain or _training_domain(loaded.recipe))
+    half = precision != "fp32" and (device_of(model).type != "cpu" or has_bfloat16_units())
+    return Method(part, lambda _: model, cfa, domain or _training_domain(loaded.recipe), half)
+
+
+def has_bfloat16_units() -> bool:
+    """Return whether the processor has instructions for products of bfloat16: AMX, AVX512_BF16 or Arm's."""
+    return any(name.endswith("bf16") and value is True for name, value in torch.cpu.get_capabilities().items())
 
 
 def _to_device(module: nn.Module, device: str) -> nn.Module:

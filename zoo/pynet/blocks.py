@@ -1,5 +1,7 @@
 """Building blocks of PyNET and PyNET-QxQ. Attribute names are those of the released checkpoints."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,6 +28,51 @@ def has_instance_norm(block: nn.Module) -> bool:
     return any(isinstance(part, nn.InstanceNorm2d) for part in block.modules())
 
 
+def leaky_relu(features: Tensor) -> Tensor:
+    """Return the leaky ReLU of features."""
+    features = F.leaky_relu(features, SLOPE)
+    if features.dtype == torch.bfloat16 and features.requires_grad and not torch.compiler.is_compiling():
+        features.register_hook(_without_gaps)
+    return features
+
+
+def _without_gaps(gradient: Tensor) -> Tensor:
+    """Return the gradient without gaps between its pixels, which a slice of a concatenation's gradient has.
+
+    Torch's leaky ReLU takes bfloat16 numbers one by one where a pixel has fewer than 32 of them between gaps.
+    """
+    return to_layout(gradient, channels_last=True) if gradient.stride(1) == 1 else gradient
+
+
+def is_autocast(tensor: Tensor) -> bool:
+    """Return whether autocast is on for a tensor's device."""
+    device = tensor.device.type
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
+def without_autocast(tensor: Tensor) -> AbstractContextManager[object]:
+    """Return the block in which operations on a tensor keep its type, whatever autocast is around it."""
+    return torch.autocast(tensor.device.type, enabled=False) if is_autocast(tensor) else nullcontext()
+
+
+class ReflectedConv2d(nn.Conv2d):
+    """A convolution over reflected borders that keeps the size of odd kernels' inputs.
+
+    On a CPU, autocast widens a tensor to float32 before it reflects its borders, and the convolution narrows it again.
+    Reflection only moves values, so here it is done in the type that they have.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
+        super().__init__(inputs, outputs, kernel, padding=kernel // 2, padding_mode="reflect")
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map features (n, inputs, h, w) to (n, outputs, h, w)."""
+        border = self.kernel_size[0] // 2
+        with without_autocast(input):
+            padded = F.pad(input, (border,) * 4, mode="reflect")
+        return F.conv2d(padded, self.weight, self.bias)
+
+
 class InstanceNorm2d(nn.InstanceNorm2d):
     """torch's instance norm, computed on a CPU as a group norm of one channel a group, which takes less time."""
 
@@ -45,7 +92,7 @@ class Convolution(nn.Module):
         self, inputs: int, outputs: int, kernel: int = 3, *, instance_norm: bool = False, activation: bool = True
     ) -> None:
         super().__init__()
-        self.conv2d = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, padding_mode="reflect")
+        self.conv2d = ReflectedConv2d(inputs, outputs, kernel)
         self.instance = InstanceNorm2d(outputs, affine=True) if instance_norm else None
         self.activation = activation
 
@@ -54,7 +101,7 @@ class Convolution(nn.Module):
         features = self.conv2d(features)
         if self.instance is not None:
             features = self.instance(features)
-        return F.leaky_relu(features, SLOPE) if self.activation else features
+        return leaky_relu(features) if self.activation else features
 
 
 class MultiBlock(nn.Module):
@@ -83,12 +130,12 @@ class UpLayer(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.conv2d = nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="reflect")
+        self.conv2d = ReflectedConv2d(inputs, outputs, 3)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features (n, inputs, h, w) to (n, outputs, 2h, 2w)."""
         features = F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=True)
-        return F.leaky_relu(self.conv2d(features), SLOPE)
+        return leaky_relu(self.conv2d(features))
 
 
 class ShuffleUp(nn.Module):
@@ -96,7 +143,7 @@ class ShuffleUp(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.upchannel = nn.Conv2d(width, 4 * width, 3, padding=1, padding_mode="reflect")
+        self.upchannel = ReflectedConv2d(width, 4 * width, 3)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features (n, width, h, w) to (n, width, 2h, 2w)."""
@@ -112,7 +159,7 @@ class Head(nn.Module):
 
     def __init__(self, inputs: int, *, corrects: bool = False) -> None:
         super().__init__()
-        self.conv2d = nn.Conv2d(inputs, 3, 3, padding=1, padding_mode="reflect")
+        self.conv2d = ReflectedConv2d(inputs, 3, 3)
         if corrects:
             for parameter in self.conv2d.parameters():
                 nn.init.zeros_(parameter)

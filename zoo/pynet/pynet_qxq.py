@@ -66,7 +66,7 @@ class PyNETQxQ(nn.Module):
         # no name holds a tensor that the last layer, whose features are the largest, does not need
         features = self.conv_t0(self._level_1(self.conv_l1_d1(self._planes(packed, skip))))
         mosaic = self.cfa.unpack(packed) if skip is None else skip.relative_mosaic()
-        features = torch.cat([features, mosaic], dim=1)
+        features = torch.cat([features, mosaic.to(features.dtype)], dim=1)
         if skip is None:
             return self.conv_l0_d1(features)
         return skip.complete(self.conv_l0_d1(features, unit=skip.unit))

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from zoo.pynet.blocks import SLOPE
+from zoo.pynet.blocks import SLOPE, is_autocast, without_autocast
 from zoo.raw.sensor.cfa import CFA
 
 CHANNELS = 4
@@ -63,7 +63,8 @@ class SkipFeatures:
     @classmethod
     def of(cls, skip: nn.Module, packed: Float[Tensor, "n 4 h2 w2"], cfa: CFA) -> "SkipFeatures":
         """Demosaic the packed planes with the skip, and measure its picture."""
-        picture = skip(packed)
+        with without_autocast(packed):  # half precision is too coarse for the picture to be corrected
+            picture = skip(packed)
         mean = _smooth(picture)
         power = (picture - mean).square().mean(dim=1, keepdim=True)
         return cls(skip, cfa, packed, picture, mean, torch.sqrt(_smooth(power) + FLOOR**2))
@@ -90,8 +91,9 @@ class SkipFeatures:
 
     def complete(self, proposal: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
         """Return the proposal plus the skip's picture of the part of the mosaic that the proposal does not explain."""
-        explained = self.cfa.pack(self.cfa.mosaic(proposal))
-        return proposal + self.skip(self.packed - explained)
+        with without_autocast(proposal):
+            explained = self.cfa.pack(self.cfa.mosaic(proposal))
+            return proposal + self.skip(self.packed - explained)
 
 
 @torch.no_grad()
@@ -129,6 +131,20 @@ def _orientation(picture: Float[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n 1 
 
 def _smooth(picture: Tensor) -> Tensor:
     """Take the mean over a window twice, which is nearly a Gaussian."""
+    side = 2 * RADIUS + 1
     for _ in range(2):
-        picture = F.avg_pool2d(F.pad(picture, (RADIUS,) * 4, mode="reflect"), 2 * RADIUS + 1, stride=1)
+        picture = F.pad(picture, (RADIUS,) * 4, mode="reflect")
+        if is_autocast(picture):  # sums of rows and columns differ in the last digit, and take a twentieth of the time
+            picture = _sum_of_nine(_sum_of_nine(picture, dim=2), dim=3) / side**2
+        else:
+            picture = F.avg_pool2d(picture, side, stride=1)
     return picture
+
+
+def _sum_of_nine(values: Tensor, dim: int) -> Tensor:
+    """Return the sums of nine neighbours along a dimension, which becomes shorter by eight."""
+    size = values.shape[dim]
+    two = values.narrow(dim, 0, size - 1) + values.narrow(dim, 1, size - 1)
+    four = two.narrow(dim, 0, size - 3) + two.narrow(dim, 2, size - 3)
+    eight = four.narrow(dim, 0, size - 7) + four.narrow(dim, 4, size - 7)
+    return eight.narrow(dim, 0, size - 8) + values.narrow(dim, 8, size - 8)

@@ -14,10 +14,11 @@ from torch import Tensor
 from compresskit.data import SampleLoader
 from compresskit.distill.cache.fingerprints import model_fingerprint, text_digest
 from compresskit.distill.cache.lookup import CachedTeacher
-from compresskit.distill.cache.options import DTYPES, CacheError, CacheOptions, size_text
+from compresskit.distill.cache.options import DTYPES, CacheError, CacheOptions
 from compresskit.distill.cache.store import CacheFolder, Store
 from compresskit.distill.objective.forwards import Forwards
 from compresskit.distill.objective.models import Point
+from compresskit.units import budget_text
 
 
 class TeacherCache:
@@ -62,8 +63,8 @@ class TeacherCache:
         entries, size = self._max_entries(batches), sum(map(self._entry_bytes, constants.values()))
         if size * entries > self._options.budget:
             raise CacheError.because(
-                f"stage {stage!r} needs {size_text(size * entries)}: {size_text(size)} for each of {entries:,} samples "
-                f"and variants, and the budget is {size_text(self._options.budget)}.",
+                f"stage {stage!r} needs {budget_text(size * entries)}: {budget_text(size)} for each of {entries:,} "
+                f"samples and variants, and the budget is {budget_text(self._options.budget)}.",
                 "A batch is recalled only if all of it is known, so a part would not help: raise budget, or lower "
                 "dtype, variants or the number of taps.",
             )

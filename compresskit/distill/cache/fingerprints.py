@@ -9,8 +9,8 @@ from zlib import crc32
 import torch
 from torch import Tensor, nn
 
-from compresskit.checksums import tensor_bytes
 from compresskit.errors import DataError
+from compresskit.files import tensor_bytes
 
 _MASK = 2**63 - 1
 

@@ -1,6 +1,5 @@
 """The options of `cache`: budget, type and folder; and the error where no cache can be used."""
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,11 +8,14 @@ from typing import Any, Self
 
 import torch
 
+from compresskit.environment import free_bytes
 from compresskit.errors import RecipeError, close_names
+from compresskit.units import BYTE_UNITS
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
-UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+UNKNOWN_MEMORY = 2 * 10**9
+"""Bytes that are taken to be free where the system does not say."""
 
 
 class CacheError(RecipeError):
@@ -53,7 +55,8 @@ class CacheOptions:
         if value is None or value is False or isinstance(value, CacheOptions):
             return value or None
         if value == "auto":
-            return cls(_free_memory() // 2, auto=True)
+            free = free_bytes(torch.device("cpu"))
+            return cls((UNKNOWN_MEMORY if free is None else free) // 2, auto=True)
         known = ("budget", "dtype", "folder")
         for key in value if isinstance(value, Mapping) else ():
             if key not in known:
@@ -72,14 +75,6 @@ class CacheOptions:
         return cls(_parse_size(value["budget"]), dtype, None if folder is None else Path(folder))
 
 
-def size_text(size: float) -> str:
-    """Return a number of bytes as text, such as `46.6 KB`."""
-    for unit in ("TB", "GB", "MB", "KB"):
-        if size >= UNITS[unit]:
-            return f"{size / UNITS[unit]:.3g} {unit}"
-    return f"{size:.0f} B"
-
-
 def _parse_size(value: Any) -> int:
     """Return a number of bytes, from a number or a text such as `8GB` or `512 MiB`.
 
@@ -89,16 +84,8 @@ def _parse_size(value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return value
     size = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", value) if isinstance(value, str) else None
-    if size is None or size[2].upper() not in UNITS or float(size[1]) == 0:
+    if size is None or size[2].upper() not in BYTE_UNITS or float(size[1]) == 0:
         raise RecipeError(
             f"cache: budget must be a size such as 8GB or 512MiB, got {value!r}", path=("cache", "budget")
         )
-    return int(float(size[1]) * UNITS[size[2].upper()])
-
-
-def _free_memory() -> int:
-    """Return the bytes of memory that no process uses; a modest guess where the system does not say."""
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
-        return 2 * 10**9
+    return int(float(size[1]) * BYTE_UNITS[size[2].upper()])

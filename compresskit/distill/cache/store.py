@@ -13,9 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from compresskit.checksums import tensor_checksum
 from compresskit.distill.cache.options import CacheError
-from compresskit.files import write_atomically
+from compresskit.files import tensor_checksum, write_atomically
 
 Key = tuple[int, int, int]
 """Sample, variant, and the checksum of the teacher's input."""

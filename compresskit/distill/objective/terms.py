@@ -59,8 +59,11 @@ class Term:
             if self.target is not None:
                 target = _at_least_float32(self.target(target))
             arguments = (_at_least_float32(students[0]), target)
-        options = self.spec.options if not self.entry.built else {}  # a class or factory has got its options already
-        value = self.loss(*arguments, **{name: value_at(option, step, steps) for name, option in options.items()})
+        if self.entry.built or not self.spec.options:  # a class or factory has got its options already
+            value = self.loss(*arguments)
+        else:
+            options = {name: value_at(option, step, steps) for name, option in self.spec.options.items()}
+            value = self.loss(*arguments, **options)
         if not isinstance(value, Tensor) or value.numel() != 1:
             result = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise ShapeError(f"a loss must return one number, got {result}")

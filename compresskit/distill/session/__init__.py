@@ -1,6 +1,7 @@
 """One call of `fit`, in reading order.
 
 - `session`: the state of a run, and the loop over stages and steps: load, step, log, validate, save, stop.
+- `initial_weights`: the student's initial weights from a teacher.
 - `plan`: every stage bound to one batch before training: the plan that users print, and the look-ahead of `fit`.
 - `plan_text`: the plan as data and as text.
 - `run_folder`: which run a folder holds, and how a call continues it.

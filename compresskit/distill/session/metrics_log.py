@@ -14,8 +14,11 @@ from compresskit.distill.session.history import FileLines, History, ThinnedLines
 from compresskit.errors import CheckpointError
 from compresskit.files import write_atomically
 
-FLUSH_SECONDS = 0.1
-"""Least number of seconds between two writes to the file."""
+WRITE_SECONDS = 0.1
+"""Least number of seconds between two writes to the file: many records are encoded faster together than one by one."""
+
+_MOST_UNWRITTEN = 256
+"""Most records that wait for the next write, so that they take little memory."""
 
 _CHUNK = 2**20
 _UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -45,7 +48,8 @@ class MetricsLog:
     def __init__(self, path: Path | None, mark: LogMark | None = None) -> None:
         self._path, self._mark = path, mark or LogMark()
         self._file = None
-        self._flushed = 0.0
+        self._unwritten: list[dict[str, Any]] = []
+        self._wrote_at = 0.0
         self._size, self._checksum = 0, 0
         self._steps = ThinnedLines()
         self._evaluations = ThinnedLines()
@@ -85,37 +89,45 @@ class MetricsLog:
             raise CheckpointError(f"{self._path} cannot be written ({error.strerror}): the run cannot go on") from error
 
     def append(self, record: dict[str, Any]) -> None:
-        """Add one record."""
-        if self._path is None:
-            lines = self._evaluations if "metrics" in record else self._steps
-            lines.append(record["global_step"], json.dumps(record).encode())
-        elif self._file is not None:
-            line = json.dumps(record).encode() + b"\n"
-            self._file.write(line)
-            self._size, self._checksum = self._size + len(line), crc32(line, self._checksum)
-            now = time.monotonic()
-            if now - self._flushed > FLUSH_SECONDS:
-                self._file.flush()  # so that `tail -f` shows it
-                self._flushed = now
+        """Add one record. The file has it after the next write, which `flush` and `close` do, too."""
+        if self._path is None or self._file is not None:
+            self._unwritten.append(record)
+            if len(self._unwritten) == _MOST_UNWRITTEN or time.monotonic() - self._wrote_at > WRITE_SECONDS:
+                self._write()
 
     def flush(self) -> tuple[int, int]:
         """Write all records to the disk, and return the size and the checksum of the file."""
         if self._file is not None:
-            self._file.flush()
+            self._write()
             os.fsync(self._file.fileno())
         return self._size, self._checksum
 
     def close(self) -> None:
-        """Close the file."""
+        """Write all records, and close the file."""
         if self._file is not None:
+            self._write()
             self._file.close()
 
     def history(self) -> History:
         """Return the records so far."""
         if self._path is not None:
             return History(FileLines(self._path))
+        self._write()
         numbered = sorted([*self._steps.lines(), *self._evaluations.lines()])
         return History([line for _, line in numbered])
+
+    def _write(self) -> None:
+        records, self._unwritten = self._unwritten, []
+        lines = [f"{json.dumps(record)}\n".encode() for record in records]
+        if self._file is None:
+            for record, line in zip(records, lines, strict=True):
+                (self._evaluations if "metrics" in record else self._steps).append(record["global_step"], line)
+        else:
+            content = b"".join(lines)
+            self._file.write(content)
+            self._file.flush()  # so that `tail -f` shows it
+            self._size, self._checksum = self._size + len(content), crc32(content, self._checksum)
+        self._wrote_at = time.monotonic()
 
 
 def _checksum(path: Path, mark: LogMark) -> int | None:

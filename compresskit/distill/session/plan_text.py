@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from compresskit.distill.objective.models import Point
+from compresskit.inheritance import InheritanceReport
 
 SMALL_SHARE = 0.1
 """Share of a step below which a teacher is not worth a cache."""
@@ -58,12 +59,18 @@ class Plan:
     parameters: int
     """Elements of all parameters of the student."""
     stages: tuple[PlannedStage, ...]
+    inherited: InheritanceReport | None = None
+    """The student's initial weights from a teacher; `print(plan.inherited)` shows each tensor."""
+    inherited_from: str = ""
+    """The name of that teacher."""
 
     def __str__(self) -> str:
         from rich.console import Console
 
         console = Console(file=io.StringIO(), width=140, highlight=False)
         console.print(f"{' + '.join(self.teachers) or 'no teacher'} => {self.student} ({self.parameters:,} parameters)")
+        if self.inherited is not None:
+            console.print(f"weights from {self.inherited_from}: {self.inherited.summary()}", markup=False)
         for number, stage in enumerate(self.stages, start=1):
             console.print(f"\n{number}. {stage.name}: {stage.length}, {stage.optimizer}", markup=False)
             console.print(_summary(stage, self.parameters), markup=False)

@@ -8,13 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compresskit.checksums import state_checksum
 from compresskit.distill.cache.fingerprints import named_tensors
 from compresskit.distill.processes import Processes
 from compresskit.distill.session.checkpoint import Checkpoints, check_fingerprint
 from compresskit.distill.session.metrics_log import LogMark, MetricsLog
 from compresskit.errors import CheckpointError
-from compresskit.files import read_state, write_state
+from compresskit.files import read_weights, state_checksum, write_weights
 
 CHECKPOINT_SECONDS = 60.0
 """Seconds of training after which a checkpoint is due, besides those at each stage's end."""
@@ -91,7 +90,7 @@ class RunFolder:
         """Write the weights of models, each to a file of its name, in the main process."""
         if self.out is not None and self._processes.is_main:
             for name, model in models.items():
-                write_state(self.out / f"{name}.safetensors", named_tensors(model))
+                write_weights(self.out / f"{name}.safetensors", named_tensors(model))
 
     def restore_weights(self, models: Mapping[str, nn.Module], note: Callable[[str], None]) -> None:
         """Write the files of `save_weights` again that are missing or damaged, in the main process."""
@@ -102,7 +101,7 @@ class RunFolder:
             if damage := _damage(path, state):
                 note(f"{damage}; it is written again from the checkpoint")
                 try:
-                    write_state(path, state)
+                    write_weights(path, state)
                 except OSError as error:
                     note(f"{path} cannot be written: {error.strerror}")
 
@@ -122,10 +121,10 @@ def _mark(state: Mapping[str, Any]) -> LogMark:
 
 def _damage(path: Path, state: Mapping[str, Tensor]) -> str | None:
     """Return why a file does not hold a state, or None if it does."""
-    try:
-        same = state_checksum(read_state(path)) == state_checksum(state)
-    except FileNotFoundError:
+    if not path.exists():
         return f"{path} is missing"
-    except (CheckpointError, OSError) as error:
+    try:
+        same = state_checksum(read_weights(path)) == state_checksum(state)
+    except CheckpointError as error:
         return str(error)
     return None if same else f"{path} has other weights than the checkpoint"

@@ -3,9 +3,9 @@
 import copy
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -20,12 +20,14 @@ from compresskit.distill.objective.forwards import Forwards
 from compresskit.distill.objective.models import Models
 from compresskit.distill.objective.trace import Traces, batch_signature, trace_stages
 from compresskit.distill.session.checkpoint import fingerprint
+from compresskit.distill.session.initial_weights import inherit_weights
 from compresskit.distill.session.interrupt import Interrupt, error_of
 from compresskit.distill.session.plan import TracedPlan, check_cache, look_ahead
 from compresskit.distill.session.progress import Display
 from compresskit.distill.session.results import StageResult
 from compresskit.distill.session.run_folder import RunFolder
 from compresskit.distill.spec.address import STUDENT
+from compresskit.distill.spec.inherit import Inherit
 from compresskit.distill.spec.stage import Stage, steps_of
 from compresskit.distill.timing import Clock, profile_steps, shares_text
 from compresskit.distill.training.bound_stage import BoundStage
@@ -36,8 +38,7 @@ from compresskit.nested import batch_size
 from compresskit.randomness import restore_rng_state, rng_state, seed_all
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(NamedTuple):
     """The position of a run: how much of it is done."""
 
     stage: int = 0
@@ -58,6 +59,7 @@ class Session:
         stages: Stages of the run.
         execution: Seed, device, precision and processes.
         cache: Options of the teacher cache, or None.
+        inherit: The teacher whose weights the student starts from, or None.
         out: Folder of the run, or None.
         profiled: Whether to write a profiler's trace of a few steps of each stage.
         display: Display of the progress.
@@ -72,6 +74,7 @@ class Session:
         execution: Execution,
         *,
         cache: CacheOptions | None,
+        inherit: Inherit | None,
         out: Path | None,
         profiled: bool,
         display: Display,
@@ -94,12 +97,15 @@ class Session:
         )
         self._profiled, self._traced_plan = profiled, traced_plan
         self._traces: Traces | None = None
+        self._inherit = inherit
         self._cache_options = cache
         self._cache: TeacherCache | None = None
         precision = str(execution.precision) + (f", cache in {cache.dtype}" if cache and cache.dtype != "fp32" else "")
         identity = {}
         if out is not None:
             identity = fingerprint(stages, models, self._learning_teachers, execution.seed, precision)
+            if inherit is not None:
+                identity["inherit"] = repr(inherit.to_node())
         self.run_folder = RunFolder(out, identity, self.processes)
         self._restored: dict[str, Any] | None = None
         """The content of a checkpoint about the stage in which it was made, until that stage continues."""
@@ -135,11 +141,14 @@ class Session:
             steps = self.processes.broadcast([steps_of(stage, loader) for stage in self.stages])
             self._open_cache(loader)
             if self._restored is None:
+                if self._inherit is not None:
+                    report = inherit_weights(self._inherit, self.models, stream.peek().inputs)
+                    self.display.note(f"weights from {self._inherit.teacher}: {report.summary()}")
                 self._look_ahead(stream, loader, validated=validator.has_data)
                 self._save()
             for index in range(self.position.stage, len(self.stages)):
                 self.results.append(self._train(index, steps, stream, validator))
-                self.position = replace(self.position, stage=index + 1, step=0)
+                self.position = self.position._replace(stage=index + 1, step=0)
                 self._save()
                 if self.processes.any(flag=self.interrupt.requested):
                     self._stop(f"after stage {self.stages[index].name!r}")
@@ -328,7 +337,7 @@ class Session:
             self._broadcast_buffers(loop)
         finished = self.position.stage == len(self.stages)
         state = {
-            **asdict(self.position),
+            **self.position._asdict(),
             "numerics": self.execution.precision.to_dict(),
             "student": self.student.state_dict(),
             "teachers": {name: self.models.teachers[name].state_dict() for name in self._learning_teachers},

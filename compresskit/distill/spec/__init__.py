@@ -5,5 +5,6 @@
 - `schedules`: weights, options and learning rates that change over a stage
 - `goal`: `max psnr`: a metric and the direction that is better
 - `stage`: Stage, and its length in optimizer steps
+- `inherit`: Inherit: a student's initial weights from a teacher
 - `describe`: any of these as text that is the same in every process, to tell one run from another
 """

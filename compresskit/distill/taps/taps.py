@@ -20,15 +20,7 @@ from compresskit.distill.taps.locate import find_module, select, unwrap
 from compresskit.distill.taps.replace import Replacement
 from compresskit.distill.taps.stop import Stop, Stopped
 from compresskit.errors import DataError, TapError
-
-
-def call_model(model: nn.Module, inputs: Any) -> Any:
-    """Return `model(*inputs)` for a tuple or list, `model(**inputs)` for a mapping, else `model(inputs)`."""
-    if isinstance(inputs, Mapping):
-        return model(**inputs)
-    if isinstance(inputs, (tuple, list)):
-        return model(*inputs)
-    return model(inputs)
+from compresskit.nested import call_model
 
 
 def check_call(model: nn.Module, inputs: Any) -> None:

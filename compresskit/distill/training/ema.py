@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from compresskit.nested import parameters_and_buffers
 from compresskit.restore import explain_copy_failure
 
 
@@ -23,7 +24,7 @@ def moving_average(model: nn.Module, decay: float) -> AveragedModel:
 @contextmanager
 def exchanged_weights(model: nn.Module, other: nn.Module) -> Iterator[None]:
     """Exchange the parameters and buffers of two copies of a model inside the block."""
-    pairs = list(zip(*([*m.parameters(), *m.buffers()] for m in (model, other)), strict=True))
+    pairs = list(zip(*map(parameters_and_buffers, (model, other)), strict=True))
     _swap(pairs)
     try:
         yield

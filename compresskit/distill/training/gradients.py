@@ -8,6 +8,8 @@ from torch.nn.utils import get_total_norm
 
 from compresskit.distill.processes import Processes
 
+_NO_SCALE = torch.ones((), device="cpu")
+
 
 def gradient_norm(parameters: Sequence[nn.Parameter], *, needed: bool) -> Tensor | None:
     """Return the norm of the whole gradient, or None if it is not needed and the gradient is finite for certain."""
@@ -23,10 +25,10 @@ def all_finite(gradients: Sequence[Tensor]) -> bool:
     """
     if not all(g.is_cpu and g.layout is torch.strided and g.is_floating_point() for g in gradients):
         return False
-    not_finite = torch.zeros(1)
+    not_finite = torch.zeros(1, device="cpu")
     if gradients:
         torch._amp_foreach_non_finite_check_and_unscale_(  # pyright: ignore[reportPrivateImportUsage]
-            list(gradients), not_finite, torch.ones(())
+            list(gradients), not_finite, _NO_SCALE
         )
     return not not_finite.item()
 

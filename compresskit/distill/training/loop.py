@@ -22,7 +22,6 @@ from compresskit.distill.training.ema import exchanged_weights, moving_average
 from compresskit.distill.training.gradients import gradient_norm, norms_by_term
 from compresskit.distill.training.optimizers import make_optimizer, make_scheduler
 from compresskit.errors import TrainingError
-from compresskit.nested import device_of
 
 
 class StageLoop:
@@ -37,16 +36,17 @@ class StageLoop:
         self.bound, self.stage, self.objective = bound, bound.stage, bound.objective
         self.parameters = bound.parameters
         self._precision, self._processes = execution.precision, execution.processes
-        device = device_of(self.parameters).type
+        self._device = execution.device
         self.optimizer = make_optimizer(
             self.stage,
             bound.trainable,
             bound.extra_parameters,
             self.objective.models.parameter_names(),
-            fused=device == "cuda" and not self._precision.is_default,  # the default rounds as a loop by hand does
+            fused=self._device.type == "cuda"
+            and not self._precision.is_default,  # the default rounds as a loop by hand does
         )
         self.scheduler = make_scheduler(self.stage, self.optimizer, self.objective.steps)
-        self.scaler = GradScaler(device) if self._precision.autocast_dtype == torch.float16 else None
+        self.scaler = GradScaler(self._device.type) if self._precision.autocast_dtype == torch.float16 else None
         ema = self.stage.ema if STUDENT in bound.learners else None
         self.average = None if ema is None else moving_average(self.objective.models.student, ema)
         self.early_stopping = EarlyStopping(self.stage.best, self.stage.until)
@@ -134,7 +134,7 @@ class StageLoop:
     def _forward(self, batch: PreparedBatch) -> dict[str, Tensor]:
         """Return the unweighted terms on one batch."""
         values = self.objective.values if self._synchronized is None else self._synchronized.values
-        with self._precision.autocast(device_of(batch.inputs).type):
+        with self._precision.autocast(self._device.type):
             return values(*batch)
 
     def _exchanging(self, *, last: bool) -> AbstractContextManager[Any]:
@@ -200,16 +200,11 @@ class StageLoop:
     ) -> dict[str, Any]:
         began, self._step_began = self._step_began, time.perf_counter()
         weights = self.objective.weights()
-        terms = {
-            name: {
-                "value": mean,
-                "weight": weights[name],
-                **({"gradient_norm": norms[name]} if name in norms else {}),
-            }
-            for name, mean in means.items()
-        }
+        terms = {name: {"value": mean, "weight": weights[name]} for name, mean in means.items()}
+        for name, norm in norms.items():
+            terms[name]["gradient_norm"] = norm
         return {
-            "loss": sum(term["value"] * term["weight"] for term in terms.values()),
+            "loss": sum([term["value"] * term["weight"] for term in terms.values()]),
             "terms": terms,
             "lr": rate,
             "samples_per_s": samples / max(self._step_began - began, 1e-9),

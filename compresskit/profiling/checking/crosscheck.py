@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from compresskit.errors import first_line
 from compresskit.nested import device_of
 from compresskit.profiling.checking import backends
 from compresskit.profiling.counting.copies import copy_to, copy_with_zeros, guard
@@ -68,7 +69,7 @@ def _run(model: nn.Module, name: str, check: Callable[[], Verdict]) -> Verdict:
     except ImportError as error:
         return Verdict(name, "not installed", str(error))
     except Exception as error:  # noqa: BLE001  (any exception of another library or the model)
-        return Verdict(name, "cannot run", f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:120]}")
+        return Verdict(name, "cannot run", f"{type(error).__name__}: {first_line(error)[:120]}")
 
 
 def _check_torch(model: nn.Module, call: ModelCall, record: ForwardRecord) -> Verdict:

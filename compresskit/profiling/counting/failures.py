@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from compresskit.errors import DataError, ShapeError, first_line
 from compresskit.profiling.counting.model_call import ModelCall
 from compresskit.profiling.counting.sizes import next_valid_size
-from compresskit.profiling.units import shape_text
+from compresskit.units import shape_text
 
 _TORCH_FOLDER = f"{Path(torch.__file__).parent}{os.sep}"
 _OWN_FOLDER = f"{Path(__file__).parents[1]}{os.sep}"

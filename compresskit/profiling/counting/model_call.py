@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from compresskit.errors import DataError
 from compresskit.nested import held_tensors, map_tensors
-from compresskit.profiling.units import shape_text
+from compresskit.units import shape_text
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from compresskit.nested import held_tensors, tensors_in
+from compresskit.nested import held_tensors, parameters_and_buffers, tensors_in
 from compresskit.profiling.counting.elementwise import accesses_memory, elementwise_flops
 from compresskit.profiling.counting.formulas import has_formula, macs, operation_name
 from compresskit.profiling.counting.model_call import ModelCall
@@ -105,7 +105,7 @@ def record_operations(model: nn.Module, call: ModelCall, tracing_mode: str = "")
         tracing_mode: Tracing mode to note in the record.
     """
     recorder = _Recorder(tracing_mode)
-    recorder.add_storages([*model.parameters(), *model.buffers()])
+    recorder.add_storages(parameters_and_buffers(model))
     recorder.add_storages(held_tensors([call.args, call.kwargs], objects=True))
     recorder.add_storages(held_tensors([_attributes(module) for module in model.modules()], objects=True))
     with torch.no_grad(), without_fast_path(), _without_compiler(), _module_hooks(model, recorder), recorder:

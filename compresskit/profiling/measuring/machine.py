@@ -1,14 +1,14 @@
-"""The machine of a real run: its description, its free memory, and the end of its work."""
+"""The machine of a real run: its description, and the check of its free memory."""
 
 import os
 import platform
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
+from compresskit.environment import free_bytes, system_text
 from compresskit.errors import DataError
-from compresskit.profiling.units import bytes_text
+from compresskit.units import bytes_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def describe_machine(device: torch.device) -> Machine:
         torch.get_num_threads(),
         torch.get_num_interop_threads(),
         round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
-        _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        system_text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         torch.__version__,
         bool(torch.backends.cuda.matmul.allow_tf32),
         torch.backends.cudnn.benchmark,
@@ -61,7 +61,7 @@ def check_free_memory(option: str, needed: int, device: torch.device) -> None:
     Raises:
         DataError: The run does not fit.
     """
-    free = _free_bytes(device)
+    free = free_bytes(device)
     if free is not None and needed > free:
         raise DataError(
             f"{option} needs a real run, which takes about {bytes_text(needed)}; {bytes_text(free)} are free on "
@@ -69,29 +69,7 @@ def check_free_memory(option: str, needed: int, device: torch.device) -> None:
         )
 
 
-def _free_bytes(device: torch.device) -> int | None:
-    """Return the free memory of a device; None if the system does not report it."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    lines = (_read("/proc/meminfo") or "").splitlines()
-    available = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)
-    limits = [limit for limit in (available, _free_bytes_of_container()) if limit is not None]
-    return min(limits, default=None)
-
-
-def _free_bytes_of_container() -> int | None:
-    limit, used = _read("/sys/fs/cgroup/memory.max") or "", _read("/sys/fs/cgroup/memory.current") or ""
-    return int(limit) - int(used) if limit.isdigit() and used.isdigit() else None
-
-
 def _processor() -> str:
-    lines = (_read("/proc/cpuinfo") or "").splitlines()
+    lines = (system_text("/proc/cpuinfo") or "").splitlines()
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
     return model or platform.processor() or platform.machine()
-
-
-def _read(path: str) -> str | None:
-    try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except OSError:
-        return None

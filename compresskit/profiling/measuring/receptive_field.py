@@ -88,8 +88,9 @@ def footprint(
 ) -> Tensor:
     """Return a mask of the positions along an axis of the output that depend on a stripe of the input.
 
-    The stripe becomes NaN, and what is NaN in the output depends on it: unlike a change of values,
-    neither rounding nor a zero weight removes NaN. Comparisons lose it, so the stripe can also get other values.
+    The stripe becomes NaN, and what is NaN in the output depends on it: unlike a change of values, neither rounding nor
+    a zero weight removes NaN. Comparisons lose it, so the stripe can also get other values, and then everything in the
+    output that differs under NaN or under these values depends on it.
 
     Args:
         function: From a picture (..., height, width) to a picture with as many axes.
@@ -105,12 +106,14 @@ def footprint(
     marked = picture.clone()
     stripe = marked.narrow(axis, start, length)
     stripe.fill_(torch.nan)
-    affected = function(marked).isnan()
+    output = function(marked)
+    affected = output.isnan()
     if changes:
         original, generator = function(picture), torch.Generator().manual_seed(1)
+        affected |= output != original
         for _ in range(changes):
             stripe.copy_(torch.rand(stripe.shape, generator=generator))
-            affected = affected | (function(marked) != original)
+            affected |= function(marked) != original
     return _any_along(affected, axis)
 
 

@@ -1,8 +1,4 @@
-"""The objects of a recipe: data, models and evaluation from its nodes, and models from the folders of runs.
+"""The objects of a recipe. See `compresskit.recipe` for its files.
 
-- `components`: the data, models and evaluation of a run; the stages of the control.
-- `weights`: weights from a file, all of them or none.
-- `closed_form`: modules that are solved on the training data instead of being trained.
-- `trained_model`: `load_model`, a model that a run has trained.
-- `model_argument`: the argument MODEL of the command line, a dotted name or RECIPE#student.
+In reading order: `components`, `closed_form`, `trained_model`, `model_argument`.
 """

@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from compresskit.distill.spec.address import STUDENT
 from compresskit.errors import CheckpointError
 from compresskit.evaluation import has_own
-from compresskit.files import write_state
+from compresskit.files import read_weights
 from compresskit.randomness import own_randomness
 from compresskit.recipe.building.components import Components
-from compresskit.recipe.building.weights import read_weights
 
 
 def fit_to_data(components: Components, seed: int) -> dict[str, Tensor]:
@@ -40,13 +39,8 @@ def fit_to_data(components: Components, seed: int) -> dict[str, Tensor]:
     return {f"{name}.{key}": tensor for name, module in solvers.items() for key, tensor in module.state_dict().items()}
 
 
-def save_fitted(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Save the state that `fit_to_data` returns, for when the run is resumed."""
-    write_state(path, state)
-
-
 def restore_fitted(components: Components, path: Path, seed: int) -> None:
-    """Load the state that `save_fitted` wrote, so that nothing is solved twice.
+    """Load the state that `fit_to_data` returned, from a file of it, so that nothing is solved twice.
 
     Raises:
         CheckpointError: The file belongs to other models.

@@ -15,11 +15,11 @@ from compresskit.distill.spec.address import HYBRID, STUDENT, TEACHER, split_mod
 from compresskit.distill.spec.goal import parse_goal
 from compresskit.distill.spec.match import Task
 from compresskit.distill.spec.stage import Stage
-from compresskit.distill.taps.taps import call_model
 from compresskit.errors import DataError, KeyPath, at
 from compresskit.evaluation import Evaluation, as_evaluation
+from compresskit.files import load_weights
+from compresskit.nested import call_model
 from compresskit.randomness import own_randomness
-from compresskit.recipe.building.weights import load_weights
 from compresskit.recipe.reading.load import Recipe
 
 

@@ -9,15 +9,14 @@ from torch import Tensor, nn
 
 from compresskit.distill.spec.address import STUDENT, TEACHER
 from compresskit.errors import CheckpointError, RecipeError, at, close_names
-from compresskit.files import read_json
+from compresskit.files import load_weights, read_json, read_weights
 from compresskit.recipe.building.components import bare_model
-from compresskit.recipe.building.weights import load_weights, read_weights
 from compresskit.recipe.reading import yaml
 from compresskit.recipe.reading.load import load_recipe
-from compresskit.recipe.reading.run_files import ALONE, RECIPE_FILE, WEIGHTS_FILE, part_folder, recipe_damage
+from compresskit.recipe.run_files import ALONE, INHERITED, RECIPE_FILE, WEIGHTS_FILE, part_folder, recipe_damage
 from compresskit.recipe.terminal import say
 
-PARTS = (STUDENT, TEACHER, ALONE)
+PARTS = (STUDENT, TEACHER, ALONE, INHERITED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +27,7 @@ class TrainedModel:
     recipe: Mapping[str, Any] | None
     """The recipe that trained it, with all defaults written out; None for weights without one."""
     part: str
-    """`student`, `teacher` or `alone`."""
+    """`student`, `teacher`, `alone` or `inherited`."""
     weights: Path
 
 
@@ -47,8 +46,8 @@ def load_model(
 
     Args:
         weights: A run's folder, or a file of weights.
-        part: The model of the run: `student`, `teacher` or `alone`; None is the one that a file belongs to, else
-            `student`.
+        part: The model of the run: `student`, `teacher`, `alone` or `inherited`; None is the one that a file belongs
+            to, else `student`.
         recipe: The recipe, where it is not beside the weights: a file, or the name of a shipped one.
         preset: The recipe's preset; only with `recipe`.
         otherwise: Function that builds a model for weights without a recipe, from their names and shapes.

@@ -10,6 +10,7 @@ from compresskit import nodes
 from compresskit.distill.cache.options import CacheOptions
 from compresskit.distill.precision import Precision
 from compresskit.distill.spec.address import PREVIOUS, STUDENT, TEACHER, split_model
+from compresskit.distill.spec.inherit import Inherit
 from compresskit.distill.spec.stage import Stage
 from compresskit.errors import KeyPath, RecipeError, at, close_names
 from compresskit.recipe.reading import overrides as changes_by_path
@@ -31,6 +32,7 @@ _DEFAULTS: dict[str, Any] = {
     "teacher": None,
     "student": None,
     "views": None,
+    "inherit": None,
     "data": None,
     "pretrain": None,
     "stages": None,
@@ -58,13 +60,16 @@ class Recipe:
     student: Mapping[str, Any]
     views: Mapping[str, Mapping[str, Any]]
     """Nodes by model name: each builds the function that makes the model's inputs of a batch's inputs."""
+    inherit: Inherit | None
+    """The teacher whose weights, pruned, the student starts from."""
     data: Mapping[str, Any]
     """Nodes `train`, `val` and `test`, numbers `batch_size` and `workers`."""
     pretrain: Mapping[str, tuple[Stage, ...]]
     """The teachers' own stages, by name."""
     stages: tuple[Stage, ...]
     control: bool
-    """True trains an equal student on the supervised terms alone, to compare with."""
+    """True trains an equal student on the supervised terms alone, to compare with; where the student inherits, one
+    from its own initial weights and one from the inherited weights."""
     evaluate: Mapping[str, Any] | None
     preset: str | None = None
     presets: tuple[str, ...] = ()
@@ -82,6 +87,7 @@ class Recipe:
             "teacher": _unnamed({name: dict(node) for name, node in self.teachers.items()}),
             "student": dict(self.student),
             "views": {name: dict(node) for name, node in self.views.items()} or None,
+            "inherit": None if self.inherit is None else self.inherit.to_node(),
             "data": dict(self.data),
             "pretrain": _unnamed({name: describe_stages(stages) for name, stages in self.pretrain.items()}),
             "stages": describe_stages(self.stages),
@@ -172,6 +178,7 @@ def _recipe(tree: dict[str, Any], stem: str, sources: SourceMap) -> Recipe:
         teachers=_teachers(values["teacher"]),
         student=_model(values["student"], "student"),
         views=_views(values["views"]),
+        inherit=_inherit(values["inherit"]),
         data=_data(values["data"]),
         pretrain=_pretrain(values["pretrain"]),
         stages=_stages(values["stages"]),
@@ -189,6 +196,10 @@ def _recipe(tree: dict[str, Any], stem: str, sources: SourceMap) -> Recipe:
 
 def _check_teachers(recipe: Recipe) -> None:
     """Check that matches have a teacher, a teacher's own stages none, and a control something to learn from."""
+    if recipe.inherit is not None and recipe.inherit.teacher not in recipe.teachers:
+        name = recipe.inherit.teacher
+        with at("inherit"):
+            raise RecipeError(f"there is no teacher {name!r}{close_names(name, recipe.teachers)}")
     if not recipe.teachers:
         _check_no_matches(recipe.stages, ("stages",), "this recipe has none")
     for name, stages in recipe.pretrain.items():
@@ -251,6 +262,11 @@ def _views(data: Any) -> dict[str, Mapping[str, Any]]:
         with at("views", name):
             nodes.check(node, kind="callable")
     return dict(data)
+
+
+def _inherit(data: Any) -> Inherit | None:
+    with at("inherit"):
+        return Inherit.of(data)
 
 
 def _unnamed(by_name: dict[str, Any]) -> Any:

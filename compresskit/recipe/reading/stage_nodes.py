@@ -26,9 +26,6 @@ _LISTS: dict[str, type] = {"matches": Match, "tasks": Task, "splices": Splice}
 """Keys of a stage that hold terms, and of a curriculum whose parameters are not annotated."""
 
 
-"""The engine's optimizer where a stage names none."""
-
-
 def parse_stages(data: Any) -> tuple[Stage, ...]:
     """Return the stages of a list, or of one curriculum node.
 

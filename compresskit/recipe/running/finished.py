@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from compresskit.errors import CheckpointError
-from compresskit.files import read_json, read_state
-from compresskit.recipe.reading.run_files import SUMMARY_FILE, has_checkpoint
+from compresskit.files import read_json, read_weights
+from compresskit.recipe.run_files import SUMMARY_FILE, has_checkpoint
 from compresskit.recipe.scoring.measure import stored_rows
 from compresskit.recipe.terminal import say
 
@@ -39,6 +39,6 @@ def _damage(folder: Path) -> Iterator[str]:
         yield f"{path} is damaged, or the rows that it was written from are"
     for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*/*.safetensors")]):
         try:
-            read_state(path)
+            read_weights(path)
         except (CheckpointError, OSError) as error:
             yield str(error)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from compresskit.checksums import signed_text
 from compresskit.distill.precision import AUTO
 from compresskit.distill.session.folder_lock import LOCK_FILES
 from compresskit.errors import CheckpointError, KeyPath, RecipeError, path_text
@@ -14,7 +13,7 @@ from compresskit.files import write_text
 from compresskit.nodes import FORMER_NAMES
 from compresskit.recipe.reading import yaml
 from compresskit.recipe.reading.load import Recipe
-from compresskit.recipe.reading.run_files import DAMAGED_RECIPE_FILE, RECIPE_FILE, has_checkpoint, recipe_damage
+from compresskit.recipe.run_files import DAMAGED_RECIPE_FILE, RECIPE_FILE, has_checkpoint, recipe_damage, signed_text
 
 RUNS = Path("runs")
 

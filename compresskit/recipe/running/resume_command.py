@@ -10,7 +10,7 @@ from compresskit import nodes
 from compresskit.distill.processes import launched
 from compresskit.distill.session.interrupt import stopped_by_schedulers
 from compresskit.recipe.reading import yaml
-from compresskit.recipe.reading.run_files import RECIPE_FILE
+from compresskit.recipe.run_files import RECIPE_FILE
 from compresskit.recipe.terminal import say
 
 

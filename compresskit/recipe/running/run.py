@@ -18,19 +18,21 @@ from compresskit.distill.processes import Processes, init_processes
 from compresskit.distill.session.folder_lock import locked_folder
 from compresskit.distill.session.plan import Plan, check_cache
 from compresskit.distill.spec.address import STUDENT, TEACHER
+from compresskit.distill.spec.inherit import Inherit
 from compresskit.distill.spec.stage import Stage
 from compresskit.environment import environment
 from compresskit.errors import CheckpointError
-from compresskit.files import read_records, read_state, write_json, write_records, write_text
+from compresskit.files import read_records, read_weights, write_json, write_records, write_text, write_weights
 from compresskit.nested import batch_size
-from compresskit.recipe.building.closed_form import fit_to_data, restore_fitted, save_fitted
+from compresskit.recipe.building.closed_form import fit_to_data, restore_fitted
 from compresskit.recipe.building.components import build_components, control_stages
 from compresskit.recipe.reading.load import Recipe, load_recipe
-from compresskit.recipe.reading.run_files import (
+from compresskit.recipe.run_files import (
     ALONE,
     DAMAGED_RECIPE_FILE,
     ENVIRONMENT_FILE,
     FITTED_FILE,
+    INHERITED,
     RECIPE_FILE,
     SUMMARY_FILE,
     has_checkpoint,
@@ -45,7 +47,8 @@ from compresskit.recipe.scoring.card import card
 from compresskit.recipe.scoring.differences import Difference, differences
 from compresskit.recipe.scoring.measure import Contender, Row, illustrate, input_shapes, measure, stored_rows
 from compresskit.recipe.scoring.tables import run_table
-from compresskit.recipe.terminal import plain_text, say
+from compresskit.recipe.terminal import say
+from compresskit.tables import plain_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -148,10 +151,12 @@ def run_in_folder(
     with locked_folder(folder, processes):
         with processes.main_first():
             run = _Run(recipe, folder, device, trace=trace)
-            session = _begin(run, folder, f"compresskit run {shlex.join(arguments)}", processes, resumes=resumes)
+            environment_record = _begin(
+                run, folder, f"compresskit run {shlex.join(arguments)}", processes, resumes=resumes
+            )
         _train(run)
         if processes.is_main:
-            _finish(run, folder, session)
+            _finish(run, folder, environment_record)
         processes.wait()
     return _result(folder)
 
@@ -168,7 +173,9 @@ class _Run:
         for name, stages in recipe.pretrain.items():
             view = {STUDENT: components.views[name]} if name in components.views else {}
             self._add(pretraining_of(name), {}, components.teachers[name], stages, device, view)
-        self._add(STUDENT, components.teachers, components.student, recipe.stages, device, components.views)
+        self._add(
+            STUDENT, components.teachers, components.student, recipe.stages, device, components.views, recipe.inherit
+        )
 
     @property
     def device(self) -> torch.device:
@@ -176,9 +183,10 @@ class _Run:
         return self.distillers[STUDENT].device
 
     def fit_closed_form(self) -> dict[str, Tensor]:
-        """Solve what has a closed form, or load the solution from the run's folder, and add the control.
+        """Solve what has a closed form, or load the solution from the run's folder, and add the controls.
 
-        The control comes last because it starts from a copy of the student's initial weights, which are final only now.
+        The controls come last because they start from a copy of the student's initial weights, which are final only
+        now.
 
         Returns:
             The state to save; empty if it was loaded.
@@ -188,15 +196,19 @@ class _Run:
         if file is None or not file.exists() or not self._restore_fitted(file):
             state = fit_to_data(self.components, self.recipe.seed)
         if self.recipe.control:
-            alone = copy.deepcopy(self.components.student)
-            view = {name: view for name, view in self.components.views.items() if name == STUDENT}
-            self._add(ALONE, {}, alone, control_stages(self.recipe.stages), str(self.device), view)
+            stages, device, views = control_stages(self.recipe.stages), str(self.device), self.components.views
+            own_view = {name: view for name, view in views.items() if name == STUDENT}
+            self._add(ALONE, {}, copy.deepcopy(self.components.student), stages, device, own_view)
+            if self.recipe.inherit is not None:
+                student, teachers = copy.deepcopy(self.components.student), self.components.teachers
+                self._add(INHERITED, teachers, student, stages, device, views, self.recipe.inherit)
+                self.distillers[STUDENT] = self.distillers.pop(STUDENT)  # last: a teacher may learn beside the student
         return state
 
     def _restore_fitted(self, file: Path) -> bool:
         """Load the closed-form solution from a file; return False, and say so, if the file is damaged."""
         try:
-            read_state(file)
+            read_weights(file)
         except CheckpointError as error:
             say(f"{error}; it is solved again")
             return False
@@ -245,6 +257,8 @@ class _Run:
         """Return a sentence about what is trained in a part."""
         if part == ALONE:
             return "the same student learns alone, on the supervised terms only"
+        if part == INHERITED:
+            return "the same student starts from the teacher's weights and learns alone"
         if part != STUDENT:
             return f"{'the teacher' if part == TEACHER else part.replace('-', ' ', 1)} learns on its own"
         return "the student learns" + (" from the teacher" if self.components.teachers else "")
@@ -261,7 +275,11 @@ class _Run:
         ]
         control = []
         if self.recipe.control:
-            control = [Contender("student alone", "alone", components.viewed(STUDENT, self.trained[ALONE]))]
+            control = [
+                Contender(f"student {part}", part, components.viewed(STUDENT, self.trained[part]))
+                for part in (ALONE, INHERITED)
+                if part in self.trained
+            ]
         return [*baselines, *teachers, *control, Contender("student distilled", "distilled", student)]
 
     def _add(
@@ -272,16 +290,24 @@ class _Run:
         stages: Sequence[Stage],
         device: str,
         views: Mapping[str, Any],
+        inherit: Inherit | None = None,
     ) -> None:
         recipe = self.recipe
         out = None if self.folder is None else part_folder(self.folder, part)
-        options = {"seed": recipe.seed, "device": device, "views": views, "out": out, "cache": recipe.cache}
+        options = {
+            "seed": recipe.seed,
+            "device": device,
+            "views": views,
+            "out": out,
+            "cache": recipe.cache,
+            "inherit": inherit,
+        }
         options |= recipe.precision.to_dict()
         self.distillers[part] = ProgressiveDistiller(teachers, student, stages, **options)
 
 
 def _begin(run: _Run, folder: Path, command: str, processes: Processes, *, resumes: bool) -> dict[str, Any]:
-    """Begin or resume the run in its folder, once everything is known to fit, and return this session's environment."""
+    """Begin or resume the run in its folder, once everything is known to fit, and return this call's environment."""
     environment_record = {**environment(run.device), "processes": processes.count}
     fitted = run.fit_closed_form()
     run.resolve_auto(folder)
@@ -298,7 +324,7 @@ def _begin(run: _Run, folder: Path, command: str, processes: Processes, *, resum
         say(f"running in {folder}")
     _add_session(folder / ENVIRONMENT_FILE, environment_record)
     if fitted:
-        save_fitted(folder / FITTED_FILE, fitted)
+        write_weights(folder / FITTED_FILE, fitted)
     return environment_record
 
 
@@ -324,14 +350,14 @@ def _train(run: _Run) -> None:
             distiller.student.load_state_dict(result.student.state_dict())
 
 
-def _finish(run: _Run, folder: Path, session: Mapping[str, Any]) -> None:
+def _finish(run: _Run, folder: Path, environment_record: Mapping[str, Any]) -> None:
     """Measure all contenders, draw the pictures, and write the card and the summary."""
     contenders, evaluation, seed = run.contenders(), run.components.evaluation, run.recipe.seed
     inputs = run.components.sample()
     rows = measure(contenders, evaluation, inputs, folder, seed)
     illustrate(contenders, evaluation, folder / "images", seed)
     names = getattr(run.components.test, "names", ())
-    text = card(run.recipe, rows, differences(rows), session, inputs=input_shapes(inputs), samples=names)
+    text = card(run.recipe, rows, differences(rows), environment_record, inputs=input_shapes(inputs), samples=names)
     write_text(folder / "card.md", text)
     write_json(folder / SUMMARY_FILE, [row.summary() for row in rows])
 

@@ -18,7 +18,7 @@ from compresskit.errors import RecipeError
 from compresskit.files import write_json
 from compresskit.recipe.reading.load import Recipe, load_recipe
 from compresskit.recipe.reading.overrides import parse
-from compresskit.recipe.reading.run_files import RECIPE_FILE, SUMMARY_FILE
+from compresskit.recipe.run_files import RECIPE_FILE, SUMMARY_FILE
 from compresskit.recipe.running.folder import choose_folder, write_recipe
 from compresskit.recipe.running.resume_command import call_options, resume_hint
 from compresskit.recipe.running.run import RunResult, run_in_folder
@@ -26,7 +26,8 @@ from compresskit.recipe.scoring.differences import Difference, differences
 from compresskit.recipe.scoring.measure import Row
 from compresskit.recipe.scoring.metric import Metric
 from compresskit.recipe.scoring.tables import run_table
-from compresskit.recipe.terminal import plain_text, say, words
+from compresskit.recipe.terminal import say, words
+from compresskit.tables import plain_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

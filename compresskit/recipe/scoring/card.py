@@ -15,6 +15,12 @@ from compresskit.recipe.terminal import words
 _MOST_NAMES = 12
 """Largest number of samples that are listed by name."""
 
+_CONTROLS = {
+    "alone": ("The teacher", "alone"),
+    "inherited": ("Imitation, beside inheritance,", "from the teacher's weights and alone"),
+}
+"""The advantage of the distilled student over each control, and how the control learns, in words."""
+
 
 def card(
     recipe: Recipe,
@@ -68,8 +74,8 @@ def _conclusions(rows: Sequence[Row], differences: Sequence[Difference], samples
         return []
     parts = ["## What the figures say", "\n".join(f"- {difference}." for difference in differences)]
     for difference in differences:
-        if difference.role == "alone":
-            parts.append(_effect_of_teacher(difference, samples))
+        if difference.role in _CONTROLS:
+            parts.append(_effect(difference, samples))
         elif difference.gain <= 0:
             parts.append(f"The student does not reach the best baseline, {difference.than}.")
     teacher = next((row for row in rows if row.role == "teacher"), None)
@@ -81,22 +87,23 @@ def _conclusions(rows: Sequence[Row], differences: Sequence[Difference], samples
     return parts
 
 
-def _effect_of_teacher(difference: Difference, samples: Sequence[str]) -> str:
-    """Return by how much the distilled student is better than the student alone, and on which samples it is not."""
+def _effect(difference: Difference, samples: Sequence[str]) -> str:
+    """Return by how much the distilled student is better than a control, and on which samples it is not."""
+    cause, without = _CONTROLS[difference.role]
     count, better = len(difference.each), difference.better
     change = f"{difference.metric.signed(difference.mean)} on average"
     if difference.gain <= 0:
         but = f"; it helps on {better} of {count} samples" if better else ""
-        return f"**The teacher adds nothing**: alone, the same student is as good or better ({change}{but})."
+        return f"**{cause} adds nothing**: {without}, the same student is as good or better ({change}{but})."
     if count - better > _MOST_NAMES:
         worse = count - better - difference.equal
-        return f"The teacher helps: {change}, better on {better} of {count} samples and worse on {worse}."
+        return f"{cause} helps: {change}, better on {better} of {count} samples and worse on {worse}."
     if better < count:
         names = samples if len(samples) == count else [f"sample {number}" for number in range(1, count + 1)]
         pairs = zip(names, difference.each, strict=True)
         not_better = [name for name, change in pairs if difference.metric.gain(change) <= 0]
-        return f"The teacher helps: {change}, but not on {len(not_better)} of {count}: {words(not_better)}."
-    return f"The teacher helps: {change}{f', and on each of the {count} samples' if count else ''}."
+        return f"{cause} helps: {change}, but not on {len(not_better)} of {count}: {words(not_better)}."
+    return f"{cause} helps: {change}{f', and on each of the {count} samples' if count else ''}."
 
 
 def _training(recipe: Recipe) -> list[str]:
@@ -109,6 +116,11 @@ def _training(recipe: Recipe) -> list[str]:
             "The student alone: the same student from the same initial weights, over the same stages, steps and "
             "batches, on the supervised terms only. Where a stage of the distilled student trains only what its "
             "matches reach, the student alone trains everything."
+        )
+    if recipe.inherit is not None:
+        parts.append(
+            f"The student distilled starts from the weights of its teacher {recipe.inherit.teacher}, pruned to its "
+            "widths." + (" So does the student inherited, which then learns like the student alone." * recipe.control)
         )
     return parts
 

@@ -47,7 +47,7 @@ class Difference:
 
 
 def differences(rows: Sequence[Row]) -> list[Difference]:
-    """Return the distilled student minus the best baseline and minus the student alone, as far as there are such rows.
+    """Return the distilled student minus the best baseline and minus each control, as far as there are such rows.
 
     The first metric decides which baseline is best.
     """
@@ -57,8 +57,8 @@ def differences(rows: Sequence[Row]) -> list[Difference]:
         return []
     baselines = [row for row in rows if row.role == "baseline"]
     best = max(baselines, key=lambda row: metric.gain(row.metrics[metric.name]), default=None)
-    alone = next((row for row in rows if row.role == "alone"), None)
-    return [_difference(distilled, other, metric) for other in (best, alone) if other is not None]
+    controls = [row for role in ("alone", "inherited") for row in rows if row.role == role]
+    return [_difference(distilled, other, metric) for other in (best, *controls) if other is not None]
 
 
 def _difference(row: Row, other: Row, metric: Metric) -> Difference:

@@ -23,7 +23,7 @@ from compresskit.recipe.building.closed_form import fit_to_data
 from compresskit.recipe.building.components import Components, build_components, model_path
 from compresskit.recipe.reading.load import Recipe, load_recipe
 from compresskit.recipe.reading.overrides import parse
-from compresskit.recipe.reading.run_files import (
+from compresskit.recipe.run_files import (
     EVALUATION_FILE,
     RECIPE_FILE,
     WEIGHTS_FILE,

@@ -14,7 +14,7 @@ from compresskit.evaluation import Evaluation, has_own
 from compresskit.files import read_records, write_records
 from compresskit.profiling import count_macs
 from compresskit.randomness import own_randomness
-from compresskit.recipe.reading.run_files import EVALUATION_FILE
+from compresskit.recipe.run_files import EVALUATION_FILE
 from compresskit.recipe.scoring.metric import Metric, as_names, metrics_by_name
 from compresskit.recipe.terminal import say
 from compresskit.restore import preserve_state

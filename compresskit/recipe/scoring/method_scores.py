@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from compresskit.recipe.scoring.bootstrap import LEVEL, interval
 from compresskit.recipe.scoring.metric import Metric
-from compresskit.recipe.scoring.tables import Table, best_cells
-from compresskit.recipe.terminal import plain_text
+from compresskit.recipe.scoring.tables import best_cells
+from compresskit.tables import Table, plain_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -126,7 +126,8 @@ def _table(scores: Sequence[Score], mean: Writer, difference: Writer) -> Table:
         rows.append(row)
     against = [f"minus {first.method}"] if len(scores) > 1 else []
     means = [[score.mean(metric) for metric in metrics] for score in scores]
-    return Table(["", *(metric.title for metric in metrics), *against], rows, best_cells(metrics, means))
+    headings = ["", *(metric.title for metric in metrics), *against]
+    return Table(headings, rows, bold=best_cells(metrics, means), wraps=True)
 
 
 def _mean(values: Sequence[float], text: Callable[[float], str]) -> str:

@@ -32,7 +32,7 @@ def test_measured_memory_of_a_hand_case():
 
 
 def test_a_run_that_does_not_fit_into_memory_is_refused_before_it_starts(monkeypatch):
-    monkeypatch.setattr(machine, "_free_bytes", lambda _: 10_000)
+    monkeypatch.setattr(machine, "free_bytes", lambda _: 10_000)
     with pytest.raises(
         CompressKitError, match=r"^--memory needs a real run, which takes about [\d.]+ KiB; 9.77 KiB are free on cpu"
     ):

@@ -235,3 +235,29 @@ def test_each_part_is_validated_on_the_validation_data_in_order(toy, monkeypatch
     run_recipe(toy, overrides=["control=false", "data.val={_target_: toy_parts.Points, count: 3}"])
     assert [len(loader.dataset) for loader in seen] == [3, 3]
     assert not seen[0].shuffle
+
+
+def test_a_student_that_inherits_has_two_controls(edited, weights, equal):
+    result = run_recipe(edited("control: true", "control: true\ninherit: teacher"))
+    assert load_recipe("runs/toy/recipe.yaml").inherit == load_recipe("toy.yaml").inherit
+    assert [row.name for row in result.rows][1:] == [
+        "teacher",
+        "student alone",
+        "student inherited",
+        "student distilled",
+    ]
+    assert [difference.than for difference in result.differences] == ["zero", "student alone", "student inherited"]
+    card = Path("runs/toy/card.md").read_text()
+    assert "Imitation, beside inheritance," in card
+    assert "starts from the weights of its teacher" in card
+    assert not equal(weights("runs/toy", "inherited"), weights("runs/toy", "alone"))
+    assert run_recipe("toy.yaml", out="runs/toy", resume=True).rows == result.rows
+
+
+def test_the_student_and_a_control_start_from_the_weights_of_the_trained_teacher(edited, weights, equal):
+    edited("control: true", "control: true\ninherit: {names: {'1': '1', '3': '3'}}")
+    still = {"_target_": "torch.optim.SGD", "lr": 0.0}
+    run_recipe("toy.yaml", overrides={"stages.0.optimizer": still, "stages.1.optimizer": still})
+    assert equal(weights("runs/toy"), weights("runs/toy", "inherited"))
+    assert weights("runs/toy")["3.bias"].equal(weights("runs/toy", "teacher")["3.bias"])
+    assert not weights("runs/toy")["3.bias"].equal(weights("runs/toy", "alone")["3.bias"])

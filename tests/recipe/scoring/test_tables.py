@@ -1,7 +1,6 @@
-import pytest
 from rich.console import Console
 
-from compresskit.recipe.scoring.tables import Table, amount, run_table
+from compresskit.recipe.scoring.tables import run_table
 
 
 def test_a_table_of_a_run_has_a_line_for_each_row_and_the_best_figure_in_bold(rows):
@@ -21,24 +20,9 @@ def test_of_a_metric_that_improves_as_it_falls_the_lowest_value_is_bold(losses):
     table = run_table(losses)
     assert table.headings[1] == "CROSS-ENTROPY (nats)"
     assert table.bold == {(3, 1)}
-    (cells,) = [column._cells for column in table.__rich__().columns if column.header == "CROSS-ENTROPY (nats)"]
+    (cells,) = [column._cells for column in table.grid().columns if column.header == "CROSS-ENTROPY (nats)"]
     assert [str(cell.style) for cell in cells] == ["", "", "", "bold"]
 
 
 def test_equal_figures_are_both_bold(row):
     assert run_table([row("one", "baseline", 1.0), row("two", "teacher", 1.0)]).bold == {(0, 1), (1, 1)}
-
-
-def test_in_markdown_a_row_that_ends_early_is_filled_up():
-    table = Table(["", "PSNR", "minus one"], [["one", "1.00"], ["two", "2.00", "+1.00"]])
-    assert table.markdown().splitlines() == [
-        "|  | PSNR | minus one |",
-        "| --- | ---: | ---: |",
-        "| one | 1.00 |  |",
-        "| two | 2.00 | +1.00 |",
-    ]
-
-
-@pytest.mark.parametrize(("count", "text"), [(0, "0"), (999, "999"), (1000, "1 k"), (1.5e9, "1.5 G"), (2e12, "2 T")])
-def test_a_count_of_operations_has_three_figures(count, text):
-    assert amount(int(count)) == text

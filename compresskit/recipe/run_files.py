@@ -1,8 +1,9 @@
 """The files in a run's folder. Each part of a run but the student's has a folder of its own inside."""
 
+import re
 from pathlib import Path
+from zlib import crc32
 
-from compresskit.checksums import is_unchanged
 from compresskit.distill.spec.address import STUDENT, TEACHER
 
 RECIPE_FILE = "recipe.yaml"
@@ -26,6 +27,11 @@ SUMMARY_FILE = "summary.json"
 
 ALONE = "alone"
 """The part in which the control is trained: the same student without a teacher."""
+
+INHERITED = "inherited"
+"""The part in which a second control is trained: like `alone`, but from the weights inherited from the teacher."""
+
+_LAST_LINE = re.compile(r"# crc32 of the lines above: ([0-9a-f]{8})\n?\Z")
 
 
 def pretraining_of(teacher: str) -> str:
@@ -53,3 +59,14 @@ def recipe_damage(folder: Path) -> str | None:
     except OSError:
         return None  # whoever reads it says more
     return None if unchanged else f"{path} is not as the run wrote it: it is damaged, or was edited"
+
+
+def signed_text(text: str) -> str:
+    """Return a text of whole lines with a last one that holds their checksum, as a comment."""
+    return f"{text}# crc32 of the lines above: {crc32(text.encode()):08x}\n"
+
+
+def is_unchanged(text: str) -> bool:
+    """Return whether a text is as `signed_text` returned it; one without a checksum passes."""
+    signature = _LAST_LINE.search(text)
+    return signature is None or crc32(text[: signature.start()].encode()) == int(signature[1], 16)
