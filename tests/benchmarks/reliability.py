@@ -234,9 +234,9 @@ def children(pid: int) -> list[int]:
 def stops() -> Iterator[tuple[str, Verdicts]]:
     """Stop runs as schedulers do, and start them again by the same command."""
     draw, seconds = random.Random(1), duration()
-    for signum in (signal.SIGTERM, signal.SIGUSR1):
+    for signum, times in ((signal.SIGTERM, 10), (signal.SIGUSR1, 4)):
         verdicts = Counter()
-        for number in range(10):
+        for number in range(times):
             out, options = f"{signum.name}-{number}", ["--auto-resume", "--set", f"data.workers={number % 2}"]
             with running(out, *options) as process:
                 time.sleep(draw.uniform(0, 0.8 * seconds))
