@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from zoo.frames.mipi import Layout, Packing
     from zoo.raw.sensor.encoding import Domain
 
+_SHIPPED = {"student": "zoo:pynet_qxq", "teacher": "zoo:pynet"}
+"""The networks that come with the package, by method."""
+
 
 def demosaic(
     images: Annotated[
@@ -30,10 +33,11 @@ def demosaic(
         Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the pictures, NAME_METHOD.png each.")
     ],
     weights: Annotated[
-        Path | None, typer.Option(metavar="FILE|RUN", help="A run's folder, a file of weights, or a released one.")
+        Path | None,
+        typer.Option(metavar="FILE|RUN", help="A run's folder, a file of weights, or a released one; else ours."),
     ] = None,
     method: Annotated[
-        str | None, typer.Option(help="student or teacher, with --weights; or lmmse, nc, …, which need none.")
+        str | None, typer.Option(help="student (the default) or teacher; or lmmse, nc, …, which need no weights.")
     ] = None,
     cfa: Annotated[
         str | None, typer.Option(metavar="NAME-PHASE", help="The array and its phase, such as qxq-grbg or quad-rggb.")
@@ -83,6 +87,8 @@ def demosaic(
     """Make pictures of raw frames of any size, by a network or a conventional method.
 
     Examples:
+      compresskit demosaic frame.png -o pictures --cfa qxq-grbg --black 64 --white 1023
+
       compresskit demosaic frame.dng -o pictures --weights runs/pynet_qxq
 
       compresskit demosaic frame.png -o pictures --method lmmse --cfa qxq-grbg --black 64 --white 1023
@@ -124,20 +130,15 @@ def _method(name: str | None, weights: Path | None, domain: "Domain | None", dev
     from zoo.frames.method import conventional_method, network_method
     from zoo.raw.methods.methods import METHODS
 
-    networks = ("student", "teacher")
-    known = (*networks, *METHODS)
-    name = name or ("student" if weights is not None else None)
-    if name is None:
-        raise RecipeError(f"--method or --weights is needed; the methods are {', '.join(known)}")
+    known = (*_SHIPPED, *METHODS)
+    name = name or "student"
     if name not in known:
         raise RecipeError(f"--method: there is no {name!r}{close_names(name, known)}")
-    if name not in networks:
+    if name not in _SHIPPED:
         if precision == "bf16":
             raise RecipeError(f"--precision {precision} is for networks, and {name} is none; leave it out")
         return conventional_method(name, weights, domain, device)
-    if weights is None:
-        raise RecipeError(f"--method {name} needs --weights: a run's folder, or a file of weights")
-    return network_method(name, weights, domain, device, precision)
+    return network_method(name, weights or Path(_SHIPPED[name]), domain, device, precision)
 
 
 def _layout(packing: "Packing | None", size: str | None, stride: int | None) -> "Layout | None":

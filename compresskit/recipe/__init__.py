@@ -14,6 +14,7 @@ its file to its objects: `load_recipe`, then `build_components`.
     - → `stage_nodes`: stages, from plain data to `Stage`, `Match` and `Task`, and back.
 - `building/`: from a `Recipe` to data, models and evaluation; from the folders of runs to models.
     - → `components`: `build_components`, the data, models and evaluation of a run; the stages of the control.
+    - → `packaged_weights`: weights that come with a package, `zoo:pynet`.
     - `closed_form`: modules that are solved on the training data instead of being trained.
     - `trained_model`: `load_model`, a model that a run has trained.
     - `model_argument`: the argument MODEL of the command line, a dotted name or RECIPE#student.

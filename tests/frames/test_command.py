@@ -176,8 +176,11 @@ MISTAKES = [
     ("a.npy -o out --method nc --cfa qxqx", "there is no CFA 'qxqx'; did you mean 'qxq'?"),
     ("a.npy -o out --method nc --cfa qxq-rgbg", "there is no CFA phase 'rgbg'; did you mean"),
     ("a.npy -o out --method nx --cfa qxq", "--method: there is no 'nx'"),
-    ("a.npy -o out --method student --cfa qxq", "--method student needs --weights"),
-    ("a.npy -o out --cfa qxq", "--method or --weights is needed"),
+    (
+        "a.npy -o out --cfa quad",
+        "the method is for CFA(qxq-grbg), the mosaic is of CFA(quad-grbg)",
+    ),
+    ("a.npy -o out --weights zoo:pynt --cfa qxq", "the package 'zoo' has no weights 'pynt'; did you mean 'pynet'"),
     (
         "a.npy -o out --weights released.pth --cfa quad",
         "the method is for CFA(qxq-grbg), the mosaic is of CFA(quad-grbg)",

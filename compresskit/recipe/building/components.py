@@ -20,6 +20,7 @@ from compresskit.evaluation import Evaluation, as_evaluation
 from compresskit.files import load_weights
 from compresskit.nested import call_model
 from compresskit.randomness import own_randomness
+from compresskit.recipe.building.packaged_weights import weights_path
 from compresskit.recipe.reading.load import Recipe
 
 
@@ -112,7 +113,7 @@ def build_model(recipe: Recipe, name: str) -> nn.Module:
         model = bare_model(node, *seed)
         if node.get("weights") is not None:
             with at("weights"):
-                load_weights(model, node["weights"])
+                load_weights(model, weights_path(node["weights"]))
     return model
 
 

@@ -11,6 +11,7 @@ from compresskit.distill.spec.address import STUDENT, TEACHER
 from compresskit.errors import CheckpointError, RecipeError, at, close_names
 from compresskit.files import load_weights, read_json, read_weights
 from compresskit.recipe.building.components import bare_model
+from compresskit.recipe.building.packaged_weights import weights_path
 from compresskit.recipe.reading import yaml
 from compresskit.recipe.reading.load import load_recipe
 from compresskit.recipe.run_files import ALONE, INHERITED, RECIPE_FILE, WEIGHTS_FILE, part_folder, recipe_damage
@@ -45,7 +46,7 @@ def load_model(
     one above it, or a card `NAME.json` beside `NAME.safetensors` whose key `recipe` holds it.
 
     Args:
-        weights: A run's folder, or a file of weights.
+        weights: A run's folder, a file of weights, or `PACKAGE:NAME` for weights that come with a package.
         part: The model of the run: `student`, `teacher`, `alone` or `inherited`; None is the one that a file belongs
             to, else `student`.
         recipe: The recipe, where it is not beside the weights: a file, or the name of a shipped one.
@@ -58,7 +59,8 @@ def load_model(
     """
     if part is not None and part not in PARTS:
         raise RecipeError(f"a run has no model {part!r}{close_names(part, PARTS)}")
-    path = Path(weights)
+    with at("weights"):
+        path = weights_path(weights)
     if path.is_dir():
         part = part or STUDENT
         path = _in_run(path, part)
@@ -88,7 +90,7 @@ def _in_run(folder: Path, part: str) -> Path:
         return path
     node = yaml.read(folder / RECIPE_FILE).data.get(TEACHER) if part == TEACHER else None
     if node and node.get("weights") is not None:
-        return Path(node["weights"])
+        return weights_path(node["weights"])
     raise CheckpointError(f"{folder} has no weights of its {part} ({path.relative_to(folder)}): is it finished?")
 
 
