@@ -8,6 +8,7 @@ Rooms, in reading order:
 - `distill/`: the engine: stages, taps, losses on taps, training, the teacher cache, one call of `fit`.
 - `losses/`: losses as pure functions, and the catalogue of their names.
 - `inheritance/`: a student's initial weights from its teacher.
+- `nodes/`: `{_target_: …}` to objects, and the names that a recipe may reach.
 - `recipe/`: an experiment as a YAML file, from its text to the table and the card at its end.
 - `profiling/`: the cost of running a model.
 - `commands/`: the commands of the command line.
@@ -19,7 +20,6 @@ Files that the rooms share:
 - `evaluation`: `Evaluation`; start here to measure a task of your own.
 - `data`: batches whose random choices are a function of seed, sample and epoch.
 - `export`: a model as a file for other runtimes.
-- `nodes`: `{_target_: …}` to objects, and the names that a recipe may reach.
 - `signature`: keyword arguments checked before a call.
 - `nested`: tensors in nested containers and modules, their device and batch size.
 - `restore`: a model put back as it was.
@@ -28,6 +28,7 @@ Files that the rooms share:
 - `files`: files that are whole or absent, and whose damage is noticed: text, JSON, records, weights.
 - `tables`: tables for a terminal and in Markdown.
 - `units`: numbers and shapes as text.
+- `installation`: the import path without the current folder.
 - `errors`: the family of errors, paths in messages, and `close_names`: the end of "did you mean …?".
 """
 

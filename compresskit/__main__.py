@@ -2,7 +2,10 @@
 
 import sys
 
-from compresskit.cli import main
+from compresskit.installation import without_current_folder
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with without_current_folder():  # Python has put it before everything else
+        from compresskit.cli import main
+
+        sys.exit(main())

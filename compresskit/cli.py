@@ -13,10 +13,13 @@ from functools import wraps
 from importlib.metadata import entry_points
 from signal import SIGINT
 
-import typer
+from compresskit.errors import CompressKitError, ExportError, Stopped, TrainingError, cut_middle, first_line
+from compresskit.installation import without_current_folder
 
-from compresskit.commands import evaluate, export, profile, run
-from compresskit.errors import CompressKitError, ExportError, Stopped, TrainingError
+with without_current_folder():  # PYTHONPATH may have put it before everything else
+    import typer
+
+    from compresskit.commands import evaluate, export, profile, run
 
 _SIGNALS = 128
 """Exit code of a process that a signal ended, without the signal's number."""
@@ -39,11 +42,11 @@ app = typer.Typer(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code. Exceptions of a bug or of the user's own code pass through."""
-    _add_installed_commands()
     try:
-        code = app(
-            list(sys.argv[1:] if arguments is None else arguments), prog_name="compresskit", standalone_mode=False
-        )
+        with without_current_folder():  # `--allow` puts it back, at the end
+            _add_installed_commands()
+            given = list(sys.argv[1:] if arguments is None else arguments)
+            code = app(given, prog_name="compresskit", standalone_mode=False)
     except SystemExit as end:  # typer ends a command in this way
         code = end.code
     except Exception as error:
@@ -53,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if message is None:
             raise
         if text := message():  # without any arguments the help was printed, and there is nothing to add
-            sys.stderr.write(f"compresskit: {text}\nSee compresskit --help.\n")
+            sys.stderr.write(f"compresskit: {cut_middle(text)}\nSee compresskit --help.\n")
         code = 2
     return code if isinstance(code, int) else 0
 
@@ -84,14 +87,22 @@ def _exit_codes() -> Iterator[None]:
         raise _failure(str(error), 1) from error
     except CompressKitError as error:
         raise _failure(str(error), 2) from error
-    except Stopped as stop:
-        raise _failure(str(stop), _SIGNALS + stop.signal) from None
-    except KeyboardInterrupt:
-        raise _failure("stopped by Ctrl-C", _SIGNALS + SIGINT) from None
+    except KeyboardInterrupt as stop:
+        raise _stopped(stop) from None
+    except MemoryError as error:
+        raise _failure(cut_middle(f"there is not enough memory: {first_line(error)}"), 1) from error
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise _failure(cut_middle(f"the name {str(error.filename)!r} is too long for a file"), 2) from error
         if error.errno not in _CANNOT_WRITE:
             raise
         raise _failure(f"{_CANNOT_WRITE[error.errno]}: {error}", 1) from error
+
+
+def _stopped(stop: KeyboardInterrupt) -> typer.Exit:
+    if isinstance(stop, Stopped):
+        return _failure(str(stop), _SIGNALS + stop.signal)
+    return _failure("stopped by Ctrl-C", _SIGNALS + SIGINT)
 
 
 def _failure(message: str, code: int) -> typer.Exit:

@@ -5,6 +5,7 @@ and continues anywhere by its position alone: `endless(loader, position, seed)`.
 """
 
 import math
+import re
 import signal
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,9 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
-from compresskit.errors import CompressKitError, DataError
+from compresskit.errors import CompressKitError, DataError, first_line
 from compresskit.randomness import RandomStream, seed_all
 
 
@@ -58,7 +59,21 @@ class _Stateless(Dataset):
 
     def _load(self, sample: SampleId) -> Any:
         seed_all(sample.seed, sample, sample.epoch)
-        return self.dataset[sample]
+        return load_sample(self.dataset, sample)
+
+
+def load_sample(dataset: Any, index: int) -> Any:
+    """Return one sample of a dataset. An error of torchvision's own datasets names the dataset and the sample.
+
+    Raises:
+        DataError: One of torchvision's datasets cannot make the sample from its options and files.
+    """
+    try:
+        return dataset[index]
+    except (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, CompressKitError) or not type(dataset).__module__.startswith("torchvision."):
+            raise
+        raise DataError(f"{type(dataset).__name__} cannot make sample {int(index)}: {first_line(error)}") from error
 
 
 class SampleLoader:
@@ -135,8 +150,24 @@ class SampleLoader:
             batch_sampler=_Once(samples),  # pyright: ignore[reportArgumentType]  (any iterable of lists will do)
             num_workers=self.workers,
             pin_memory=pinned,
+            collate_fn=_collate,
             worker_init_fn=_outlive_first_signals,
         )
+
+
+def _collate(samples: list[Any]) -> Any:
+    """Return samples as one batch.
+
+    Raises:
+        DataError: They hold something that is no tensor or number, or tensors of several sizes.
+    """
+    try:
+        return default_collate(samples)
+    except (TypeError, RuntimeError) as error:
+        kinds = re.findall(r"found <class '([\w.]+)'>", str(error))
+        reason = f"a sample holds a {kinds[0]}" if kinds else first_line(error)
+        hint = ", and the dataset's transform should make a tensor of it" if "PIL" in reason else ""
+        raise DataError(f"the samples make no batch: {reason}{hint}") from error
 
 
 def _outlive_first_signals(_worker: int) -> None:

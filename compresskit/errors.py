@@ -4,6 +4,7 @@ Each error is also the built-in that fits it, so `except ValueError` keeps worki
 
     CompressKitError
     ├── RecipeError      (ValueError)    a recipe, stage or option cannot be understood
+    │   └── ArgumentError (TypeError)    a keyword argument is unknown, or belongs to another object
     ├── TapError         (LookupError)   an address names no tensor of the model
     ├── ShapeError       (ValueError)    two tensors do not fit each other
     ├── DataError        (ValueError)    a photograph, folder or batch cannot be used
@@ -20,10 +21,15 @@ caller that passes it on puts its own part before, with `at`:
         raise RecipeError("unknown key 'setps'", path=("setps",))     # stages[0]: unknown key 'setps'
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from signal import Signals
+
+_LONGEST_WORD, _LONGEST_LINE = 240, 900
+"""Characters of a message's longest word, such as a number or an address that the user wrote, and longest line."""
+
 
 KeyPath = tuple[str | int, ...]
 """A place in nested data: `("stages", 0, "steps")`, written `stages[0].steps`."""
@@ -59,11 +65,15 @@ class CompressKitError(Exception):
         self.message, self.outer, self.inner = f"{title}: {self}", (), self.path
 
     def __str__(self) -> str:
-        return f"{path_text(self.outer)}: {self.message}" if self.outer else self.message
+        return cut_middle(f"{path_text(self.outer)}: {self.message}" if self.outer else self.message)
 
 
 class RecipeError(CompressKitError, ValueError):
     """A recipe cannot be understood. The message starts with the place: `stages[1].matches[0].loss`."""
+
+
+class ArgumentError(RecipeError, TypeError):
+    """A keyword argument is unknown. The message says where it belongs."""
 
 
 class TapError(CompressKitError, LookupError):
@@ -134,6 +144,16 @@ def path_text(path: KeyPath) -> str:
     """Return a path as recipes and messages write it: `stages[0].steps`."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
     return text.removeprefix(".")
+
+
+def cut_middle(text: str) -> str:
+    """Return a message without the middle of what is too long to read: of words and of lines."""
+    text = re.sub(rf"\S{{{_LONGEST_WORD + 1},}}", lambda word: _cut(word[0], _LONGEST_WORD), text)
+    return "\n".join(_cut(line, _LONGEST_LINE) for line in text.split("\n"))
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest * 2 // 3]} … {text[-(longest // 3 - 3) :]}"
 
 
 def first_line(error: BaseException) -> str:

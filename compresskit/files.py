@@ -6,7 +6,7 @@ chance of 2^-32. Those without one were written by earlier versions, or by other
 
 import json
 import os
-import pickle
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ CHECKSUM = "crc32"
 """Name of the checksum in a record, and in the metadata of a safetensors file."""
 
 _SUFFIXES = (".safetensors", ".pt", ".pth")
+
+_PAGE = re.compile(rb"\s*<(!doctype|html|\?xml|head|body)", re.IGNORECASE)
 
 _PREFIX = "module."
 """The beginning of every name in a model that DataParallel wraps."""
@@ -135,7 +137,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise CheckpointError(f"no file {str(path)!r}{_neighbours(path)}")
-    state = _content(path)
+    if path.suffix not in _SUFFIXES:
+        raise CheckpointError(f"weights are a .safetensors, .pt or .pth file, got {str(path)!r}")
+    state = read_tensors(path)
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
     if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
@@ -168,17 +172,47 @@ def state_checksum(state: Mapping[str, Tensor]) -> str:
     return f"{checksum:08x}"
 
 
-def _content(path: Path) -> Any:
-    from safetensors import SafetensorError
+def read_tensors(path: Path) -> Any:
+    """Return what a `.safetensors` file holds, or what `torch.save` wrote, on the CPU.
 
-    if path.suffix not in _SUFFIXES:
-        raise CheckpointError(f"weights are a .safetensors, .pt or .pth file, got {str(path)!r}")
+    Raises:
+        CheckpointError: The file is something else, is damaged, or holds more than tensors and plain values.
+    """
     try:
         if path.suffix == ".safetensors":
             return _checked_tensors(path)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged, or holds more than tensors: {first_line(error)}") from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or first_line(error)}") from None
+    except MemoryError:
+        raise CheckpointError(f"{path} asks for more memory than there is: it is damaged, or too large") from None
+    except Exception as error:  # noqa: BLE001  (torch's readers raise whatever a wrong byte leads to)
+        reason = _reason(path, error)
+        raise CheckpointError(f"{path} is damaged, or holds more than tensors{reason and f': {reason}'}") from None
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Return what a file that cannot be read is, or what is wrong with it, as far as it can be told."""
+    with path.open("rb") as file:
+        start = file.read(512)
+    if not start:
+        return "it is empty"
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a pointer of Git LFS; fetch the file itself with `git lfs pull`"
+    if _PAGE.match(start):
+        return "it is a web page, which was downloaded in place of the file"
+    if _is_text(start):
+        return "it is text"
+    if path.suffix == ".safetensors":
+        return first_line(error)
+    if names := re.findall(r"GLOBAL ([\w.]+)", str(error)):  # torch's own advice is to trust the file
+        return f"it names {names[0]}; save the model's state_dict() alone"
+    return ""
+
+
+def _is_text(start: bytes) -> bool:
+    printable = sum(32 <= byte < 127 or byte in b"\t\n\r" for byte in start)
+    return len(start) > 1 and printable == len(start)
 
 
 def _checked_tensors(path: Path) -> dict[str, Tensor]:

@@ -228,3 +228,54 @@ def test_a_gpu_is_not_wasted_on_the_quick_preset(capsys, monkeypatch):
 
 def test_recipes_complete_on_the_tab_key():
     assert "tiny.yaml" in terminal.recipe_names("ti")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--device", "meta"], "device: 'meta' cannot be used here: "),
+        (["--device", "cpux"], "device: 'cpux' cannot be used here: "),
+        (["--allow", "nopkg"], "--allow nopkg: no package 'nopkg' is installed or in the current folder"),
+        (["--allow", "../x"], "--allow ../x: expected the name of a package"),
+        (["--set", "presets=[1,2]"], "--set presets=[1,2]: presets cannot be changed; choose one with --preset"),
+        (["--set", "student._target_=torch.load"], "--set student._target_=torch.load: student: a recipe may not use"),
+        (["--set", "student.in_features=-2"], "--set student.in_features=-2: student: torch.nn.Linear refuses"),
+        (["--set", "student.bias=no"], "--set student.bias=no: student: bias must be true or false"),
+        (
+            ["--set", "stages.0.lr=0.1"],
+            "--set stages.0.lr=0.1: stages[0]: unknown key 'lr'; it is an option of the stage's",
+        ),
+        (["--set", f"seed={'9' * 5000}"], "--set seed=999"),
+        (["--set", f"stages.0.tasks.0={'conv.' * 2000}x"], "--set stages.0.tasks.0=conv.conv"),
+        (["--out", "x" * 300], "the name 'xxx"),
+        (["--out", "tiny.yaml/x"], "tiny.yaml/x cannot be made a folder: "),
+    ],
+)
+def test_a_wrong_option_is_named_in_a_few_lines(arguments, message, capsys):
+    assert _run(*arguments) == 2
+    error = capsys.readouterr().err.removeprefix("compresskit: ")
+    assert error.startswith(message)
+    assert len(error) < 1500
+    assert len(error.splitlines()) <= 3
+
+
+@pytest.mark.parametrize("name", ["[a]", "{a: 1}", "3", "absent"])
+def test_a_preset_extends_a_name(name, capsys):
+    Path("tiny.yaml").write_text(f"{RECIPE}  more: {{extends: {name}}}\n")
+    assert _run("--preset", "more", "--dry-run") == 2
+    assert "tiny.yaml, line 11: presets.more.extends: no preset" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["student", "evaluate", "data.train", "stages", "data.train.transform"])
+@pytest.mark.parametrize("command", ["run", "evaluate", "export", "profile"])
+def test_no_command_is_called_by_a_recipe_and_a_dry_run_writes_nothing(place, command, capsys):
+    Path("evil.py").write_text("from pathlib import Path\nPath('ran').touch()\n")
+    Path("inner.yaml").write_text(RECIPE.replace("tiny_parts.Points", "evil.Points"))
+    node = f"{{_target_: compresskit.commands.{command}.{command}, recipe: inner.yaml, allow: [evil]}}"
+    before = sorted(Path().iterdir())
+    assert (
+        _run("--dry-run", "--set", "data.train={_target_: torchvision.datasets.FakeData}", "--set", f"{place}={node}")
+        == 2
+    )
+    assert f"a recipe may not use compresskit.commands.{command}.{command} here" in capsys.readouterr().err
+    assert sorted(Path().iterdir()) == before

@@ -184,3 +184,16 @@ def test_an_error_in_a_worker_is_one_line(workers):
     with pytest.raises(DataError) as caught:
         next(endless(SampleLoader(Damaged(), 2, workers=workers), 0, 0))
     assert str(caught.value) == "photo.png cannot be read"
+
+
+class _Pictures(torch.utils.data.Dataset):
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return object(), index
+
+
+def test_samples_that_make_no_batch_are_reported_by_what_they_hold():
+    with pytest.raises(DataError, match="the samples make no batch: a sample holds a object"):
+        next(iter(SampleLoader(_Pictures(), 2)))

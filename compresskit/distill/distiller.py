@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.data import Dataset, IterableDataset
 
 from compresskit.distill.batches import BatchStream, Unpack, unpack_batch
 from compresskit.distill.cache.options import CacheOptions
@@ -28,11 +29,12 @@ from compresskit.distill.session.results import Result
 from compresskit.distill.session.session import Session
 from compresskit.distill.spec.address import TEACHER
 from compresskit.distill.spec.inherit import Inherit
+from compresskit.distill.spec.misplaced import checked_names
 from compresskit.distill.spec.stage import Stage
 from compresskit.distill.taps.locate import unwrap, wrapper_of
 from compresskit.distill.training.autotune import choose
 from compresskit.distill.training.validation import Evaluate
-from compresskit.errors import RecipeError, close_names, first_line
+from compresskit.errors import DataError, RecipeError, close_names, first_line
 from compresskit.nested import device_of, parameters_and_buffers, to_device
 from compresskit.randomness import own_randomness
 
@@ -66,6 +68,7 @@ class ProgressiveDistiller:
         RecipeError: The stages, models or options do not make a run.
     """
 
+    @checked_names
     def __init__(
         self,
         teacher: nn.Module | Mapping[str, nn.Module] | None,
@@ -159,6 +162,7 @@ class ProgressiveDistiller:
             loop.bind((unpack or unpack_batch)(batch)[0])
         return loop
 
+    @checked_names
     def fit(
         self,
         train_loader: Iterable[Any],
@@ -191,6 +195,13 @@ class ProgressiveDistiller:
             KeyboardInterrupt: Ctrl-C, or as its subclass `compresskit.errors.Stopped` SIGTERM or SIGUSR1; with `out`,
                 the run was saved first.
         """
+        for loader in (train_loader, val_loader):
+            if isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
+                name = type(loader).__name__
+                raise DataError(
+                    f"fit takes batches, and {name} is a dataset of single samples: give "
+                    f"torch.utils.data.DataLoader({name.lower()}, batch_size=32)"
+                )
         if resume not in (True, False, "auto"):
             raise RecipeError(f"resume must be True, False or 'auto', got {resume!r}")
         if trace and self.out is None:
@@ -304,7 +315,8 @@ def chosen_device(device: str | torch.device) -> torch.device:
         return local(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     try:
         chosen = local(torch.device(device))
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        raise RecipeError(f"device: {device!r} cannot be used here: {first_line(error)}") from None
+        torch.zeros(1, device=chosen).item()  # which "meta" cannot
+    except (RuntimeError, AssertionError, ImportError, NotImplementedError) as error:
+        reason = first_line(error).partition(". ")[0]
+        raise RecipeError(f"device: {device!r} cannot be used here: {reason}") from None
     return chosen

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from compresskit.errors import DataError
+from compresskit.errors import DataError, RecipeError
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,20 @@ class Resized:
     size: int | Sequence[int]
     """Height and width in pixels, or one number for both."""
 
+    def __post_init__(self) -> None:
+        sides = [self.size] if isinstance(self.size, int) else self.size
+        if not isinstance(sides, list | tuple) or not 0 < len(sides) < 3 or not all(map(_is_side, sides)):
+            raise RecipeError(f"Resized: size is one whole number of pixels or two, got {self.size!r}")
+
     def __call__(self, images: Tensor) -> Tensor:
         """Resize images (n, c, h, w)."""
         size = [self.size, self.size] if isinstance(self.size, int) else list(self.size)
         shrinks = all(want <= have for want, have in zip(size, images.shape[2:], strict=True))
         return F.interpolate(images, size=size, mode="area" if shrinks else "bilinear")
+
+
+def _is_side(side: Any) -> bool:
+    return isinstance(side, int) and not isinstance(side, bool) and side > 0
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,13 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from compresskit.errors import DataError, close_names, first_line
+from compresskit.errors import CheckpointError, DataError, close_names
+from compresskit.files import read_tensors
 from compresskit.profiling.counting.model_call import ModelCall
 
 _DTYPES = (
@@ -87,9 +87,9 @@ def _read_call(path: Path) -> ModelCall:
     if not path.is_file():
         raise DataError(f"--input @{path}: there is no such file")
     try:
-        batch = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise DataError(f"--input @{path}: it holds no tensors that can be read safely: {first_line(error)}") from error
+        batch = read_tensors(path)
+    except CheckpointError as error:
+        raise DataError(f"--input @{path}: it holds no tensors that can be read safely: {error}") from None
     if isinstance(batch, dict) and "inputs" in batch:
         batch = batch["inputs"]
     if not isinstance(batch, Tensor | list | tuple | dict):

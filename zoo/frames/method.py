@@ -72,8 +72,10 @@ def has_bfloat16_units() -> bool:
 
 def _to_device(module: nn.Module, device: str) -> nn.Module:
     try:
+        if torch.device(device).type == "meta":
+            raise RecipeError("--device meta: tensors on it have no values")
         return module.to(device)
-    except (RuntimeError, AssertionError) as error:  # torch's two ways to say that there is none
+    except (RuntimeError, AssertionError, ImportError) as error:  # torch's ways to say that there is none
         raise RecipeError(f"--device {device}: {first_line(error)}") from error
 
 

@@ -111,7 +111,8 @@ def _decoding(path: Path) -> Iterator[None]:
     except DataError:
         raise
     except Exception as error:
-        raise DataError(f"{path} is damaged, or not what its ending says: {first_line(error)}") from error
+        reason = "it holds no plain numbers" if "pickle" in str(error) else first_line(error)  # not NumPy's advice
+        raise DataError(f"{path} is damaged, or not what its ending says: {reason}") from error
 
 
 def _npy(path: Path) -> np.ndarray:

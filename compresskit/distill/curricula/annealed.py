@@ -5,10 +5,12 @@ from typing import Any
 
 from compresskit.distill.curricula.lengths import lengths
 from compresskit.distill.spec.match import Match, Task, replace_fields
+from compresskit.distill.spec.misplaced import counted_in_steps
 from compresskit.distill.spec.stage import Stage
 from compresskit.errors import RecipeError
 
 
+@counted_in_steps
 def annealed(
     matches: Sequence[Match],
     *,

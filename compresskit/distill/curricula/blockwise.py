@@ -6,10 +6,12 @@ from typing import Any
 from compresskit.distill.curricula.lengths import lengths, stage_name
 from compresskit.distill.spec.address import HYBRID, split_model
 from compresskit.distill.spec.match import Match, Splice, Task, replace_fields
+from compresskit.distill.spec.misplaced import counted_in_steps
 from compresskit.distill.spec.stage import Stage
 from compresskit.errors import RecipeError
 
 
+@counted_in_steps
 def blockwise(
     blocks: Sequence[Match],
     *,

@@ -6,10 +6,12 @@ from typing import Any
 from compresskit.distill.curricula.lengths import lengths
 from compresskit.distill.spec.address import PREVIOUS, STUDENT, split_model
 from compresskit.distill.spec.match import Match, Task, replace_fields
+from compresskit.distill.spec.misplaced import counted_in_steps
 from compresskit.distill.spec.stage import Stage
 from compresskit.errors import RecipeError
 
 
+@counted_in_steps
 def assistants(
     chain: Sequence[str],
     matches: Sequence[Match],
@@ -52,6 +54,7 @@ def assistants(
     return tuple(stages)
 
 
+@counted_in_steps
 def route(
     teachers: Sequence[str],
     matches: Sequence[Match],
@@ -90,6 +93,7 @@ def route(
     )
 
 
+@counted_in_steps
 def anchored(
     methods: Sequence[Sequence[Match]],
     *,
@@ -129,6 +133,7 @@ def anchored(
     )
 
 
+@counted_in_steps
 def together(
     matches: Sequence[Match],
     *,

@@ -5,10 +5,12 @@ from typing import Any
 
 from compresskit.distill.curricula.lengths import lengths, stage_name
 from compresskit.distill.spec.match import Match, Task
+from compresskit.distill.spec.misplaced import counted_in_steps
 from compresskit.distill.spec.stage import Stage
 from compresskit.errors import RecipeError, close_names
 
 
+@counted_in_steps
 def joint(
     matches: Sequence[Match], *, steps: int, tasks: Sequence[Task] = (), **stage_options: Any
 ) -> tuple[Stage, ...]:
@@ -29,6 +31,7 @@ def joint(
     return (Stage("joint", matches=matches, tasks=tasks, steps=steps, **stage_options),)
 
 
+@counted_in_steps
 def fitnets(
     hints: Sequence[Match],
     matches: Sequence[Match],
@@ -60,6 +63,7 @@ def fitnets(
     )
 
 
+@counted_in_steps
 def progressive(
     matches: Sequence[Match],
     *,
@@ -110,6 +114,7 @@ def progressive(
     return tuple(stages)
 
 
+@counted_in_steps
 def in_turn(tasks: Sequence[Task], *, steps: int | Sequence[int], **stage_options: Any) -> tuple[Stage, ...]:
     """Return stages without a teacher: one task after the other, each training all parameters that feed it.
 

@@ -17,6 +17,7 @@ from compresskit.distill.objective.extra_modules import ExtraModules
 from compresskit.distill.objective.models import Point
 from compresskit.distill.objective.resizing import Step, extra_tokens, size_of, steps_between
 from compresskit.distill.spec.describe import describe
+from compresskit.distill.taps.failure import explain_failure
 from compresskit.errors import RecipeError, ShapeError, at
 
 _LINEAR_MAPS: Mapping[int, tuple[str, Callable[[int, int], nn.Module]]] = {
@@ -43,7 +44,10 @@ class Adapter:
 
     def __call__(self, student: Any, teacher: Any) -> tuple[Any, Any]:
         """Return both tensors, ready to be compared."""
-        return (student if self.module is None else self.module(student)), teacher
+        if self.module is None:
+            return student, teacher
+        with explain_failure("the adapter", self.module):
+            return self.module(student), teacher
 
     def __str__(self) -> str:
         return "" if self.module is None else str(self.module).partition("\n")[0]

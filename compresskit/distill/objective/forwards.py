@@ -15,6 +15,7 @@ from compresskit.distill.objective.models import Models, Point
 from compresskit.distill.objective.trace import Role, Trace, Traces, observe, tracing
 from compresskit.distill.spec.address import HYBRID, PREVIOUS, STUDENT
 from compresskit.distill.spec.stage import Stage
+from compresskit.distill.taps.failure import explain_failure
 from compresskit.distill.taps.taps import Taps
 from compresskit.distill.timing import Clock
 from compresskit.errors import within
@@ -159,7 +160,8 @@ class Forwards(Mapping[Point, Tensor]):
                 self._splicing.take(self)
             with self.clock.phase("student" if learns else "teacher"):
                 own_inputs = self._inputs_of(name, base, inputs)
-                with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
+                failure = explain_failure(f"the {name}", self._module(name))
+                with failure, torch.set_grad_enabled(learns and torch.is_grad_enabled()):
                     cached = self._cached_teachers.get(name) if samples else None
                     self._tensors[name] = (
                         taps.forward(own_inputs) if cached is None else cached(own_inputs, samples, taps.forward)

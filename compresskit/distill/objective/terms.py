@@ -14,7 +14,7 @@ from compresskit.distill.objective.models import Point
 from compresskit.distill.spec.describe import describe
 from compresskit.distill.spec.match import Match, Task
 from compresskit.distill.spec.schedules import value_at
-from compresskit.errors import DataError, RecipeError, ShapeError, at
+from compresskit.errors import CompressKitError, DataError, RecipeError, ShapeError, at, first_line
 from compresskit.losses.catalogue import make_loss, resolve_loss
 from compresskit.losses.entry import Entry
 
@@ -59,11 +59,16 @@ class Term:
             if self.target is not None:
                 target = _at_least_float32(self.target(target))
             arguments = (_at_least_float32(students[0]), target)
-        if self.entry.built or not self.spec.options:  # a class or factory has got its options already
-            value = self.loss(*arguments)
-        else:
-            options = {name: value_at(option, step, steps) for name, option in self.spec.options.items()}
-            value = self.loss(*arguments, **options)
+        try:
+            if self.entry.built or not self.spec.options:  # a class or factory has got its options already
+                value = self.loss(*arguments)
+            else:
+                options = {name: value_at(option, step, steps) for name, option in self.spec.options.items()}
+                value = self.loss(*arguments, **options)
+        except (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError) as error:
+            if isinstance(error, CompressKitError) or not _is_torchs(self.entry.function):
+                raise
+            raise ShapeError(f"{self.entry.name} cannot compare {_shapes(arguments)}: {first_line(error)}") from error
         if not isinstance(value, Tensor) or value.numel() != 1:
             result = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise ShapeError(f"a loss must return one number, got {result}")
@@ -74,6 +79,16 @@ class Term:
         if targets is None:
             raise DataError(f"{self.spec.name} needs targets, and the batch has none: a batch is (inputs, targets)")
         return targets
+
+
+def _is_torchs(function: Any) -> bool:
+    """Return whether a loss is torch's own, whose errors name neither the loss nor the sides."""
+    return str(getattr(function, "__module__", "")).partition(".")[0] == "torch"
+
+
+def _shapes(arguments: Sequence[Any]) -> str:
+    shapes = [tuple(side.shape) if isinstance(side, Tensor) else type(side).__name__ for side in arguments]
+    return " and ".join(map(str, shapes))
 
 
 def bind_match(

@@ -13,6 +13,7 @@ from compresskit.distill.objective.models import Models, Point, qualified
 from compresskit.distill.spec.address import HYBRID, PREVIOUS, STUDENT
 from compresskit.distill.spec.match import Match
 from compresskit.distill.spec.stage import Stage
+from compresskit.distill.taps.failure import explain_failure
 from compresskit.distill.taps.taps import Taps, check_call, version_of
 from compresskit.nested import clone_tensors, tensors_in
 from compresskit.randomness import own_randomness
@@ -107,7 +108,10 @@ def trace_stages(
         with tracing({role.model: model}, [role.model] if role.learns else []) as names:
             if not training:
                 model.eval()
-            with Taps(model, addresses, stop=False) as taps:
+            with (
+                Taps(model, addresses, stop=False) as taps,
+                explain_failure(_reader(stages, models, role.model), model),
+            ):
                 traces.of[role] = observe(taps, models.view(role.model, inputs), names if training else {})
                 if keep_tensors:
                     traces.tensors[role] = {address: taps.raw(address).detach() for address in addresses}
@@ -128,6 +132,17 @@ def _reads(stages: Sequence[Stage], models: Models) -> dict[Role, list[str]]:
             if name != HYBRID:
                 reads.setdefault(Role(name, name in learners), {})[address] = None
     return {role: list(reads[role]) for role in sorted(reads, key=lambda role: role.learns)}
+
+
+def _reader(stages: Sequence[Stage], models: Models, model: str) -> str:
+    """Return the beginning of a message about a model: the first stage and term that read it, and where."""
+    for stage in stages:
+        for name, term in stage.terms.items():
+            points = [*models.student_points(term), *(models.teacher_points(term) if isinstance(term, Match) else ())]
+            for point in points:
+                if point.model == model:
+                    return f"stage {stage.name!r}: {name}: the {model}, read at {point.address!r},"
+    return f"the {model}"
 
 
 def _student_ends(stage: Stage, models: Models) -> list[Point]:

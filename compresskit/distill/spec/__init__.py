@@ -6,5 +6,6 @@
 - `goal`: `max psnr`: a metric and the direction that is better
 - `stage`: Stage, and its length in optimizer steps
 - `inherit`: Inherit: a student's initial weights from a teacher
+- `misplaced`: arguments given to the wrong object: the message says where they belong
 - `describe`: any of these as text that is the same in every process, to tell one run from another
 """

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from compresskit.errors import RecipeError, at, close_names
+from compresskit.errors import RecipeError, at, close_names, first_line
 from compresskit.losses.catalogue import is_schedule
 from compresskit.nodes import find
 from compresskit.signature import check_arguments
@@ -52,10 +52,23 @@ def value_at(value: Any, step: int, steps: int) -> Any:
     shape = value["schedule"]
     if shape not in SHAPES:
         options = {key: option for key, option in value.items() if key != "schedule"}
-        return float(_function_of(shape)(progress, **options))
+        return _own_value(shape, progress, options)
     start, end = float(value["start"]), float(value.get("end", value["start"]))
     share = {"linear": progress, "cosine": (1 - math.cos(math.pi * progress)) / 2, "constant": 0.0}[shape]
     return start + (end - start) * share
+
+
+def _own_value(shape: Any, progress: float, options: Mapping[str, Any]) -> float:
+    """Return the value of a function of the user's own, or one that a recipe names, which may be no schedule."""
+    function = _function_of(shape)
+    if callable(shape):
+        return float(function(progress, **options))
+    try:
+        return float(function(progress, **options))
+    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise RecipeError(
+            f"{shape} is no schedule: it takes a number from 0 to 1 and returns a number; {first_line(error)}"
+        ) from error
 
 
 def _function_of(shape: Any) -> Any:
@@ -65,7 +78,7 @@ def _function_of(shape: Any) -> Any:
 
 @cache
 def _import_function(dotted: str) -> Any:  # cached because each step needs it
-    return find(dotted, kind="callable")
+    return find(dotted, kind="schedule")
 
 
 class WarmupCosine(LRScheduler):
@@ -102,4 +115,6 @@ class WarmupCosine(LRScheduler):
 
 def is_number(value: Any) -> bool:
     """Return whether `value` is a finite number. True and False are not numbers."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) < 2**1023  # a larger one is no float
+    return isinstance(value, float) and math.isfinite(value)

@@ -7,6 +7,7 @@ from typing import Any
 from compresskit.distill.spec.address import HYBRID, split_model
 from compresskit.distill.spec.goal import parse_goal
 from compresskit.distill.spec.match import Match, Splice, Task
+from compresskit.distill.spec.misplaced import checked_init
 from compresskit.distill.spec.schedules import is_number
 from compresskit.errors import RecipeError, close_names, within
 
@@ -14,6 +15,7 @@ DEFAULT_OPTIMIZER = {"_target_": "torch.optim.AdamW", "lr": 1e-3}
 """Optimizer of a stage that names none."""
 
 
+@checked_init
 @dataclass(frozen=True)
 class Stage:
     """One step of a curriculum: some parameters learn for a while from some matches and tasks.

@@ -4,5 +4,6 @@
 - `taps`: tensors at some addresses of a model, read in one forward; the hooks are placed in `Taps.__enter__`
 - `stop`: the early end of that forward, as soon as everything is read
 - `replace`: another tensor in the place of one inside the model
+- `failure`: a layer that does not take what it gets, named by its path
 - `compiled`: the same taps on a model that runs through `torch.compile`
 """

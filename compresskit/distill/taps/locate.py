@@ -74,7 +74,7 @@ def select(value: Any, selectors: tuple[int | str, ...], address: Address) -> Te
     if not isinstance(value, Tensor):
         inside = _describe(value)
         raise TapError(
-            f"{address.text!r} is {inside}, not a tensor; select one, as in {address.text}[0] or …@{address.port}.name",
+            f"{address.text!r} is {inside}, not a tensor; select one, as in {_with_selector(value, address)}",
             about=(address.text,),
         )
     if value.is_nested:
@@ -94,6 +94,14 @@ def _step(value: Any, selector: int | str, address: Address) -> Any:
     except (KeyError, IndexError, TypeError):
         shown = f"[{selector}]" if isinstance(selector, int) else f".{selector}"
         raise TapError(f"{address.text!r}: there is no {shown} in {_describe(value)}", about=(address.text,)) from None
+
+
+def _with_selector(value: Any, address: Address) -> str:
+    """Return an address that goes one step further, into this very value."""
+    base = address.text if "@" in address.text else f"{address.text}@{address.port}"
+    if isinstance(value, Mapping):
+        return f"{base}.{next(iter(value), 'name')}"
+    return f"{address.text}[0]" if isinstance(value, list | tuple) else f"{base}.name"
 
 
 def _describe(value: Any) -> str:

@@ -9,13 +9,13 @@ from torch import nn
 from torch.utils.data import default_collate
 
 from compresskit import nodes
-from compresskit.data import SampleLoader
+from compresskit.data import SampleLoader, load_sample
 from compresskit.distill.batches import unpack_batch
 from compresskit.distill.spec.address import HYBRID, STUDENT, TEACHER, split_model
 from compresskit.distill.spec.goal import parse_goal
 from compresskit.distill.spec.match import Task
 from compresskit.distill.spec.stage import Stage
-from compresskit.errors import DataError, KeyPath, at
+from compresskit.errors import DataError, KeyPath, at, first_line
 from compresskit.evaluation import Evaluation, as_evaluation
 from compresskit.files import load_weights
 from compresskit.nested import call_model
@@ -67,7 +67,7 @@ class Components:
 
     def sample(self) -> Any:
         """Return the inputs of one training sample, as a batch of one."""
-        return unpack_batch(default_collate([self.train[0]]))[0]
+        return unpack_batch(default_collate([load_sample(self.train, 0)]))[0]
 
 
 def build_components(recipe: Recipe) -> Components:
@@ -158,9 +158,16 @@ def is_student(address: str, *, through: bool = False) -> bool:
 def _dataset(node: Mapping[str, Any], split: str) -> Any:
     with at("data", split):
         dataset = nodes.build(node, kind="dataset")
-        if len(dataset) == 0:
+        if _length(dataset) == 0:
             raise DataError(f"{type(dataset).__name__} holds no samples")
         return dataset
+
+
+def _length(dataset: Any) -> int:
+    try:
+        return len(dataset)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{type(dataset).__name__} has no usable length: {first_line(error)}") from error
 
 
 def _view(node: Mapping[str, Any], name: str) -> Any:

@@ -124,6 +124,9 @@ def load_recipe(
         changes += [(f"override {path}", path, value) for path, value in overrides.items()]
     else:
         changes += [(f"--set {text}", *changes_by_path.parse(text)) for text in overrides]
+    for origin, place, _ in changes:
+        if place.partition(".")[0].partition("[")[0] == "presets":
+            raise RecipeError(f"{origin}: presets cannot be changed; choose one with --preset, or set the values alone")
     tree = changes_by_path.apply(document.data, changes, _DEFAULTS, sources)
     with sources.with_locations(always=True):
         parsed = _recipe(tree, path.stem, sources)
@@ -152,7 +155,7 @@ def _changes_of(preset: str, presets: Mapping[str, Any], document: yaml.Document
     chain: list[str] = []
     name: Any = preset
     while name is not None:
-        if name not in presets:
+        if not isinstance(name, str) or name not in presets:
             with at("presets", chain[-1], "extends"):
                 raise RecipeError(f"no preset {name!r}{close_names(str(name), presets)}")
         if name in chain:

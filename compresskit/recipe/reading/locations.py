@@ -18,6 +18,8 @@ class SourceMap:
     """Name of the file in messages."""
     origins: dict[KeyPath, str] = field(default_factory=dict)
     """`"recipes/x.yaml, line 3"`, or `"--set stages.0.steps=5"`."""
+    options: list[KeyPath] = field(default_factory=list)
+    """The places that `--set` and `overrides` have changed."""
     texts: dict[str, list[KeyPath]] = field(default_factory=dict)
     """The places of each text value: the engine's errors know an address or a stage's name, and no place."""
 
@@ -36,6 +38,8 @@ class SourceMap:
             text: [place for place in places if not _inside(place, path)] for text, places in self.texts.items()
         }
         self.origins[path] = origin
+        if origin.startswith(("--set", "override")):
+            self.options.append(path)
         self._remember(path, value)
 
     @contextmanager
@@ -68,7 +72,13 @@ class SourceMap:
         return place
 
     def _origin(self, path: KeyPath) -> str | None:
-        """Return the origin of the nearest known part around a path."""
+        """Return the origin of the nearest known part around a path; or of an option that has changed something inside.
+
+        What the file says was right before the option came.
+        """
+        inside = [place for place in self.options if _inside(place, path) and place in self.origins] if path else []
+        if inside and path not in self.options:
+            return self.origins[inside[-1]]
         return next((self.origins[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self.origins), None)
 
     def _remember(self, path: KeyPath, value: Any) -> None:

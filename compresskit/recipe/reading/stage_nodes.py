@@ -1,14 +1,17 @@
 """A recipe's stages: plain data to `Stage` objects, and back with every default written out."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, get_args, get_origin, get_type_hints
 
 from compresskit import nodes
 from compresskit.distill.spec.match import Match, Splice, Task
+from compresskit.distill.spec.misplaced import home_of
 from compresskit.distill.spec.stage import DEFAULT_OPTIMIZER, Stage
 from compresskit.errors import RecipeError, at, close_names
 from compresskit.losses import check_options, resolve_loss
+from compresskit.losses.torchdistill import full_name
 from compresskit.signature import check_arguments, option_names
 
 _STAGE = tuple(field.name for field in fields(Stage))
@@ -66,9 +69,11 @@ def _curriculum(node: Mapping[str, Any]) -> tuple[Stage, ...]:
     dotted = node.get("_target_")
     if not isinstance(dotted, str):
         raise RecipeError("a curriculum is a node such as {_target_: compresskit.curricula.progressive, ...}")
-    curriculum = nodes.find(dotted, kind="callable")
+    curriculum = nodes.find(dotted, kind="curriculum")
     options = {key: value for key, value in node.items() if key != "_target_"}
     own = option_names(curriculum)
+    if "epochs" in options and "steps" not in options:
+        raise RecipeError("a curriculum counts in steps, not epochs, as in steps: 500", path=("epochs",))
     _check_keys(options, own if own is not None else (*_parameters(curriculum), *_STAGE))
     check_arguments(curriculum, options, name=dotted, noun="key")
     options = _parse_parts(options, _terms_of(curriculum))
@@ -82,8 +87,8 @@ def _curriculum(node: Mapping[str, Any]) -> tuple[Stage, ...]:
 
 
 def _parameters(function: Any) -> tuple[str, ...]:
-    code = function.__code__
-    return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    parameters = inspect.signature(function).parameters.values()
+    return tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
 
 
 def _parse_parts(node: Mapping[str, Any], terms: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -159,6 +164,10 @@ def _check_term_keys(node: Mapping[str, Any], keys: tuple[str, ...]) -> None:
     options = option_names(entry.function, positional=entry.positional)
     if options is not None:
         _check_keys(node, (*keys, *options))
+    if "." in loss:
+        nodes.check_listed_options(
+            full_name(loss), {key: node[key] for key in node if key not in keys}, kind="callable"
+        )
     check_options(entry, {key: value for key, value in node.items() if key not in keys})
 
 
@@ -173,7 +182,7 @@ def _check_node(node: Any, kind: nodes.Kind, **offered: Any) -> None:
 def _check_keys(node: Mapping[str, Any], known: tuple[str, ...] | list[str]) -> None:
     for key in node:
         if key not in known:
-            raise RecipeError(f"unknown key {key!r}{close_names(key, known)}", path=(key,))
+            raise RecipeError(f"unknown key {key!r}{home_of(key) or close_names(key, known)}", path=(key,))
 
 
 def _describe_stage(stage: Stage) -> dict[str, Any]:

@@ -9,11 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.composer import ComposerError
 
 from compresskit.errors import KeyPath, RecipeError, first_line
 
 _LIMIT = 100_000
-"""Largest number of values in one file: aliases of aliases grow exponentially."""
+"""Largest number of values in one file, as it is written and with its aliases written out, which grow exponentially."""
+
+
+_LARGEST = 2**64
+"""Whole numbers are smaller than this: no seed, size or count is larger."""
 
 
 _FLOAT = r"[-+]?(?:(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|\.(?:inf|Inf|INF))|\.(?:nan|NaN|NAN)"
@@ -23,6 +28,18 @@ class _CoreSchema(yaml.SafeLoader):
     """The safe loader, with YAML 1.2's rules for plain scalars in place of YAML 1.1's."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  (a class attribute of PyYAML's, replaced not shared)
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self._count = 0
+
+    def compose_node(self, parent: Any, index: Any) -> yaml.Node | None:
+        """Compose one value, and stop at a file with too many before they fill the memory."""
+        self._count += 1
+        if self._count > _LIMIT:
+            mark = self.peek_event().start_mark
+            raise ComposerError(None, None, f"it has more than {_LIMIT} values", mark)
+        return super().compose_node(parent, index)
 
 
 for _tag, _pattern in {
@@ -88,23 +105,32 @@ class Document:
         kind = node.tag.removeprefix("tag:yaml.org,2002:")
         if kind not in ("null", "bool", "int", "float", "str") or not isinstance(node, yaml.ScalarNode):
             raise self._error(node, f"expected plain data, got the tag {node.tag!r}")
-        text = node.value
         try:
-            match kind:
-                case "null":
-                    return None
-                case "bool":
-                    return {"true": True, "false": False}[text.lower()]
-                case "int":
-                    return int(text, 0 if text.startswith(("0o", "0x")) else 10)
-                case "float":
-                    return float(re.sub(r"\.(inf|nan)", r"\1", text.lower()))
+            return _plain(kind, node.value)
+        except OverflowError:
+            raise self._error(node, f"the number {node.value} is too large") from None
         except (ValueError, KeyError):  # an explicit tag on something else: `!!int ten`
-            raise self._error(node, f"{text!r} is not of the type {kind}") from None
-        return text
+            raise self._error(node, f"{node.value!r} is not of the type {kind}") from None
 
     def _error(self, node: yaml.Node, message: str) -> RecipeError:
         return RecipeError(f"{self.source}, line {node.start_mark.line + 1}: {message}")
+
+
+def _plain(kind: str, text: str) -> Any:
+    """Return the value of a plain scalar."""
+    match kind:
+        case "null":
+            return None
+        case "bool":
+            return {"true": True, "false": False}[text.lower()]
+        case "int":
+            number = int(text, 0 if text.startswith(("0o", "0x")) else 10)
+            if abs(number) >= _LARGEST:
+                raise OverflowError(text)
+            return number
+        case "float":
+            return float(re.sub(r"\.(inf|nan)", r"\1", text.lower()))
+    return text
 
 
 def read(path: Path) -> Document:

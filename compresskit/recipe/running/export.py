@@ -16,6 +16,7 @@ from compresskit.export import Exported, Inputs
 from compresskit.recipe.building.trained_model import TrainedModel, load_model
 from compresskit.recipe.reading import overrides as changes_by_path
 from compresskit.recipe.reading import yaml
+from compresskit.recipe.reading.locations import SourceMap
 from compresskit.recipe.reading.shipped import find_recipe
 
 SAMPLES = 3
@@ -59,8 +60,10 @@ def export_model(
     trained = _load(Path(source), weights, part, preset)
     tree = dict(trained.recipe or {})
     changes = [(f"--set {text}", *changes_by_path.parse(text)) for text in overrides]
-    tree = changes_by_path.apply(tree, changes, tree)
-    model, samples = trained.model, _samples(tree, size, dynamic=dynamic)
+    sources = SourceMap()
+    tree = changes_by_path.apply(tree, changes, tree, sources)
+    with sources.with_locations():
+        model, samples = trained.model, _samples(tree, size, dynamic=dynamic)
     if wrap is not None:
         with within("--wrap"):
             model = nodes.build({"_target_": wrap}, model, kind="module")

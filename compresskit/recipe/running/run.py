@@ -24,6 +24,7 @@ from compresskit.environment import environment
 from compresskit.errors import CheckpointError
 from compresskit.files import read_records, read_weights, write_json, write_records, write_text, write_weights
 from compresskit.nested import batch_size
+from compresskit.nodes import without_downloads
 from compresskit.recipe.building.closed_form import fit_to_data, restore_fitted
 from compresskit.recipe.building.components import build_components, control_stages
 from compresskit.recipe.reading.load import Recipe, load_recipe
@@ -122,9 +123,10 @@ def run_recipe(
             say("There is a GPU here: --preset full runs the whole recipe on it.")
         with loaded.sources.with_locations():
             if dry_run:
-                run = _Run(loaded, None, device)
-                run.fit_closed_form()
-                return RunResult(None, plans=run.plans())
+                with without_downloads():
+                    run = _Run(loaded, None, device)
+                    run.fit_closed_form()
+                    return RunResult(None, plans=run.plans())
             folder = processes.broadcast_from_main(lambda: choose_folder(loaded, out, resume=resume))
             arguments = [str(recipe), *call_options(loaded.preset, overrides, device)]
             with resume_hint(folder, arguments):

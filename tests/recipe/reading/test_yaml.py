@@ -74,6 +74,9 @@ def test_text_that_looks_like_another_type_is_still_text_after_writing_and_readi
         ("a: &x [*x]", "x.yaml, line 1: the aliases of this file never end"),
         ("a: *x", "x.yaml, line 1: this is not YAML: found undefined alias"),
         ("[" * 5000, "x.yaml: this is nested too deeply"),
+        ("a: 1" + "0" * 30, "x.yaml, line 1: the number 1000000000000000000000000000000 is too large"),
+        ("a:\n- " + "9" * 5000, "x.yaml, line 2: '9999"),
+        ("a:\n- [" + "1, " * 101_000 + "]", "x.yaml, line 2: this is not YAML: it has more than 100000 values"),
     ],
 )
 def test_anything_but_plain_data_is_refused_with_its_line(text, message):

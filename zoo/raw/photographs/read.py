@@ -16,6 +16,10 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 """Endings of the files that count as photographs, in any case."""
 
 
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
+"""Pillow's names of their formats: by a file's content it would choose others, and start a program for PostScript."""
+
+
 COLOUR_MODES = ("RGB", "RGBA", "RGBX", "P", "CMYK", "YCbCr")
 
 
@@ -50,7 +54,7 @@ def read_header(path: Path) -> Header:
         DataError: The file is damaged, no picture, grey, or of a layout that cannot be read. The message names it.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
             if _is_turned(image):
                 width, height = height, width
@@ -86,7 +90,7 @@ def read_picture(path: Path, header: Header) -> Integer[np.ndarray, "h w 3"]:
 
 def _decode(path: Path, *, low: bool = False) -> np.ndarray:
     """Decode the high byte of each value, or the low one: Pillow returns one byte a value, and can be told which."""
-    with Image.open(path) as image:
+    with Image.open(path, formats=FORMATS) as image:
         if low:
             image.tile = [tile._replace(args=_of_low_byte(tile.args)) for tile in image.tile]
         upright = ImageOps.exif_transpose(image) if _is_turnable(image) else image
