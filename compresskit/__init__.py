@@ -25,7 +25,7 @@ Files that the rooms share:
 - `restore`: a model put back as it was.
 - `randomness`: the global random generators, seeded and restored.
 - `environment`: versions, machine and commit of a run; free memory.
-- `files`: files that are whole or absent: text, JSON, weights.
+- `files`: files that are whole or absent, and whose damage is noticed: text, JSON, records, weights.
 - `tables`: tables for a terminal and in Markdown.
 - `units`: numbers and shapes as text.
 - `installation`: the import path without the current folder.

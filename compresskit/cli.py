@@ -1,7 +1,7 @@
 """The command line: its commands and exit codes.
 
 0: done. 2: the user's input was wrong; one to three lines say why. 1: the run failed; a bug and the user's own code
-keep their traceback. 130: Ctrl-C. torch is imported only when a command starts to work.
+keep their traceback. 130: Ctrl-C; 143: SIGTERM; 138: SIGUSR1. torch is imported only when a command starts to work.
 """
 
 import errno
@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from importlib.metadata import entry_points
+from signal import SIGINT
 
-from compresskit.errors import CompressKitError, ExportError, TrainingError, cut_middle, first_line
+from compresskit.errors import CompressKitError, ExportError, Stopped, TrainingError, cut_middle, first_line
 from compresskit.installation import without_current_folder
 
 with without_current_folder():  # PYTHONPATH may have put it before everything else
@@ -20,7 +21,15 @@ with without_current_folder():  # PYTHONPATH may have put it before everything e
 
     from compresskit.commands import evaluate, export, profile, run
 
-_CTRL_C = 130
+_SIGNALS = 128
+"""Exit code of a process that a signal ended, without the signal's number."""
+
+_CANNOT_WRITE = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk is full",
+    errno.EFBIG: "a file became larger than the system allows",
+    errno.EROFS: "the file system is read-only",
+}
 
 app = typer.Typer(
     name="compresskit",
@@ -78,21 +87,27 @@ def _exit_codes() -> Iterator[None]:
         raise _failure(str(error), 1) from error
     except CompressKitError as error:
         raise _failure(str(error), 2) from error
-    except KeyboardInterrupt:
-        raise _failure("stopped by Ctrl-C", _CTRL_C) from None
+    except KeyboardInterrupt as stop:
+        raise _stopped(stop) from None
     except MemoryError as error:
         raise _failure(cut_middle(f"there is not enough memory: {first_line(error)}"), 1) from error
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise _failure(cut_middle(f"the name {str(error.filename)!r} is too long for a file"), 2) from error
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in _CANNOT_WRITE:
             raise
-        raise _failure(f"the disk is full: {error}", 1) from error
+        raise _failure(f"{_CANNOT_WRITE[error.errno]}: {error}", 1) from error
+
+
+def _stopped(stop: KeyboardInterrupt) -> typer.Exit:
+    if isinstance(stop, Stopped):
+        return _failure(str(stop), _SIGNALS + stop.signal)
+    return _failure("stopped by Ctrl-C", _SIGNALS + SIGINT)
 
 
 def _failure(message: str, code: int) -> typer.Exit:
     rank = os.environ.get("RANK", "0")  # of several processes that torchrun started, one may fail alone
-    if rank == "0" or code != _CTRL_C:
+    if rank == "0" or code < _SIGNALS:
         print(f"compresskit{f' (process {rank})' * (rank != '0')}: {message}", file=sys.stderr)
     return typer.Exit(code)
 

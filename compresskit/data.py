@@ -6,6 +6,7 @@ and continues anywhere by its position alone: `endless(loader, position, seed)`.
 
 import math
 import re
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
@@ -156,6 +157,7 @@ class SampleLoader:
             num_workers=self.workers,
             pin_memory=pinned,
             collate_fn=self.collate_fn,
+            worker_init_fn=_outlive_first_signals,
         )
 
 
@@ -178,6 +180,21 @@ def stacked(samples: list[Any]) -> Any:
         raise DataError(
             f"samples cannot be stacked to a batch: {what}; give SampleLoader a collate_fn, or a recipe data.collate"
         ) from None
+
+
+def _outlive_first_signals(_worker: int) -> None:
+    """Let a worker process pass over the first of each signal that stops a run.
+
+    A terminal or a scheduler sends it to all processes. The main one finishes its step and saves, for which it needs
+    its workers; it ends them afterwards. A second signal ends the worker.
+    """
+
+    def pass_over(signum: int, _: Any) -> None:
+        signal.signal(signum, signal.SIG_DFL)
+
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), pass_over)
 
 
 class _Part(NamedTuple):

@@ -25,6 +25,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from signal import Signals
 
 _LONGEST_WORD, _LONGEST_LINE = 240, 900
 """Characters of a message's longest word, such as a number or an address that the user wrote, and longest line."""
@@ -97,6 +98,18 @@ class TrainingError(CompressKitError, RuntimeError):
 
 class ExportError(CompressKitError, RuntimeError):
     """A model cannot be exported, or the exported file computes something else."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A run that SIGTERM or SIGUSR1 has stopped, as Ctrl-C stops it: no error, and no CompressKitError.
+
+    Args:
+        signum: The signal.
+    """
+
+    def __init__(self, signum: int) -> None:
+        self.signal = Signals(signum)
+        super().__init__(f"stopped by {self.signal.name}")
 
 
 @contextmanager

@@ -1,20 +1,31 @@
-"""Files that are complete or absent after a crash: text, JSON and weights. Nothing that is read can run code."""
+"""Files that are complete or absent after a crash: text, JSON, records and weights. Nothing that is read can run code.
+
+Records and weights carry a CRC-32 checksum, by which damage is noticed: every flipped bit, and other damage but for a
+chance of 2^-32. Those without one were written by earlier versions, or by others, and are read.
+"""
 
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import torch
 from torch import Tensor, nn
 
 from compresskit.errors import CheckpointError, close_names, first_line
 
+CHECKSUM = "crc32"
+"""Name of the checksum in a record, and in the metadata of a safetensors file."""
+
 _SUFFIXES = (".safetensors", ".pt", ".pth")
 
 _PAGE = re.compile(rb"\s*<(!doctype|html|\?xml|head|body)", re.IGNORECASE)
+
+_SMALL = 1 << 16
+"""Elements below which a tensor is copied before numpy reads it."""
 
 _PREFIX = "module."
 """The beginning of every name in a model that DataParallel wraps."""
@@ -29,6 +40,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(path)
+        _sync_folder(path.parent)
     finally:
         part.unlink(missing_ok=True)
 
@@ -53,16 +65,44 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged ({error}); remove it, and --resume makes it again") from None
 
 
+def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write records as a JSON list, each with its checksum; the file is complete or absent after a crash."""
+    write_json(path, [{**record, CHECKSUM: _record_checksum(record)} for record in records])
+
+
+def read_records(path: Path) -> tuple[list[dict[str, Any]], bool]:
+    """Return the intact records of a file, without their checksums, and whether all of it is intact.
+
+    Where there is no such file there are no records, and nothing is damaged.
+    """
+    try:
+        content = read_json(path)
+    except (CheckpointError, OSError):
+        return [], False
+    if content is None:
+        return [], True
+    records = [_checked(record) for record in content] if isinstance(content, list) else [None]
+    intact = [record for record in records if record is not None]
+    return intact, len(intact) == len(records)
+
+
 def write_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors as safetensors; those that share memory are written separately, for any loader."""
+    """Write tensors as safetensors, with a checksum; those that share memory are written separately, for any loader."""
     from safetensors.torch import save
 
-    content = save({name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()})
-    write_atomically(path, lambda part: part.write_bytes(content))
+    state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+    header, values = _with_metadata(save(state), {"format": "pt", CHECKSUM: state_checksum(state)})
+
+    def write(part: Path) -> None:
+        with part.open("wb") as file:
+            file.write(header)
+            file.write(values)
+
+    write_atomically(path, write)
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
@@ -96,7 +136,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """Return the tensors in a file of weights, by name.
 
     Raises:
-        CheckpointError: There is no such file, or it does not hold weights.
+        CheckpointError: There is no such file, it is damaged, or it does not hold weights.
     """
     if not path.is_file():
         raise CheckpointError(f"no file {str(path)!r}{_neighbours(path)}")
@@ -113,17 +153,40 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return {str(key): tensor for key, tensor in state.items()}
 
 
+def tensor_bytes(tensor: Tensor) -> memoryview:
+    """Return the values of a tensor as bytes, in the order of its indices."""
+    flat = tensor.detach().cpu().contiguous().flatten()
+    if flat.numel() < _SMALL:  # a storage that numpy has seen can never be resized, and an observer's buffers are
+        flat = flat.clone()
+    return flat.view(torch.uint8).numpy().data
+
+
+def tensor_checksum(*tensors: Tensor) -> int:
+    """Return the checksum of the values of some tensors."""
+    checksum = 0
+    for tensor in tensors:
+        checksum = crc32(tensor_bytes(tensor), checksum)
+    return checksum
+
+
+def state_checksum(state: Mapping[str, Tensor]) -> str:
+    """Return the checksum of a state: names, types, shapes and values, whatever their order."""
+    checksum = 0
+    for name in sorted(state):
+        title = f"{name} {state[name].dtype} {tuple(state[name].shape)}"
+        checksum = crc32(tensor_bytes(state[name]), crc32(title.encode(), checksum))
+    return f"{checksum:08x}"
+
+
 def read_tensors(path: Path) -> Any:
     """Return what a `.safetensors` file holds, or what `torch.save` wrote, on the CPU.
 
     Raises:
         CheckpointError: The file is something else, is damaged, or holds more than tensors and plain values.
     """
-    from safetensors.torch import load_file
-
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return _checked_tensors(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or first_line(error)}") from None
@@ -158,6 +221,39 @@ def _is_text(start: bytes) -> bool:
     return len(start) > 1 and printable == len(start)
 
 
+def _checked_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file, after a comparison with the checksum in its metadata."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        expected = (file.metadata() or {}).get(CHECKSUM)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
+    if expected not in (None, state_checksum(tensors)):
+        raise ValueError("its checksum is not that of its tensors")
+    return tensors
+
+
+def _with_metadata(content: bytes, metadata: Mapping[str, str]) -> tuple[bytes, memoryview]:
+    """Return the two parts of a safetensors file, with metadata: `save` would write them in another order each time."""
+    size = int.from_bytes(content[:8], "little")
+    header = {"__metadata__": metadata, **json.loads(content[8 : 8 + size])}
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the tensors begin at a multiple of 8
+    return len(text).to_bytes(8, "little") + text, memoryview(content)[8 + size :]
+
+
+def _checked(record: Any) -> dict[str, Any] | None:
+    """Return a record without its checksum, or None if it is damaged."""
+    if not isinstance(record, dict):
+        return None
+    content = {key: value for key, value in record.items() if key != CHECKSUM}
+    return content if record.get(CHECKSUM) in (None, _record_checksum(content)) else None
+
+
+def _record_checksum(record: Mapping[str, Any]) -> str:
+    return f"{crc32(json.dumps(record, sort_keys=True).encode()):08x}"
+
+
 def _shape(tensor: Tensor) -> str:
     return str(tuple(tensor.shape))
 
@@ -167,3 +263,13 @@ def _neighbours(path: Path) -> str:
         return f": there is no folder {str(path.parent)!r}"
     files = [other.name for other in path.parent.iterdir() if other.suffix in _SUFFIXES]
     return close_names(path.name, sorted(files)) if files else ""
+
+
+def _sync_folder(folder: Path) -> None:
+    """Write a folder's list of names to the disk, where the system can."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,6 +1,7 @@
 import errno
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from compresskit import cli
 from compresskit.commands import terminal
-from compresskit.errors import TrainingError
+from compresskit.errors import Stopped, TrainingError
 
 RECIPE = """\
 name: tiny
@@ -147,7 +148,11 @@ def test_the_users_own_exception_keeps_its_traceback():
             "compresskit: stage 'only', step 3: the term mse",
         ),
         (OSError(errno.ENOSPC, "No space left on device", "runs/x"), 1, "compresskit: the disk is full: "),
+        (OSError(errno.EROFS, "Read-only file system", "runs/x"), 1, "compresskit: the file system is read-only: "),
+        (OSError(errno.EFBIG, "File too large", "runs/x"), 1, "compresskit: a file became larger than the system"),
         (KeyboardInterrupt(), 130, "compresskit: stopped by Ctrl-C"),
+        (Stopped(signal.SIGTERM), 143, "compresskit: stopped by SIGTERM"),
+        (Stopped(signal.SIGUSR1), 138, "compresskit: stopped by SIGUSR1"),
     ],
 )
 def test_a_run_that_fails_has_an_exit_code_of_its_own(capsys, monkeypatch, error, code, message):

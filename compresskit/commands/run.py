@@ -46,6 +46,12 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out, or with the newest one.")
     ] = False,
+    auto_resume: Annotated[
+        bool,
+        typer.Option(
+            "--auto-resume", help="Like --resume, but start a run if there is none: for jobs that a scheduler requeues."
+        ),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Build everything, show the plan, write nothing.")] = False,
     trace: Annotated[
         bool,
@@ -70,7 +76,7 @@ def run(
     from compresskit.recipe.running.seeds import read_seeds, run_seeds
 
     several = None if seeds is None else read_seeds(seeds)
-    where = {"out": out, "resume": resume, "device": device, "trace": trace}
+    where = {"out": out, "resume": "auto" if auto_resume else resume, "device": device, "trace": trace}
     with nodes.allow(allow or ()):
         if several is None or dry_run:  # the plan is the same under every seed
             result = run_recipe(recipe, preset=preset, overrides=changes or (), dry_run=dry_run, **where)

@@ -20,6 +20,7 @@ from compresskit.distill.own_loop import StageObjective, check_closed
 from compresskit.distill.precision import Precision, match_memory_format
 from compresskit.distill.processes import Processes, init_processes, local
 from compresskit.distill.session.checkpoint import Checkpoints
+from compresskit.distill.session.folder_lock import locked_folder
 from compresskit.distill.session.initial_weights import inherited
 from compresskit.distill.session.interrupt import deferred_interrupt
 from compresskit.distill.session.plan import TracedPlan, plan_stages
@@ -195,9 +196,10 @@ class ProgressiveDistiller:
                 ends; see `compresskit.Callback`.
 
         Raises:
-            CheckpointError: The folder does not fit `resume`, or holds another run.
+            CheckpointError: The folder does not fit `resume`, holds another run, or is in use by another process.
             TrainingError: A term or gradient is not finite.
-            KeyboardInterrupt: Ctrl-C; with `out`, the run was saved first.
+            KeyboardInterrupt: Ctrl-C, or as its subclass `compresskit.errors.Stopped` SIGTERM or SIGUSR1; with `out`,
+                the run was saved first.
         """
         for loader in (train_loader, val_loader):
             if isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
@@ -219,6 +221,8 @@ class ProgressiveDistiller:
             self.models.to(self.device, display.note)
             for model in self.models.modules:
                 processes.broadcast_tensors(parameters_and_buffers(model))
+            if self.out is not None:
+                stack.enter_context(locked_folder(self.out, processes, display.note))
             stack.enter_context(own_randomness(self.seed, *(() if processes.is_main else (processes.rank,))))
             interrupt = stack.enter_context(deferred_interrupt())
             self.precision = self._resolved_precision(train_loader, unpack, display.note)
@@ -241,7 +245,7 @@ class ProgressiveDistiller:
             session.run(train_loader, val_loader, evaluate, unpack)
         match_memory_format(session.final_model, self.models.student)
         student = self.student if session.final_model is self.models.student else session.final_model
-        return Result(student, session.run_folder.log.records, session.results, session.shares())
+        return Result(student, session.run_folder.log.history(), session.results, session.shares())
 
     def resolve_auto(
         self,

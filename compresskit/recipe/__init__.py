@@ -29,6 +29,7 @@ its file to its objects: `load_recipe`, then `build_components`.
     - `evaluate`: the work of `compresskit evaluate`.
 - `running/`: a whole run, in a folder, resumed after a stop.
     - `run`: `run_recipe`, which builds, trains each part, measures and writes.
+    - `finished`: whether a folder holds a finished run, with all its files whole.
     - `folder`: the choice of the folder, and the check that it holds this recipe.
     - `resume_command`: the command that resumes a stopped run.
     - `seeds`: `run_seeds`, one recipe under several seeds.

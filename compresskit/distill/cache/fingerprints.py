@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from compresskit.errors import DataError
+from compresskit.files import tensor_bytes
 
 _MASK = 2**63 - 1
 
@@ -39,14 +40,6 @@ def sample_checksums(inputs: Any, count: int) -> list[int]:
     return checksums
 
 
-def tensor_checksum(*tensors: Tensor) -> int:
-    """Return the CRC-32 of the values of some tensors."""
-    checksum = 0
-    for tensor in tensors:
-        checksum = crc32(_content(tensor), checksum)
-    return checksum
-
-
 def text_digest(*lines: str, digits: int = 32) -> str:
     """Return the first hexadecimal digits of the SHA-256 of some lines."""
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:digits]
@@ -57,7 +50,7 @@ def weights_digest(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in named_tensors(model).items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(_content(tensor))
+        digest.update(tensor_bytes(tensor))
     return digest.hexdigest()
 
 
@@ -85,17 +78,6 @@ def model_fingerprint(model: nn.Module, counters: Collection[str] = ()) -> str:
             settings.update(part)
     kind = f"{type(model).__module__}.{type(model).__qualname__}"
     return f"{kind}\n{model!r}\n{weights_digest(model)}\n{settings.hexdigest()}"
-
-
-_SMALL = 1 << 16
-"""Elements below which a tensor is copied before numpy reads it."""
-
-
-def _content(tensor: Tensor) -> memoryview:
-    tensor = tensor.detach().cpu().contiguous().flatten()
-    if tensor.numel() < _SMALL:  # a storage that numpy has seen can never be resized, and an observer's buffers are
-        tensor = tensor.clone()
-    return tensor.view(torch.uint8).numpy().data
 
 
 def _row_checksums(tensor: Tensor) -> list[int]:
@@ -136,7 +118,7 @@ def _bytes_of_setting(value: Any) -> Iterator[bytes | memoryview]:
     """Yield the bytes that tell one value from another; none for objects of other kinds."""
     if isinstance(value, Tensor):
         yield f"{tuple(value.shape)} {value.dtype}".encode()
-        yield _content(value)
+        yield tensor_bytes(value)
     elif value is None or isinstance(value, (int, float, complex, str, bytes, torch.dtype)):
         yield repr(value).encode()
     elif isinstance(value, Mapping):

@@ -13,9 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from compresskit.distill.cache.fingerprints import tensor_checksum
 from compresskit.distill.cache.options import CacheError
-from compresskit.files import write_atomically
+from compresskit.files import tensor_checksum, write_atomically
 
 Key = tuple[int, int, int]
 """Sample, variant, and the checksum of the teacher's input."""
@@ -101,7 +100,7 @@ class Store:
         """Write the entries that are in memory only to the folder, if there is one and it has room."""
         if self.folder is None or not self._unwritten:
             return
-        with suppress(OSError), self.folder.cache_folder.lock:  # a full disk is no reason to end a run
+        with suppress(OSError, SafetensorError), self.folder.cache_folder.lock:  # a full disk is no reason to end a run
             self._map_new_files()  # another process may have written the same entries
             size = len(self._unwritten) * (self.entry_bytes + _KEY_BYTES) + _HEADER_BYTES
             if self._unwritten and self.folder.make_room(size, self._outdated):

@@ -5,7 +5,7 @@ import pickle
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import torch
 from torch import nn
@@ -20,25 +20,37 @@ from compresskit.files import write_atomically
 KEPT = 2
 """Number of checkpoints that stay."""
 
+_NUMBERS = {"stage", "step", "global_step", "batches", "log_bytes"}
+_MAPPINGS = {"fingerprint", "student", "teachers", "learned"}
+_KEYS = {*_NUMBERS, *_MAPPINGS, "given", "loop", "rng", "results"}
+"""Keys that every checkpoint has, since the first version."""
+
 
 class Checkpoints:
     """The checkpoints of one run: a folder of numbered files, of which the newest two stay."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._damaged: set[Path] = set()
 
     def files(self) -> list[Path]:
         """Return the checkpoints, oldest first."""
         return sorted(self.folder.glob("[0-9]*.pt"))
 
     def save(self, state: Mapping[str, Any]) -> Path:
-        """Write `state` under its `global_step` and stage, delete all but the newest two, and return the new file."""
+        """Write `state` under its `global_step` and stage, and return the new file.
+
+        Only the newest two that can be read stay, and nothing that a killed process left unfinished.
+        """
         path = self.folder / f"{state['global_step']:08d}-{state['stage']:03d}.pt"
         content = io.BytesIO()  # torch.save hides what a full disk says; a plain write does not
         torch.save(dict(state), content)
         write_atomically(path, lambda part: part.write_bytes(content.getbuffer()))
-        for old in self.files()[:-KEPT]:
-            old.unlink()
+        self._damaged.discard(path)
+        readable = [file for file in self.files() if file not in self._damaged]
+        for old in (*readable[:-KEPT], *self._damaged, *self.folder.glob("*.part")):
+            old.unlink(missing_ok=True)
+        self._damaged.clear()
         return path
 
     def newest(self, device: torch.device, note: Callable[[str], None]) -> dict[str, Any] | None:
@@ -50,14 +62,44 @@ class Checkpoints:
         files = self.files()
         for path in reversed(files):
             try:
-                return torch.load(path, map_location=device, weights_only=True)
-            except (RuntimeError, EOFError, BadZipFile, pickle.UnpicklingError, OSError, KeyError) as error:
-                note(f"{path} cannot be read ({first_line(error)[:80]}); trying the one before it")
+                return _read(path, device)
+            except CheckpointError as error:
+                self._damaged.add(path)
+                note(f"{path} cannot be read ({error}); trying the one before it")
         if files:
             raise CheckpointError(
                 f"{self.folder}: none of the {len(files)} checkpoints can be read; start again in another folder"
             )
         return None
+
+
+def _read(path: Path, device: torch.device) -> dict[str, Any]:
+    """Return the state in a checkpoint, a zip archive whose entries have a checksum each, which torch does not check.
+
+    Raises:
+        CheckpointError: The file is damaged, or is no checkpoint.
+    """
+    try:
+        with ZipFile(path) as archive:
+            if archive.testzip() is not None:
+                raise BadZipFile("its checksum is not that of its content")
+        state = torch.load(path, map_location=device, weights_only=True)
+    except torch.OutOfMemoryError:
+        raise
+    except pickle.UnpicklingError:
+        raise CheckpointError("it holds other things than tensors and plain data") from None
+    except Exception as error:  # noqa: BLE001  (a damaged archive may raise anything)
+        raise CheckpointError(first_line(error)[:80]) from None
+    if not _is_checkpoint(state):
+        raise CheckpointError("it holds something else")
+    return state
+
+
+def _is_checkpoint(state: Any) -> bool:
+    if not isinstance(state, Mapping) or not state.keys() >= _KEYS:
+        return False
+    numbers, mappings = ([state[key] for key in keys] for keys in (_NUMBERS, _MAPPINGS))
+    return all(isinstance(value, int) for value in numbers) and all(isinstance(value, Mapping) for value in mappings)
 
 
 def fingerprint(

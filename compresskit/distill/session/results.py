@@ -1,9 +1,10 @@
 """Results of a run and of its stages."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from torch import nn
+
+from compresskit.distill.session.history import History
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,8 @@ class Result:
 
     student: nn.Module
     """The object that was passed in, trained; where the last stage averages weights, a copy that has these."""
-    history: list[dict[str, Any]]
-    """One record a step, as in `metrics.jsonl`."""
+    history: History
+    """Records as in `metrics.jsonl`: one a step where the run has a folder, thinned after some thousands where not."""
     stages: list[StageResult]
     shares: dict[str, float] = field(default_factory=dict)
     """Shares of this call's time: `load`, `teacher`, `student`, `losses`, `backward`, `optimizer`, `other`. On a GPU

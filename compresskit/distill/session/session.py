@@ -22,7 +22,7 @@ from compresskit.distill.objective.trace import Traces, batch_signature, trace_s
 from compresskit.distill.session.callbacks import Callbacks, RunState
 from compresskit.distill.session.checkpoint import fingerprint
 from compresskit.distill.session.initial_weights import inherit_weights
-from compresskit.distill.session.interrupt import Interrupt
+from compresskit.distill.session.interrupt import Interrupt, error_of
 from compresskit.distill.session.plan import TracedPlan, check_cache, look_ahead
 from compresskit.distill.session.progress import Display
 from compresskit.distill.session.results import StageResult
@@ -34,7 +34,7 @@ from compresskit.distill.timing import Clock, profile_steps, shares_text
 from compresskit.distill.training.bound_stage import BoundStage
 from compresskit.distill.training.loop import StageLoop
 from compresskit.distill.training.validation import Evaluate, Validator
-from compresskit.errors import RecipeError, within
+from compresskit.errors import RecipeError, Stopped, within
 from compresskit.randomness import restore_rng_state, rng_state, seed_all
 
 
@@ -63,7 +63,7 @@ class Session:
         out: Folder of the run, or None.
         profiled: Whether to write a profiler's trace of a few steps of each stage.
         display: Display of the progress.
-        interrupt: Flag that Ctrl-C sets.
+        interrupt: Flag that Ctrl-C and schedulers' signals set.
         traced_plan: The last plan: a run on a batch of its signature need not look ahead again.
         callbacks: The user's callbacks.
     """
@@ -144,7 +144,11 @@ class Session:
         self, loader: Iterable[Any], val_loader: Iterable[Any] | None, evaluate: Evaluate | None, unpack: Unpack | None
     ) -> None:
         validator = Validator(self.models, self.execution, val_loader, evaluate, unpack)
-        if self.position.stage < len(self.stages):
+        teachers = {name: self.models.teachers[name] for name in self._learning_teachers}
+        if self.position.stage == len(self.stages):
+            self.run_folder.restore_weights({STUDENT: self.final_model, **teachers}, self.display.note)
+        else:
+            self.run_folder.open()
             validator.check(self.stages)
             how = {"time_first": self.models.is_time_first}
             stream = BatchStream(loader, self.position.batches, self.execution, unpack, self.display.note, **how)
@@ -164,8 +168,7 @@ class Session:
                     self._stop(f"after stage {self.stages[index].name!r}")
             if shares := self.shares():
                 self.display.note(f"where the time went: {shares_text(shares)}")
-        teachers = {name: self.models.teachers[name] for name in self._learning_teachers}
-        self.run_folder.save_weights({STUDENT: self.final_model, **teachers})
+            self.run_folder.save_weights({STUDENT: self.final_model, **teachers})
         self.processes.wait()
 
     def close(self) -> None:
@@ -339,10 +342,13 @@ class Session:
         return metrics
 
     def _stop(self, where: str) -> None:
-        """Raise KeyboardInterrupt; the run has been saved."""
+        """Raise KeyboardInterrupt, or what stands for another signal; the run has been saved."""
+        signals = [signum for signum in self.processes.gather(self.interrupt.signal) if signum is not None]
+        error = error_of(signals[0])
+        by = f" by {error.signal.name}" if isinstance(error, Stopped) else ""
         saved = "nothing was saved (no out=)" if self.out is None else f"saved in {self.out}, to continue with resume"
-        self.display.note(f"stopped {where}; {saved}")
-        raise KeyboardInterrupt
+        self.display.note(f"stopped{by} {where}; {saved}")
+        raise error
 
     def _broadcast_buffers(self, loop: StageLoop) -> None:
         """Give what learns the main process's running statistics, before anything reads them."""

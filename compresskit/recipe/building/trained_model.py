@@ -14,7 +14,8 @@ from compresskit.recipe.building.components import bare_model
 from compresskit.recipe.building.packaged_weights import weights_path
 from compresskit.recipe.reading import yaml
 from compresskit.recipe.reading.load import load_recipe
-from compresskit.recipe.run_files import ALONE, INHERITED, RECIPE_FILE, WEIGHTS_FILE, part_folder
+from compresskit.recipe.run_files import ALONE, INHERITED, RECIPE_FILE, WEIGHTS_FILE, part_folder, recipe_damage
+from compresskit.recipe.terminal import say
 
 PARTS = (STUDENT, TEACHER, ALONE, INHERITED)
 
@@ -101,6 +102,8 @@ def _recipe_beside(path: Path) -> Mapping[str, Any] | None:
         tree = content.get("recipe") if isinstance(content, Mapping) else None
     for folder in (path.parent, path.parent.parent):
         if tree is None and path.suffix == ".safetensors" and (folder / RECIPE_FILE).is_file():
+            if damage := recipe_damage(folder):
+                say(damage)
             tree = yaml.read(folder / RECIPE_FILE).data
     if tree is not None and not isinstance(tree, Mapping):
         raise CheckpointError(f"{path}: the recipe beside it is damaged")

@@ -1,17 +1,19 @@
 """The choice of a run's folder, and the recipe that is written into it."""
 
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from compresskit.distill.precision import AUTO
+from compresskit.distill.session.folder_lock import LOCK_FILES
 from compresskit.errors import CheckpointError, KeyPath, RecipeError, path_text
 from compresskit.files import write_text
 from compresskit.nodes import FORMER_NAMES
 from compresskit.recipe.reading import yaml
 from compresskit.recipe.reading.load import Recipe
-from compresskit.recipe.run_files import RECIPE_FILE
+from compresskit.recipe.run_files import DAMAGED_RECIPE_FILE, RECIPE_FILE, has_checkpoint, recipe_damage, signed_text
 
 RUNS = Path("runs")
 
@@ -20,15 +22,17 @@ AUTO_PATHS: tuple[KeyPath, ...] = (("precision",), ("compile",), ("memory_format
 """Places in a recipe whose `auto` a run replaces by the fastest choice."""
 
 
-def choose_folder(recipe: Recipe, out: str | Path | None, *, resume: bool) -> Path:
+def choose_folder(recipe: Recipe, out: str | Path | None, *, resume: bool | str) -> Path:
     """Return the folder for a new run, or the folder of the run to resume. Nothing is created.
 
     Without `out` it is `runs/NAME`, with the next free number behind the name if need be; to resume, it is the newest
-    of these folders that holds this very recipe.
+    of these folders that holds this very recipe. `"auto"` resumes where there is such a run, and else starts a new one.
 
     Raises:
         CheckpointError: A new run's folder is used, or the folder to resume in holds no run or another recipe's.
     """
+    if resume == "auto":
+        resume = bool(_same(recipe)) if out is None else (Path(out) / RECIPE_FILE).exists()
     if resume:
         folder = _newest(recipe) if out is None else Path(out)
         _check_same(recipe, folder)
@@ -36,7 +40,7 @@ def choose_folder(recipe: Recipe, out: str | Path | None, *, resume: bool) -> Pa
     if out is None:
         return _next_free(recipe.name)
     folder = Path(out)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or any(path.name not in LOCK_FILES for path in folder.iterdir())):
         raise CheckpointError(
             f"{folder} is used already: add --resume to go on with the run in it, or give another --out"
         )
@@ -49,13 +53,22 @@ def write_recipe(folder: Path, recipe: Recipe, heading: str, notes: str) -> None
     Raises:
         CheckpointError: Another run has taken the folder in the meantime.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CheckpointError(f"{folder} cannot be made a folder: {error.strerror}") from None
     if (folder / RECIPE_FILE).exists():
         raise CheckpointError(f"{folder} was just taken by another run; give another --out")
-    write_text(folder / RECIPE_FILE, f"{_comment(heading)}\n{yaml.dump(recipe.resolved())}\n{_comment(notes)}")
+    _write(folder, recipe, heading, notes)
+
+
+def replace_recipe(folder: Path, recipe: Recipe, heading: str) -> None:
+    """Write the resolved recipe in the place of a damaged one, which stays under another name."""
+    shutil.copyfile(folder / RECIPE_FILE, folder / DAMAGED_RECIPE_FILE)
+    _write(
+        folder, recipe, heading, "Written when the run was resumed, as the file that the run had written was damaged."
+    )
+
+
+def _write(folder: Path, recipe: Recipe, heading: str, notes: str) -> None:
+    text = f"{_comment(heading)}\n{yaml.dump(recipe.resolved())}\n{_comment(notes)}"
+    write_text(folder / RECIPE_FILE, signed_text(text))
 
 
 def _folders(name: str) -> dict[int, Path]:
@@ -75,15 +88,20 @@ def _newest(recipe: Recipe) -> Path:
     folders = list(_folders(recipe.name).values())
     if not folders:
         raise CheckpointError(f"there is no run in {RUNS / recipe.name} to go on with; start it without --resume")
-    same = [folder for folder in folders if _difference(recipe, folder) is None]
-    return (same or folders)[-1]
+    return (_same(recipe) or folders)[-1]
+
+
+def _same(recipe: Recipe) -> list[Path]:
+    """Return the default folders that hold this very recipe, oldest first."""
+    return [folder for folder in _folders(recipe.name).values() if _difference(recipe, folder) is None]
 
 
 def _check_same(recipe: Recipe, folder: Path) -> None:
     if not folder.is_dir():
         raise CheckpointError(f"{folder} does not exist, so there is no run to go on with; start it without --resume")
     difference = _difference(recipe, folder)
-    if difference is not None:
+    replaceable = has_checkpoint(folder) and recipe.precision.is_resolved and recipe_damage(folder)
+    if difference is not None and not replaceable:  # the checkpoints, too, tell whether the run is another one
         raise CheckpointError(f"{folder} {difference}")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from compresskit import nodes
 from compresskit.distill.processes import launched
+from compresskit.distill.session.interrupt import stopped_by_schedulers
 from compresskit.recipe.reading import yaml
 from compresskit.recipe.run_files import RECIPE_FILE
 from compresskit.recipe.terminal import say
@@ -15,9 +16,10 @@ from compresskit.recipe.terminal import say
 
 @contextmanager
 def resume_hint(folder: Path, arguments: Sequence[str]) -> Iterator[None]:
-    """Show the command that resumes the run when Ctrl-C or a full disk stops it, once its folder holds a recipe."""
+    """Show the command that resumes the run when a signal or a full disk stops it, once its folder holds a recipe."""
     try:
-        yield
+        with stopped_by_schedulers():
+            yield
     except (KeyboardInterrupt, OSError):
         if (folder / RECIPE_FILE).exists():
             command = [*_program(), "run", *arguments, "--out", str(folder), "--resume"]

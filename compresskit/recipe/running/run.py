@@ -14,18 +14,21 @@ from compresskit.data import SampleLoader
 from compresskit.distill.cache.cache import TeacherCache
 from compresskit.distill.distiller import ProgressiveDistiller, chosen_device
 from compresskit.distill.processes import Processes, init_processes
+from compresskit.distill.session.folder_lock import locked_folder
 from compresskit.distill.session.plan import Plan, check_cache
 from compresskit.distill.spec.address import STUDENT, TEACHER
 from compresskit.distill.spec.inherit import Inherit
 from compresskit.distill.spec.stage import Stage
 from compresskit.environment import environment
-from compresskit.files import read_json, write_json, write_text, write_weights
+from compresskit.errors import CheckpointError
+from compresskit.files import read_records, read_weights, write_json, write_records, write_text, write_weights
 from compresskit.nodes import without_downloads
 from compresskit.recipe.building.closed_form import fit_to_data, restore_fitted
 from compresskit.recipe.building.components import build_components, control_stages
 from compresskit.recipe.reading.load import Recipe, load_recipe
 from compresskit.recipe.run_files import (
     ALONE,
+    DAMAGED_RECIPE_FILE,
     ENVIRONMENT_FILE,
     FITTED_FILE,
     INHERITED,
@@ -34,8 +37,10 @@ from compresskit.recipe.run_files import (
     has_checkpoint,
     part_folder,
     pretraining_of,
+    recipe_damage,
 )
-from compresskit.recipe.running.folder import choose_folder, write_recipe
+from compresskit.recipe.running.finished import is_finished
+from compresskit.recipe.running.folder import choose_folder, replace_recipe, write_recipe
 from compresskit.recipe.running.resume_command import call_options, resume_hint
 from compresskit.recipe.scoring.card import card
 from compresskit.recipe.scoring.differences import Difference, differences
@@ -83,7 +88,7 @@ def run_recipe(
     preset: str | None = None,
     overrides: Iterable[str] | Mapping[str, Any] = (),
     out: str | Path | None = None,
-    resume: bool = False,
+    resume: bool | str = False,
     device: str = "auto",
     dry_run: bool = False,
     trace: bool = False,
@@ -99,14 +104,14 @@ def run_recipe(
         overrides: Changes on top of the preset: `"stages.1.steps=50"` as on the command line, or `{path: value}`.
         out: The run's folder; None is `runs/NAME`, with the next free number behind the name.
         resume: Go on with the run in `out`, or in the newest default folder that holds this recipe. The result has the
-            same numbers as that of a run that nothing stopped.
+            same numbers as that of a run that nothing stopped. "auto" starts a run where there is none to go on with.
         device: "auto" takes CUDA where there is a device; else a torch device name.
         dry_run: Build everything, trace one batch through every stage, and write nothing.
         trace: Write a profiler's trace of a few steps of each stage, in the folder `trace` of each part.
 
     Raises:
         CompressKitError: The recipe, the data, weights or the folder cannot be used; nothing is lost.
-        KeyboardInterrupt: Ctrl-C; standard error shows the command that resumes the run.
+        KeyboardInterrupt: Ctrl-C, SIGTERM or SIGUSR1; standard error shows the command that resumes the run.
     """
     overrides = overrides if isinstance(overrides, Mapping) else list(overrides)
     with init_processes(chosen_device(device)) as processes:
@@ -139,16 +144,20 @@ def run_in_folder(
         processes: The processes of the run.
         trace: See `run_recipe`.
     """
-    if processes.broadcast((folder / SUMMARY_FILE).exists()):
+    if processes.broadcast_from_main(lambda: is_finished(folder)):
         say(f"{folder} is finished already")
         return _result(folder)
-    with processes.main_first():
-        run = _Run(recipe, folder, device, trace=trace)
-        environment_record = _begin(run, folder, f"compresskit run {shlex.join(arguments)}", processes)
-    _train(run)
-    if processes.is_main:
-        _finish(run, folder, environment_record)
-    processes.wait()
+    resumes = processes.broadcast((folder / RECIPE_FILE).exists())  # before others are locked out, to notice a new one
+    with locked_folder(folder, processes):
+        with processes.main_first():
+            run = _Run(recipe, folder, device, trace=trace)
+            environment_record = _begin(
+                run, folder, f"compresskit run {shlex.join(arguments)}", processes, resumes=resumes
+            )
+        _train(run)
+        if processes.is_main:
+            _finish(run, folder, environment_record)
+        processes.wait()
     return _result(folder)
 
 
@@ -184,9 +193,7 @@ class _Run:
         """
         file = None if self.folder is None else self.folder / FITTED_FILE
         state = {}
-        if file is not None and file.exists():
-            restore_fitted(self.components, file, self.recipe.seed)
-        else:
+        if file is None or not file.exists() or not self._restore_fitted(file):
             state = fit_to_data(self.components, self.recipe.seed)
         if self.recipe.control:
             stages, device, views = control_stages(self.recipe.stages), str(self.device), self.components.views
@@ -197,6 +204,16 @@ class _Run:
                 self._add(INHERITED, teachers, student, stages, device, views, self.recipe.inherit)
                 self.distillers[STUDENT] = self.distillers.pop(STUDENT)  # last: a teacher may learn beside the student
         return state
+
+    def _restore_fitted(self, file: Path) -> bool:
+        """Load the closed-form solution from a file; return False, and say so, if the file is damaged."""
+        try:
+            read_weights(file)
+        except CheckpointError as error:
+            say(f"{error}; it is solved again")
+            return False
+        restore_fitted(self.components, file, self.recipe.seed)
+        return True
 
     def resolve_auto(self, folder: Path) -> None:
         """Replace `auto` in the recipe by the choice in the run's folder, or by what is fastest on this machine."""
@@ -289,24 +306,36 @@ class _Run:
         self.distillers[part] = ProgressiveDistiller(teachers, student, stages, **options)
 
 
-def _begin(run: _Run, folder: Path, command: str, processes: Processes) -> dict[str, Any]:
+def _begin(run: _Run, folder: Path, command: str, processes: Processes, *, resumes: bool) -> dict[str, Any]:
     """Begin or resume the run in its folder, once everything is known to fit, and return this call's environment."""
     environment_record = {**environment(run.device), "processes": processes.count}
     fitted = run.fit_closed_form()
     run.resolve_auto(folder)
     if not processes.is_main:  # the main process came first and wrote the files below
         return environment_record
-    if (folder / RECIPE_FILE).exists():
+    if resumes:
+        if damage := recipe_damage(folder):
+            say(f"{damage}; it is now {DAMAGED_RECIPE_FILE}, and the recipe of this call takes its place")
+            replace_recipe(folder, run.recipe, command)
         say(f"going on in {folder}" if has_checkpoint(folder) else f"{folder} has no checkpoint yet: starting again")
     else:
         plans = plans_text(run.plans())
         write_recipe(folder, run.recipe, command, f"The plan, traced on one batch before the run:\n\n{plans}")
         say(f"running in {folder}")
-    sessions = read_json(folder / ENVIRONMENT_FILE) or []
-    write_json(folder / ENVIRONMENT_FILE, [*sessions, environment_record])
+    _add_session(folder / ENVIRONMENT_FILE, environment_record)
     if fitted:
         write_weights(folder / FITTED_FILE, fitted)
     return environment_record
+
+
+def _add_session(path: Path, session: Mapping[str, Any]) -> None:
+    """Add a session to the file of all sessions; a damaged one is only information, so it is set aside."""
+    sessions, intact = read_records(path)
+    if not intact:
+        aside = path.with_name(f"{path.stem}.damaged{path.suffix}")
+        say(f"{path} is damaged: it is now {aside.name}, and {len(sessions)} sessions in it can be read")
+        path.replace(aside)
+    write_records(path, [*sessions, session])
 
 
 def _train(run: _Run) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from compresskit.distill.distiller import chosen_device
 from compresskit.distill.processes import init_processes
+from compresskit.distill.session.folder_lock import locked_folder
 from compresskit.errors import RecipeError
 from compresskit.files import write_json
 from compresskit.recipe.reading.load import Recipe, load_recipe
@@ -68,7 +69,7 @@ def run_seeds(
     preset: str | None = None,
     overrides: Iterable[str] | Mapping[str, Any] = (),
     out: str | Path | None = None,
-    resume: bool = False,
+    resume: bool | str = False,
     device: str = "auto",
     trace: bool = False,
 ) -> SeedsResult:
@@ -81,13 +82,13 @@ def run_seeds(
         overrides: See `run_recipe`; without the seed.
         out: The folder of all runs; None is `runs/NAME-seeds`, with the next free number behind the name.
         resume: Go on in `out`, or in the newest default folder of this recipe. Finished seeds are only read, and
-            further seeds may be added.
+            further seeds may be added. "auto" starts them where there are none to go on with.
         device: "auto" takes CUDA where there is a device; else a torch device name.
         trace: See `run_recipe`.
 
     Raises:
         CompressKitError: See `run_recipe`; or the seeds are not distinct whole numbers from 0.
-        KeyboardInterrupt: Ctrl-C; standard error shows the command that resumes the runs.
+        KeyboardInterrupt: Ctrl-C, SIGTERM or SIGUSR1; standard error shows the command that resumes the runs.
     """
     overrides = overrides if isinstance(overrides, Mapping) else list(overrides)
     _check(seeds, overrides)
@@ -100,7 +101,7 @@ def run_seeds(
         with loaded.sources.with_locations():
             folder = processes.broadcast_from_main(lambda: choose_folder(series, out, resume=resume))
             arguments = [*call, "--seeds", ",".join(map(str, seeds))]
-            with resume_hint(folder, arguments):
+            with resume_hint(folder, arguments), locked_folder(folder, processes):
                 if processes.is_main and not (folder / RECIPE_FILE).exists():
                     notes = "Each seed's own run is in the folder seed-SEED."
                     write_recipe(folder, series, f"compresskit run {shlex.join(arguments)}", notes)
@@ -110,10 +111,10 @@ def run_seeds(
                     own = processes.broadcast_from_main(partial(_own_folder, single, folder / f"seed-{seed}"))
                     single_call = [*call, "--set", f"seed={seed}"]
                     runs[seed] = run_in_folder(own, single, single_call, device, processes, trace=trace)
-        rows = _over_seeds([run.rows for run in runs.values()])
-        result = SeedsResult(folder, runs, rows, differences(rows))
-        if processes.is_main:
-            write_json(folder / SUMMARY_FILE, _summary(result))
+                rows = _over_seeds([run.rows for run in runs.values()])
+                result = SeedsResult(folder, runs, rows, differences(rows))
+                if processes.is_main:
+                    write_json(folder / SUMMARY_FILE, _summary(result))
     return result
 
 

@@ -11,6 +11,8 @@ from torch import nn
 
 from compresskit import nodes
 from compresskit.distill.distiller import chosen_device
+from compresskit.distill.processes import Processes
+from compresskit.distill.session.folder_lock import locked_folder
 from compresskit.distill.spec.address import STUDENT, TEACHER
 from compresskit.environment import environment
 from compresskit.errors import RecipeError, close_names, path_text, within
@@ -21,7 +23,14 @@ from compresskit.recipe.building.closed_form import fit_to_data
 from compresskit.recipe.building.components import Components, build_components, model_path
 from compresskit.recipe.reading.load import Recipe, load_recipe
 from compresskit.recipe.reading.overrides import parse
-from compresskit.recipe.run_files import EVALUATION_FILE, RECIPE_FILE, WEIGHTS_FILE, part_folder, pretraining_of
+from compresskit.recipe.run_files import (
+    EVALUATION_FILE,
+    RECIPE_FILE,
+    WEIGHTS_FILE,
+    part_folder,
+    pretraining_of,
+    recipe_damage,
+)
 from compresskit.recipe.scoring.measure import measure_model
 from compresskit.recipe.scoring.method_scores import MethodScores, Score
 from compresskit.recipe.scoring.metric import metrics_by_name
@@ -70,6 +79,8 @@ def evaluate_recipe(
     changes = dict(overrides) if isinstance(overrides, Mapping) else dict(parse(text) for text in overrides)
     path = Path(recipe)
     if (path / RECIPE_FILE).is_file():
+        if damage := recipe_damage(path):
+            say(damage)
         changes = _weights_of_run(path) | changes
         recipe = path / RECIPE_FILE
     if weights is not None:
@@ -83,11 +94,8 @@ def evaluate_recipe(
         place = chosen_device(device)
         for model in models.values():
             model.to(place)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RecipeError(f"{folder} cannot be made a folder: {error.strerror}") from None
-        return _measure(loaded, components, models, folder, place)
+        with locked_folder(folder, Processes.now()):
+            return _measure(loaded, components, models, folder, place)
 
 
 def _weights_of_run(folder: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Models measured by an evaluation: one model, and all models of a run, whose rows are stored one by one."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from compresskit.errors import RecipeError
 from compresskit.evaluation import Evaluation, has_own
-from compresskit.files import read_json, write_json
+from compresskit.files import read_records, write_records
 from compresskit.profiling import count_macs
 from compresskit.randomness import own_randomness
 from compresskit.recipe.run_files import EVALUATION_FILE
@@ -60,6 +60,10 @@ class Row:
         return {"name": self.name, "role": self.role, **self.metrics, "parameters": self.parameters, "macs": self.macs}
 
 
+_KNOWN = {field.name for field in fields(Row)}
+_REQUIRED = {field.name for field in fields(Row) if field.default is MISSING and field.default_factory is MISSING}
+
+
 def measure(
     contenders: Sequence[Contender], evaluation: Evaluation | None, inputs: Any, folder: Path, seed: int
 ) -> list[Row]:
@@ -78,13 +82,19 @@ def measure(
             if evaluation is not None:
                 say(f"evaluating {contender.name}")
             rows[contender.name] = _row(contender, evaluation, inputs, seed)
-            write_json(folder / EVALUATION_FILE, [asdict(row) for row in rows.values()])
+            done = [asdict(rows[each.name]) for each in contenders if each.name in rows]
+            write_records(folder / EVALUATION_FILE, done)
     return [rows[contender.name] for contender in contenders]
 
 
 def stored_rows(folder: Path) -> list[Row]:
-    """Return the rows that a run has stored so far."""
-    return [Row(**row) for row in read_json(folder / EVALUATION_FILE) or []]
+    """Return the rows that a run has stored so far; damaged ones are left out, and a line says so."""
+    path = folder / EVALUATION_FILE
+    records, intact = read_records(path)
+    rows = [Row(**record) for record in records if _is_row(record)]
+    if not intact or len(rows) < len(records):
+        say(f"{path} is damaged: {len(rows)} rows of it can be used")
+    return rows
 
 
 def measure_model(
@@ -116,6 +126,21 @@ def illustrate(contenders: Sequence[Contender], evaluation: Evaluation | None, f
             model.eval()
         folder.mkdir(exist_ok=True)
         evaluation.illustrate(models, folder)
+
+
+def _is_row(record: Mapping[str, Any]) -> bool:
+    """Return whether a record from a file, which may be anybody's, has the fields of a row."""
+    if not _REQUIRED <= record.keys() <= _KNOWN:
+        return False
+    metrics, each = record["metrics"], record["per_sample"]
+    return (
+        all(isinstance(record[name], str) for name in ("name", "role"))
+        and all(isinstance(record[name], int) for name in ("parameters", "macs"))
+        and isinstance(metrics, dict)
+        and all(isinstance(value, int | float) for value in metrics.values())
+        and isinstance(each, dict)
+        and all(isinstance(values, list) for values in each.values())
+    )
 
 
 def input_shapes(inputs: Any) -> str:

@@ -1,4 +1,5 @@
 import json
+from zlib import crc32
 
 import pytest
 import torch
@@ -6,9 +7,9 @@ from torch import nn
 
 from compresskit import ProgressiveDistiller, Stage, Task
 from compresskit.distill.session import metrics_log
-from compresskit.distill.session.metrics_log import MetricsLog
+from compresskit.distill.session.metrics_log import LogMark, MetricsLog
 
-RECORDS = [{"step": step, "lr": 0.1 * step, "terms": {"mse": {"value": 1 / 3}}} for step in range(5)]
+RECORDS = [{"global_step": step, "lr": 0.1 * step, "terms": {"mse": {"value": 1 / 3}}} for step in range(5)]
 LINES = [f"{json.dumps(record)}\n" for record in RECORDS]
 
 
@@ -23,6 +24,7 @@ def seconds(monkeypatch):
 def test_records_are_written_together_and_at_the_latest_with_the_first_one_after_a_tenth_of_a_second(tmp_path, seconds):
     path = tmp_path / "metrics.jsonl"
     log = MetricsLog(path)
+    log.open()
     for record in RECORDS[:3]:
         log.append(record)
     assert path.read_text() == LINES[0]
@@ -36,9 +38,10 @@ def test_records_are_written_together_and_at_the_latest_with_the_first_one_after
 def test_a_checkpoint_finds_every_record_in_the_file(tmp_path):
     path = tmp_path / "metrics.jsonl"
     log = MetricsLog(path)
+    log.open()
     for record in RECORDS:
         log.append(record)
-    assert log.flush() == path.stat().st_size
+    assert log.flush() == (path.stat().st_size, crc32(path.read_bytes()))
     assert path.read_text() == "".join(LINES)
     log.close()
     assert path.read_text() == "".join(LINES)
@@ -48,8 +51,9 @@ def test_a_checkpoint_finds_every_record_in_the_file(tmp_path):
 def test_a_log_that_is_cut_back_goes_on_behind_the_cut_and_has_every_record_when_it_is_closed(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text("".join(LINES))
-    log = MetricsLog(path, len(LINES[0]) + len(LINES[1]))
-    assert log.records == RECORDS[:2]
+    log = MetricsLog(path, LogMark(len(LINES[0]) + len(LINES[1]), steps=2))
+    log.open()
+    assert log.history() == RECORDS[:2]
     log.append(RECORDS[3])
     log.append(RECORDS[4])
     log.close()

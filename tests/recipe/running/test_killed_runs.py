@@ -54,6 +54,21 @@ def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(undisturbed, worke
     assert not list(Path("killed").rglob("*.part"))
 
 
+def test_sigterm_to_a_run_and_its_workers_saves_it_and_the_same_command_goes_on(undisturbed, same_weights):
+    arguments = ["--out", "stopped", "--auto-resume", "--set", "data.workers=1"]
+    process = _start(*arguments)
+    _wait_for_stage_two(process, "stopped")
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.wait(timeout=60) == 128 + signal.SIGTERM
+    stderr = Path("stderr.txt").read_text()
+    assert "stopped by SIGTERM in stage 'output' after step" in stderr
+    assert "compresskit: stopped by SIGTERM" in stderr
+    assert "To go on: compresskit run toy.yaml" in stderr
+    assert "Traceback" not in stderr
+    assert _start(*arguments, delay=0).wait(timeout=100) == 0, Path("stderr.txt").read_text()
+    assert same_weights(undisturbed, "stopped")
+
+
 def test_ctrl_c_saves_the_run_shows_the_resume_command_and_exits_with_130(undisturbed, same_weights):
     process = _start("--out", "stopped")
     _wait_for_stage_two(process, "stopped")
