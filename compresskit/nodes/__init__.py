@@ -7,8 +7,7 @@ lifts all of that for one package.
 
 - `allowed.yaml`: the list.
 - `allowed`: the list as objects, and what each slot takes of it.
-- `importing`: objects from dotted names, and the packages that the user allows.
-- `find`: the object of a name, if a recipe may use it in a slot.
+- `names`: the object of a dotted name, if a recipe may use it in a slot; the packages that the user allows.
 - `build`: nodes: checked, and called.
 - `downloads`: a block in which nothing is downloaded.
 """
@@ -18,7 +17,7 @@ from compresskit.nodes.build import build as build
 from compresskit.nodes.build import check as check
 from compresskit.nodes.build import check_listed_options as check_listed_options
 from compresskit.nodes.downloads import without_downloads as without_downloads
-from compresskit.nodes.find import FORMER_NAMES as FORMER_NAMES
-from compresskit.nodes.find import find as find
-from compresskit.nodes.importing import allow as allow
-from compresskit.nodes.importing import allowed_packages as allowed_packages
+from compresskit.nodes.names import FORMER_NAMES as FORMER_NAMES
+from compresskit.nodes.names import allow as allow
+from compresskit.nodes.names import allowed_packages as allowed_packages
+from compresskit.nodes.names import find as find

@@ -10,8 +10,7 @@ from torch import nn, optim
 
 from compresskit.errors import CompressKitError, KeyPath, RecipeError, at, close_names
 from compresskit.nodes.allowed import MORE, PUBLISHED, Allowed, Kind
-from compresskit.nodes.find import find_with_entry
-from compresskit.nodes.importing import is_allowed
+from compresskit.nodes.names import find_with_entry, is_allowed
 from compresskit.signature import check_arguments, option_names
 
 _RESULTS: dict[Kind, tuple[str, Callable[[Any], bool]]] = {

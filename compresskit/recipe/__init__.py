@@ -7,14 +7,13 @@ its file to its objects: `load_recipe`, then `build_components`.
 - `run_files`: names of the files in a run's folder, and the folders of its parts.
 - `reading/`: from YAML, presets and `--set` to a checked `Recipe`. Nothing is built, and no other file is opened.
     - → `load`: `load_recipe` and `Recipe`; the steps in order, and the checks of the top-level keys.
-    - → `shipped`: recipes that come with compresskit, by name.
+    - → `shipped`: recipes and weights that come with packages, by name.
     - → `yaml`: plain data and line numbers from YAML, and back.
     - → `overrides`: changes by path, from presets and `--set`.
     - → `locations`: `SourceMap`, the origin of each part, for the messages of errors.
     - → `stage_nodes`: stages, from plain data to `Stage`, `Match` and `Task`, and back.
 - `building/`: from a `Recipe` to data, models and evaluation; from the folders of runs to models.
     - → `components`: `build_components`, the data, models and evaluation of a run; the stages of the control.
-    - → `packaged_weights`: weights that come with a package, `zoo:pynet`.
     - `closed_form`: modules that are solved on the training data instead of being trained.
     - `trained_model`: `load_model`, a model that a run has trained.
     - `model_argument`: the argument MODEL of the command line, a dotted name or RECIPE#student.
@@ -37,10 +36,14 @@ its file to its objects: `load_recipe`, then `build_components`.
 
 The path goes through files outside of the rooms, too:
 
-- → `compresskit.nodes`: `{_target_: …}`, checked when the recipe is read and called when it is built.
+- → `compresskit.nodes.allowed`: the names and arguments that a recipe may use.
+- → `compresskit.nodes.names`: the object of a dotted name, if it may be used.
+- → `compresskit.nodes.build`: `{_target_: …}`, checked when the recipe is read and called when it is built.
 - → `compresskit.signature`: the options of a node, checked before the call.
-- → `compresskit.randomness`: the seed under which a model is built.
 - → `compresskit.files`: weights that a model is loaded with.
+
+Three files stand by it wherever they are needed: `compresskit.errors`, `compresskit.randomness` (the seed under which a
+model is built) and `compresskit.installation` (the import path without the current folder).
 
 The objects at its end are those that Python users write, and check themselves: stages and terms (`distill.spec`),
 curricula, losses, precision, the options of the cache, evaluations, and whatever nodes name in other packages.

@@ -179,7 +179,7 @@ def test_timm_gets_no_file_by_key_nor_by_position(options, tmp_path, monkeypatch
         "compresskit.run_recipe",
         "compresskit.load_model",
         "compresskit.commands.export.export",
-        "compresskit.nodes.importing.allow",
+        "compresskit.nodes.names.allow",
         "compresskit.losses.make_loss",
         "zoo.frames.command.demosaic_files",
         "zoo.raw.photographs.photographs.Photographs",

@@ -10,8 +10,8 @@ from compresskit.recipe.building.components import build_components
 from compresskit.recipe.reading.load import load_recipe
 
 ROOT = Path(compresskit.__file__).parent
-OBJECTS = ("distill/", "losses/", "evaluation.py", "errors.py")
-"""The files of what a recipe is made into, and of errors, which every file raises."""
+OBJECTS = ("distill/", "losses/", "evaluation.py", "errors.py", "randomness.py", "installation.py")
+"""The files of what a recipe is made into, and those that stand by: errors, seeds, the import path."""
 
 
 def _path_in_the_map() -> set[str]:
@@ -21,8 +21,8 @@ def _path_in_the_map() -> set[str]:
             room = name[1]
         elif name := re.match(r"    - → `(\w+)`", line):
             files.add(f"recipe/{room}/{name[1]}.py")
-        elif name := re.match(r"- → `compresskit\.(\w+)`", line):
-            files.add(f"{name[1]}.py")
+        elif name := re.match(r"- → `compresskit\.([\w.]+)`", line):
+            files.add(f"{name[1].replace('.', '/')}.py")
     return files
 
 

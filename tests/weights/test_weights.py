@@ -11,8 +11,8 @@ from safetensors import safe_open
 from compresskit import load_model
 from compresskit.errors import CheckpointError
 from compresskit.recipe.building.components import build_model
-from compresskit.recipe.building.packaged_weights import weights_path
 from compresskit.recipe.reading.load import load_recipe
+from compresskit.recipe.reading.shipped import weights_path
 from zoo import weights
 from zoo.pynet import PyNET, PyNETQxQ
 from zoo.weights.ship import ship

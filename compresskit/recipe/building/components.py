@@ -19,8 +19,8 @@ from compresskit.evaluation import Evaluation, as_evaluation
 from compresskit.files import load_weights
 from compresskit.nested import call_model
 from compresskit.randomness import own_randomness
-from compresskit.recipe.building.packaged_weights import weights_path
 from compresskit.recipe.reading.load import Recipe
+from compresskit.recipe.reading.shipped import weights_path
 
 
 class Viewed(nn.Module):

@@ -11,9 +11,9 @@ from compresskit.distill.spec.address import STUDENT, TEACHER
 from compresskit.errors import CheckpointError, RecipeError, at, close_names
 from compresskit.files import load_weights, read_json, read_weights
 from compresskit.recipe.building.components import bare_model
-from compresskit.recipe.building.packaged_weights import weights_path
 from compresskit.recipe.reading import yaml
 from compresskit.recipe.reading.load import load_recipe
+from compresskit.recipe.reading.shipped import weights_path
 from compresskit.recipe.run_files import ALONE, INHERITED, RECIPE_FILE, WEIGHTS_FILE, part_folder, recipe_damage
 from compresskit.recipe.terminal import say
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from compresskit.distill.training.loop import StageLoop
-from compresskit.errors import CheckpointError, DataError, RecipeError, TapError, TrainingError
+from compresskit.errors import CheckpointError, DataError, RecipeError, ShapeError, TapError, TrainingError
 from compresskit.recipe.building.closed_form import fit_to_data
 from compresskit.recipe.building.components import build_components
 from compresskit.recipe.reading.load import load_recipe
@@ -187,9 +187,9 @@ def test_a_damaged_checkpoint_is_skipped_and_two_are_an_error(toy, weights, equa
             RecipeError,
             r"--set .*: stages\[1\]\.freeze\[0\]: .*'nothing\.\*' matches no para",
         ),
-        ("student._args_.1.in_features=5", RuntimeError, "shapes cannot be multiplied"),
+        ("student._args_.1.in_features=5", ShapeError, r"its layer '1' \(Linear\) got \(8, 4\)"),
         ("student.weights=nowhere.pt", CheckpointError, r"--set .*: student\.weights: no file 'nowhere\.pt'"),
-        ("data.train.count=0", DataError, r"toy\.yaml, line 18: data\.train: Points holds no samples"),
+        ("data.train.count=0", DataError, r"--set .*: data\.train: Points holds no samples"),
     ],
 )
 def test_mistakes_are_reported_before_anything_is_written(toy, change, kind, message):

@@ -96,7 +96,7 @@ def test_the_profilers_own_time_is_in_no_share():
 
 
 def test_a_trace_shows_the_phases_of_a_few_steps(toy):
-    assert main(["run", str(toy), "--out", "traced", "--trace"]) == 0
+    assert main(["run", str(toy), "--out", "traced", "--trace", "--allow", "toy_parts"]) == 0
     traces = sorted(str(path.relative_to("traced")) for path in Path("traced").rglob("*.json.gz"))
     assert traces == ["alone/trace/1.json.gz", "alone/trace/2.json.gz", "teacher/trace/1.json.gz", *traces[3:]]
     assert traces[3:] == ["trace/1.json.gz", "trace/2.json.gz"]
