@@ -138,9 +138,8 @@ class LowRank(nn.Module):
 
 
 def gpt2(width: int, layers: int) -> nn.Module:
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    config = GPT2Config(
+    transformers = pytest.importorskip("transformers")
+    config = transformers.GPT2Config(
         vocab_size=16,
         n_positions=16,
         n_embd=width,
@@ -150,13 +149,12 @@ def gpt2(width: int, layers: int) -> nn.Module:
         bos_token_id=0,
         eos_token_id=0,
     )
-    return GPT2LMHeadModel(config)
+    return transformers.GPT2LMHeadModel(config)
 
 
 def t5(width: int, layers: int) -> nn.Module:
-    from transformers import T5Config, T5ForConditionalGeneration
-
-    config = T5Config(
+    transformers = pytest.importorskip("transformers")
+    config = transformers.T5Config(
         vocab_size=16,
         d_model=width,
         d_kv=8,
@@ -166,7 +164,7 @@ def t5(width: int, layers: int) -> nn.Module:
         use_cache=False,
         decoder_start_token_id=0,
     )
-    return T5ForConditionalGeneration(config)
+    return transformers.T5ForConditionalGeneration(config)
 
 
 def padded() -> dict[str, Tensor]:
@@ -316,7 +314,7 @@ PAIRS = {
         lambda: {"input_ids": tokens(), "attention_mask": torch.ones(4, 9, dtype=torch.long)},
         task=Task("cross_entropy", ".@out.logits"),
     ),
-    "gpt-2, padded": Pair(
+    "hugging face gpt-2, padded": Pair(
         lambda: gpt2(16, 4),
         lambda: gpt2(8, 2),
         [
@@ -327,7 +325,7 @@ PAIRS = {
         tokens,
         Task("cross_entropy", ".@out.logits[:, :-1]", lambda ids: ids[:, 1:], mask="attention_mask[:, 1:]"),
     ),
-    "t5, padded": Pair(
+    "hugging face t5, padded": Pair(
         lambda: t5(16, 2),
         lambda: t5(8, 1),
         [
@@ -338,7 +336,7 @@ PAIRS = {
         lambda: tokens()[:, :5],
         Task("cross_entropy", ".@out.logits", ignore_index=0),
     ),
-    "bert, padded": Pair(
+    "hugging face bert, padded": Pair(
         lambda: bert(16, 4),
         lambda: bert(8, 2),
         [
