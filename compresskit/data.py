@@ -210,7 +210,10 @@ def _plain_errors(batches: Iterable[Any]) -> Iterator[Any]:
     try:
         yield from batches
     except CompressKitError as error:  # a worker wraps it in a traceback, whose last line is the message
-        raise type(error)(str(error).rpartition(f"{type(error).__name__}: ")[2].strip()) from None
+        before, _, message = str(error).rpartition(f"{type(error).__name__}: ")
+        if not before:
+            raise
+        raise type(error)(message.strip()) from None
 
 
 def _record(parts: Iterable[_Part], requests: deque[_Part]) -> Iterator[list[SampleId]]:

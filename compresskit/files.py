@@ -66,7 +66,7 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         return None
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}); remove it, and --resume makes it again") from None
+        raise CheckpointError(f"{path} is damaged ({error})") from None
 
 
 def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:

@@ -18,13 +18,13 @@ Examples:
 
 def export(
     source: Annotated[
-        str, typer.Argument(metavar="RECIPE|RUN", help="A run's folder, or a recipe together with --weights.")
+        str, typer.Argument(metavar="RECIPE|RUN", help="A run's folder, zoo:NAME, or a recipe together with --weights.")
     ],
     *,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The file to write.")],
     format: Annotated[Literal["onnx", "pt2"], typer.Option(help="ONNX, or PyTorch's own torch.export.")],
     weights: Annotated[Path | None, typer.Option(metavar="FILE", help="Weights for a recipe.")] = None,
-    part: Annotated[str | None, typer.Option(help="student, teacher or alone.")] = None,
+    part: Annotated[str | None, typer.Option(help="student, teacher, alone or inherited.")] = None,
     preset: Annotated[str | None, typer.Option(metavar="NAME", help="A recipe's preset.")] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change the recipe's data.")

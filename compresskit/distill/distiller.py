@@ -281,7 +281,7 @@ class ProgressiveDistiller:
         if self.precision.is_resolved:
             return self.precision
         if self.out is not None:
-            state = Checkpoints(self.out / "checkpoints").newest(self.device, note)
+            state = Checkpoints(self.out / "checkpoints").newest(self.device, lambda _: None)  # noted on restore
             if state is not None:
                 return Precision(**state["numerics"])
         execution = Execution(self.seed, self.device, processes=Processes.now(self.device, self.models.group))

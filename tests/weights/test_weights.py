@@ -79,6 +79,15 @@ def test_a_recipe_names_a_shipped_network(tmp_path):
         assert tensor.equal(built.state_dict()[name]), name
 
 
+def test_a_shipped_network_is_exported_by_its_name(tmp_path):
+    from compresskit.recipe.running.export import export_model
+
+    out = tmp_path / "net.pt2"
+    data = ["data.train.photographs=bundled:train", "data.test.photographs=bundled:test"]
+    export_model("zoo:pynet_qxq", out, format="pt2", overrides=data, size="32x32")
+    assert out.stat().st_size > 0
+
+
 def test_an_unknown_package_or_name_is_refused():
     with pytest.raises(CheckpointError, match="no weights 'pynt'; did you mean 'pynet'"):
         weights_path("zoo:pynt")
@@ -86,6 +95,8 @@ def test_an_unknown_package_or_name_is_refused():
         weights.card("pynt")
     with pytest.raises(CheckpointError, match="package 'zooo': there is no such package"):
         weights_path("zooo:pynet")
+    with pytest.raises(CheckpointError, match="there is no such package"):
+        weights_path("__main__:pynet")
     assert weights_path(r"C:\weights\a.pth") == Path(r"C:\weights\a.pth")
     assert weights_path("runs/a.safetensors") == Path("runs/a.safetensors")
 
@@ -119,7 +130,7 @@ def test_a_finished_run_is_made_a_shipped_network(tmp_path):
     )
     (run / "metrics.jsonl").write_text('{"global_step": 3}\n')
     facts = {"data": "d", "hours": 1.0, "history": "h", "figures": {"psnr": 1.0}}
-    with pytest.raises(ValueError, match="figures is missing"):
+    with pytest.raises(ValueError, match="missing figures"):
         ship(run, "net", {"data": "d", "hours": 1.0, "history": "h"}, tmp_path)
     ship(run, "net", facts, tmp_path)
     card = json.loads((tmp_path / "net.json").read_text())

@@ -6,10 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save
-
 from compresskit import load_model
-from compresskit.files import read_json, write_json
+from compresskit.errors import CheckpointError
+from compresskit.files import read_records, write_json, write_weights
 
 FACTS = ("data", "hours", "history", "figures")
 """Keys of FACTS, a JSON file: what the run's folder does not know. Each is text or a mapping."""
@@ -29,12 +28,15 @@ def ship(run: Path, name: str, facts: dict[str, Any], folder: Path) -> None:
         ValueError: A fact is missing.
     """
     if missing := [key for key in FACTS if key not in facts]:
-        raise ValueError(f"facts: {', '.join(missing)} is missing")
+        raise ValueError(f"facts: missing {', '.join(missing)}")
     trained = load_model(run)
     halved = {key: value.half() for key, value in trained.model.named_parameters()}
     state = {**trained.model.state_dict(), **halved}  # buffers, such as fitted filters, keep their precision
-    content = save({key: tensor.detach().contiguous() for key, tensor in state.items()})
-    environment = read_json(run / "environment.json")[-1]
+    write_weights(folder / f"{name}.safetensors", state)
+    records, _ = read_records(run / "environment.json")
+    if not records:
+        raise CheckpointError(f"{run} has no environment.json: it is no run's folder")
+    environment = records[-1]
     lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     recipe = {**(trained.recipe or {}), "teacher": None, "inherit": None}
     card = {
@@ -44,10 +46,9 @@ def ship(run: Path, name: str, facts: dict[str, Any], folder: Path) -> None:
         "steps": json.loads(lines[-1])["global_step"] + 1,
         "machine": f"{environment['device']}, {environment['threads']} threads, {environment['platform']}",
         **{key: facts[key] for key in FACTS},
-        "sha256": hashlib.sha256(content).hexdigest(),
+        "sha256": hashlib.sha256((folder / f"{name}.safetensors").read_bytes()).hexdigest(),
         "recipe": recipe,
     }
-    (folder / f"{name}.safetensors").write_bytes(content)
     write_json(folder / f"{name}.json", card)
 
 

@@ -106,15 +106,14 @@ class Positions:
         if self._ignored is not None and isinstance(target, Tensor) and not target.is_floating_point():
             counts = target != self._ignored
             if kept is not None:
-                counts = counts & _fitted(kept.to(counts.device), counts.shape, counts.shape, None)
+                kept = self._without_channels(kept.to(counts.device), counts.dim())
+                counts = counts & _fitted(kept, counts.shape, counts.shape, None)
             return int(counts.sum())
-        first, each = self._expected(parts)
-        first = samples if first is None else first
+        places = self._expected_places(parts, samples)
         if kept is None:
-            return first * each
-        if kept.dim() == 1 and len(self._places) > 1:
-            return int(kept.sum()) * each
-        return int(kept.sum()) * (first if kept.shape[0] == 1 < first else 1)
+            return prod(places)
+        kept = self._without_channels(kept, len(places))
+        return int(kept.sum()) * prod(places[dim] for dim in _broadcast(kept, places))
 
     def check(self, shape: torch.Size, parts: Parts) -> None:
         """Check that a forward gave as many positions a sample as were counted before it.
@@ -122,25 +121,33 @@ class Positions:
         Raises:
             ShapeError: It gave others.
         """
+        if self._ignored is not None:
+            return
         places = _places(shape, self._axis(shape))
-        first, each = self._expected(parts)
-        if (
-            self._ignored is None
-            and self.mask is None
-            and (places[0] != (first or places[0]) or prod(places[1:]) != each)
-        ):
+        expected = self._expected_places(parts, places[0])
+        if self.mask is None:
+            differ = places[0] != expected[0] or prod(places[1:]) != prod(expected[1:])
+        else:
+            mask = self._without_channels(self._read(parts, None), len(places))
+            differ = len(places) != len(expected) or any(places[d] != expected[d] for d in _broadcast(mask, places))
+        if differ:
             raise ShapeError(
                 f"batches of other lengths share a mean, here of {tuple(shape)}, and it is not known how many "
                 "positions each has: say which count, as in mask='attention_mask'"
             )
 
-    def _expected(self, parts: Parts) -> tuple[int | None, int]:
-        """Return the size of the first dimension, where an input has it, and the positions behind each of its items."""
+    def _expected_places(self, parts: Parts, samples: int) -> tuple[int, ...]:
+        """Return the shape of a batch's positions before its forward: by the lengths of an input, or else as traced."""
         tensors = list(_arguments(parts["inputs"]))
         if self._length is None or len(tensors) <= self._length.tensor or tensors[self._length.tensor].dim() < 2:
-            return None, prod(self._places[1:])
+            return samples, *self._places[1:]
         tensor = tensors[self._length.tensor]
         return tensor.shape[0], tensor.shape[1] + self._length.offset
+
+    def _without_channels(self, mask: Tensor, dims: int) -> Tensor:
+        """Return a mask that has the channels' dimension, with size 1, without it; `dims` is that of the positions."""
+        axis = self._axis(mask.shape) if mask.dim() == dims + 1 else None
+        return mask if axis is None or mask.shape[axis] != 1 else mask.squeeze(axis)
 
     @property
     def decides_weight(self) -> bool:
@@ -194,6 +201,11 @@ def _named(parts: Parts, mask: MaskText) -> Tensor:
     except TapError as error:
         raise DataError(str(error)) from None
     return value if mask.compare is None else mask.compare(value, mask.number)
+
+
+def _broadcast(mask: Tensor, places: Sequence[int]) -> list[int]:
+    """Return the dimensions of the positions over which a mask is repeated."""
+    return [dim for dim in range(len(places)) if dim >= mask.dim() or mask.shape[dim] == 1]
 
 
 def _places(shape: Sequence[int], axis: int | None) -> tuple[int, ...]:

@@ -81,8 +81,9 @@ class MetricsLog:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._path.open("a+b")
-            self._file.truncate(self._mark.size)
-            self._size, self._checksum = self._mark.size, _checksum(self._path, self._mark) or 0
+            self._size = min(self._mark.size, self._path.stat().st_size)  # it is shorter if it could not be mended
+            self._file.truncate(self._size)
+            self._checksum = _crc32_of(self._path, self._size)
         except OSError as error:
             if error.errno not in _UNWRITABLE:
                 raise
@@ -128,6 +129,15 @@ class MetricsLog:
             self._file.flush()  # so that `tail -f` shows it
             self._size, self._checksum = self._size + len(content), crc32(content, self._checksum)
         self._wrote_at = time.monotonic()
+
+
+def _crc32_of(path: Path, size: int) -> int:
+    """Return the checksum of the first `size` bytes of a file."""
+    checksum = 0
+    with path.open("rb") as file:
+        while size and (chunk := file.read(min(size, _CHUNK))):
+            checksum, size = crc32(chunk, checksum), size - len(chunk)
+    return checksum
 
 
 def _checksum(path: Path, mark: LogMark) -> int | None:

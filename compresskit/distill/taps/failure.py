@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from compresskit.distill.taps.locate import unwrap
@@ -26,7 +27,7 @@ def explain_failure(title: str, model: nn.Module) -> Iterator[None]:
     """
     try:
         yield
-    except CompressKitError:
+    except (CompressKitError, torch.OutOfMemoryError):
         raise
     except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
         paths = {id(module): path for path, module in unwrap(model).named_modules()}

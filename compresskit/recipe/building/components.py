@@ -47,9 +47,9 @@ class Components:
     views: dict[str, Any]
     evaluation: Evaluation | None
     baselines: dict[str, nn.Module]
-    loaded: frozenset[str] = frozenset()
+    loaded: frozenset[str]
     """Names of the models whose weights were loaded."""
-    collate: Callable[[list[Any]], Any] = stacked
+    collate: Callable[[list[Any]], Any]
     """Function that makes a batch of a list of samples."""
 
     def loader(self, recipe: Recipe, split: str, workers: int | None = None) -> SampleLoader:
@@ -97,11 +97,16 @@ def build_components(recipe: Recipe) -> Components:
         evaluation,
         baselines,
         frozenset(name for name, node in models.items() if node.get("weights") is not None),
-        _collate(recipe.data.get("collate")),
+        collate_of(recipe.data.get("collate")),
     )
 
 
-def _collate(node: Any) -> Callable[[list[Any]], Any]:
+def collate_of(node: Any) -> Callable[[list[Any]], Any]:
+    """Return the function that makes a batch of a list of samples; None is the usual one.
+
+    Raises:
+        RecipeError: The node names no such function.
+    """
     with at("data", "collate"):
         if node is None:
             return stacked

@@ -290,7 +290,7 @@ def _model(node: Any, *path: str) -> Mapping[str, Any]:
         if not isinstance(node, Mapping):
             raise RecipeError(f"expected a node such as {{_target_: package.module.Name}}, got {node!r}")
         if not isinstance(node.get("weights"), str | None):
-            raise RecipeError(f"weights must be a path, got {node['weights']!r}", path=("weights",))
+            raise RecipeError(f"weights must be a path, or PACKAGE:NAME, got {node['weights']!r}", path=("weights",))
         nodes.check({key: value for key, value in node.items() if key != "weights"}, kind="module")
     return node
 

@@ -77,7 +77,10 @@ def _weights_of(package: str) -> dict[str, Path]:
     Raises:
         CheckpointError: There is no such package.
     """
-    spec = find_spec(package)
+    try:
+        spec = find_spec(package)
+    except (ImportError, ValueError):  # of `__main__`, say
+        spec = None
     if spec is None or not spec.submodule_search_locations:
         raise CheckpointError(f"weights of the package {package!r}: there is no such package")
     folders = [Path(location) / "weights" for location in spec.submodule_search_locations]

@@ -6,18 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from torch.utils.data import default_collate
 
 from compresskit import export as exporting
 from compresskit import nodes
+from compresskit.data import load_sample
 from compresskit.distill.batches import unpack_batch
 from compresskit.errors import RecipeError, at, within
 from compresskit.export import Exported, Inputs
+from compresskit.recipe.building.components import collate_of
 from compresskit.recipe.building.trained_model import TrainedModel, load_model
 from compresskit.recipe.reading import overrides as changes_by_path
 from compresskit.recipe.reading import yaml
 from compresskit.recipe.reading.locations import SourceMap
-from compresskit.recipe.reading.shipped import find_recipe
+from compresskit.recipe.reading.shipped import find_recipe, weights_path
 
 SAMPLES = 3
 """Number of samples that the file is compared on."""
@@ -40,11 +41,12 @@ def export_model(
     """Export a model that a run has trained; see `compresskit.export.export`.
 
     Args:
-        source: A run's folder, a file of weights with its recipe beside it, or a recipe; then `weights` are needed.
+        source: A run's folder, a file of weights with its recipe beside it, `PACKAGE:NAME`, or a recipe; then `weights`
+            are needed.
         out: The file to write.
         format: `onnx` or `pt2`.
         weights: A file of weights for the recipe.
-        part: `student`, `teacher` or `alone`; None is the student, or the model that a file belongs to.
+        part: `student`, `teacher`, `alone` or `inherited`; None is the student, or the model that a file belongs to.
         preset: The recipe's preset, where `source` is a recipe.
         overrides: Changes to the recipe's data, such as `data.test.photographs=bundled:test`.
         size: Height and width of the input, `64x64`. Samples are cut or repeated to that size; None is the size of a
@@ -74,7 +76,7 @@ def export_model(
 
 
 def _load(source: Path, weights: str | Path | None, part: str | None, preset: str | None) -> TrainedModel:
-    if source.is_dir() or source.suffix in (".safetensors", ".pt", ".pth"):
+    if source.is_dir() or weights_path(source).suffix in (".safetensors", ".pt", ".pth"):
         if weights is not None:
             raise RecipeError(f"{source} has its own weights; give it, or a recipe with --weights")
         return load_model(source, part=part)
@@ -90,11 +92,13 @@ def _samples(tree: Mapping[str, Any], size: str | None, *, dynamic: bool) -> lis
     split = "train" if data.get("test") is None else "test"
     with at("data", split):
         dataset = nodes.build(data.get(split), kind="dataset")
-    samples = [_inputs(dataset[index]) for index in range(min(SAMPLES, len(dataset)))]
+    collate = collate_of(data.get("collate"))
+    samples = [_inputs(collate([load_sample(dataset, index)])) for index in range(min(SAMPLES, len(dataset)))]
     sides = _size(size)
     if sides is None:
         with at("data", "train"):
-            example = samples if split == "train" else [_inputs(nodes.build(data["train"], kind="dataset")[0])]
+            train = dataset if split == "train" else nodes.build(data["train"], kind="dataset")
+            example = samples if split == "train" else [_inputs(collate([load_sample(train, 0)]))]
         sides = [*example[0][0].shape[2:]]
     sized = [tuple(_cut(tensor, sides) for tensor in inputs) for inputs in samples]
     if dynamic:
@@ -103,8 +107,8 @@ def _samples(tree: Mapping[str, Any], size: str | None, *, dynamic: bool) -> lis
     return sized
 
 
-def _inputs(sample: Any) -> Inputs:
-    inputs, _ = unpack_batch(default_collate([sample]))
+def _inputs(batch: Any) -> Inputs:
+    inputs, _ = unpack_batch(batch)
     inputs = inputs if isinstance(inputs, tuple | list) else (inputs,)
     if not all(isinstance(tensor, Tensor) for tensor in inputs):
         raise RecipeError("export takes models whose inputs are tensors by position")

@@ -1,4 +1,4 @@
-"""A whole run: the teacher, the student, the student alone, and the table at the end. Each part resumes by itself."""
+"""A whole run: the teacher, the student, its controls, and the table at the end. Each part resumes by itself."""
 
 import copy
 import shlex
@@ -63,7 +63,7 @@ class RunResult:
     folder: Path | None
     """The run's folder; None after a dry run, which writes nothing."""
     rows: Sequence[Row] = ()
-    """A row for each baseline, the teacher, the student alone and the student distilled."""
+    """A row for each baseline, the teacher, the controls (`alone`, `inherited`) and the student distilled."""
     differences: Sequence[Difference] = ()
     plans: Mapping[str, Plan] = field(default_factory=dict)
     """After a dry run, the plan of each part of the run, by its title."""

@@ -26,7 +26,7 @@ class Contender:
 
     name: str
     role: str
-    """`baseline`, `teacher`, `alone` or `distilled`."""
+    """`baseline`, `teacher`, `alone`, `inherited` or `distilled`."""
     model: nn.Module
 
 

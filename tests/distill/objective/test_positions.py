@@ -265,3 +265,37 @@ def test_a_recipe_writes_a_mask_as_text():
     described = describe_stages(stages)[0]
     assert described["matches"][0]["mask"] == "labels[:, 1:] != -100"
     assert described["tasks"][0]["mask"] == "attention_mask"
+
+
+class Maps(nn.Module):
+    """A score of each class at each pixel."""
+
+    def __init__(self, seed=1):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.head = nn.Conv2d(2, 3, 1)
+
+    def forward(self, x):
+        return self.head(x)
+
+
+def test_a_mask_of_one_channel_over_maps_counts_the_same_in_a_split_step():
+    torch.manual_seed(0)
+    x, y, keep = torch.randn(4, 2, 6, 6), torch.randint(0, 3, (4, 6, 6)), torch.rand(4, 1, 6, 6) < 0.5
+    task = Task("cross_entropy", mask=lambda parts: parts["targets"]["keep"], target=lambda targets: targets["y"])
+    states = []
+    for batches, accumulate in (([slice(0, 4)], 1), ([slice(0, 1), slice(1, 4)], 2)):
+        student = Maps()
+        stage = Stage("s", tasks=[task], steps=1, accumulate=accumulate, optimizer=SGD)
+        data = [(x[rows], {"y": y[rows], "keep": keep[rows]}) for rows in batches]
+        ProgressiveDistiller(None, student, [stage]).fit(data, data)
+        states.append(student.head.weight.detach().clone())
+    torch.testing.assert_close(states[1], states[0])
+
+
+def test_a_mask_of_samples_does_not_weigh_maps_of_other_sizes_as_if_they_were_equal():
+    term = Match(".", loss="mse", mask=lambda parts: torch.ones(len(parts["inputs"]), 1, 1, 1, dtype=torch.bool))
+    stage = Stage("s", matches=[term], steps=1, accumulate=2, optimizer=SGD)
+    distiller = ProgressiveDistiller(Maps(2), Maps(), [stage])
+    with pytest.raises(ShapeError, match="batches of other lengths share a mean"):
+        distiller.fit([torch.randn(2, 2, 8, 8), torch.randn(2, 2, 16, 16)])

@@ -76,3 +76,15 @@ def test_a_run_that_fails_has_logged_every_step_before(tmp_path):
     assert len(steps) > 15
     assert steps == list(range(len(steps)))
     assert len(calls) - len(steps) == 2  # the look-ahead, and the step that failed
+
+
+def test_a_log_that_is_shorter_than_its_mark_is_not_filled_up(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(LINES[0])
+    log = MetricsLog(path, LogMark(len("".join(LINES[:3])), crc32("".join(LINES[:3]).encode()), 3))
+    log.open()
+    log.append(RECORDS[3])
+    size, checksum = log.flush()
+    log.close()
+    assert path.read_text() == LINES[0] + LINES[3]
+    assert (size, checksum) == (path.stat().st_size, crc32(path.read_bytes()))

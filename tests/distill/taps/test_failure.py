@@ -78,3 +78,14 @@ def test_an_error_of_the_users_own_module_passes_through():
     with pytest.raises(RuntimeError, match="their own mistake") as caught, explain_failure("the model", model):
         model(BATCH[0])
     assert not isinstance(caught.value, ShapeError)
+
+
+def test_a_device_without_memory_is_not_taken_for_a_wrong_batch():
+    class Full(nn.Linear):
+        def forward(self, x):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    Full.__module__ = "torch.nn"
+    model = nn.Sequential(Full(2, 2))
+    with pytest.raises(torch.OutOfMemoryError), explain_failure("the student", model):
+        model(torch.ones(1, 2))

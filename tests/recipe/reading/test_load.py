@@ -185,7 +185,7 @@ def test_a_mistake_in_a_recipe_is_reported_with_its_line_and_the_nearest_right_n
     [
         ("stages.1.clip=0", "--set stages.1.clip=0: stages[1]: stage 'output': clip must be a number above 0, got 0"),
         ("teacher=", "toy.yaml, line 27: stages[0]: matches need a teacher, and this recipe has none; use tasks"),
-        ("student.weights=3", "--set student.weights=3: student: weights must be a path, got 3"),
+        ("student.weights=3", "--set student.weights=3: student: weights must be a path, or PACKAGE:NAME, got 3"),
         ("stages=", "--set stages=: stages: expected a list of stages or a curriculum node with _target_, got None"),
         (
             "stages={_target_: compresskit.curricula.progresive}",

@@ -113,7 +113,7 @@ def test_models_see_their_views_of_the_inputs(chain):
         ("stages.chain=[large, midle]", "no teacher 'midle'"),
         ("stages.chian=[large]", "unknown key 'chian'; did you mean 'chain'?"),
         ("views=[1]", "views must be a mapping of models' names to nodes"),
-        ("teacher.middle.weights=3", "teacher.middle: weights must be a path, got 3"),
+        ("teacher.middle.weights=3", "teacher.middle: weights must be a path, or PACKAGE:NAME, got 3"),
         ("stages.matches=[{student: ., los: kl}]", "stages.matches[0]: unknown key 'los'; did you mean 'loss'?"),
     ],
 )
