@@ -82,7 +82,7 @@ def test_an_error_of_the_users_own_module_passes_through():
 
 def test_a_device_without_memory_is_not_taken_for_a_wrong_batch():
     class Full(nn.Linear):
-        def forward(self, x):
+        def forward(self, _):
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     Full.__module__ = "torch.nn"
