@@ -92,6 +92,8 @@ class Models:
         for name, module in {**self.teachers, STUDENT: self.student}.items():
             try:
                 module.to(device)
+            except torch.OutOfMemoryError:  # it could move, and does not fit
+                raise
             except (ValueError, RuntimeError, NotImplementedError) as error:
                 target = torch.empty(0, device=device).device  # "cuda" has a number
                 if all(tensor.device == target for tensor in (*module.parameters(), *module.buffers())):

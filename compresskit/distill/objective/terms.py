@@ -76,7 +76,7 @@ class Term:
             else:
                 value = self.loss(*arguments, **options)
         except (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError) as error:
-            if isinstance(error, CompressKitError) or not _is_torchs(self.entry.function):
+            if isinstance(error, (CompressKitError, torch.OutOfMemoryError)) or not _is_torchs(self.entry.function):
                 raise
             raise ShapeError(f"{self.entry.name} cannot compare {_shapes(arguments)}: {first_line(error)}") from error
         if not isinstance(value, Tensor) or value.numel() != 1:

@@ -84,7 +84,7 @@ def _read(path: Path, device: torch.device) -> dict[str, Any]:
             if archive.testzip() is not None:
                 raise BadZipFile("its checksum is not that of its content")
         state = torch.load(path, map_location=device, weights_only=True)
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, MemoryError):  # says nothing about the file
         raise
     except pickle.UnpicklingError:
         raise CheckpointError("it holds other things than tensors and plain data") from None

@@ -89,3 +89,13 @@ def test_a_device_without_memory_is_not_taken_for_a_wrong_batch():
     model = nn.Sequential(Full(2, 2))
     with pytest.raises(torch.OutOfMemoryError), explain_failure("the student", model):
         model(torch.ones(1, 2))
+
+
+def test_a_teacher_that_does_not_fit_the_device_is_not_left_elsewhere_in_silence():
+    class Large(nn.Linear):
+        def to(self, *_, **__):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    distiller = ProgressiveDistiller(Large(4, 4), nn.Linear(4, 4), [Stage("s", matches=[Match(".")], steps=1)])
+    with pytest.raises(torch.OutOfMemoryError):
+        distiller.fit([BATCH])
